@@ -1,0 +1,139 @@
+"""Checkpoints: saved whole or not at all, loaded without executing anything, every tensor accounted for."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facekit.errors import FacekitError
+from facekit.files import replacing
+from facekit.template import Template
+
+FORMAT = "facekit-1"
+
+
+@dataclass
+class Checkpoint:
+    """A snapshot of training: `meta` is plain data, the rest what the parts' own state_dict() gave."""
+
+    meta: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    optimizer: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are finished."""
+        return int(self.meta["epoch"])
+
+
+def new_meta(template: Template, epoch: int, iteration: int) -> dict[str, Any]:
+    """What a checkpoint says of itself: which detector, and how far it was trained."""
+    return {
+        "format": FORMAT,
+        "template": template.name,
+        "model": describe_model(template),
+        "epoch": epoch,
+        "iteration": iteration,
+        "batch_norm_folded": False,
+        "compression": None,
+    }
+
+
+def describe_model(template: Template) -> dict[str, Any]:
+    """What must agree between a checkpoint and a template for the weights to mean the same, as plain data."""
+    model = template.model
+    return {
+        "architecture": model.architecture,
+        "prior_sizes_wh": [[list(size) for size in level] for level in model.prior_sizes_wh],
+        "input": {key: _plain(value) for key, value in asdict(template.input).items() if key != "size_hw"},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Atomic. Raises FacekitError where the disk refuses."""
+    content = {
+        "meta": checkpoint.meta,
+        "state_dict": checkpoint.state_dict,
+        "optimizer": checkpoint.optimizer,
+        "extra": checkpoint.extra,
+    }
+    with replacing(path) as beside:
+        try:
+            torch.save(content, beside)
+        except RuntimeError as error:  # torch's own writer reports a full or closed disk so
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """torch.load that can't execute code. Raises FacekitError for a file that is missing, cut off or no checkpoint."""
+    if not path.is_file():
+        raise FacekitError(f"{path}: there is no such checkpoint. Check the path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise FacekitError(f"{path}: the checkpoint can't be read ({error.strerror}).") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise FacekitError(
+            f"{path}: not a checkpoint that can be loaded safely ({path.stat().st_size} bytes): cut off, damaged, or "
+            f"not made by torch.save. Bring the file again, or take the previous epoch's. ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:160]
+
+
+def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint | None:
+    """The checkpoint if the content is one of ours, None if it is something else (try facekit.import_weights).
+
+    Raises FacekitError when it belongs to another detector than the template's.
+    """
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        return None
+    wanted, given = describe_model(template), meta.get("model", {})
+    differing = [key for key in wanted if wanted[key] != given.get(key)]
+    if differing:
+        key = differing[0]
+        raise FacekitError(
+            f"{path}: made for template {meta.get('template')!r}, not for {template.name!r}: they differ in "
+            f"{', '.join(differing)} ({key}: expected {_brief(wanted[key])}, got {_brief(given.get(key))}). "
+            f"Use the work dir of {meta.get('template')!r}, or weights of {template.name!r}."
+        )
+    return Checkpoint(meta, content["state_dict"], content.get("optimizer"), content.get("extra") or {})
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def load_state(network: nn.Module, state_dict: dict[str, Tensor], source: str) -> None:
+    """Fills the network. Raises FacekitError that lists every tensor that is missing, unexpected or of another shape."""
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in wanted]
+    misshapen = [
+        f"{name} (expected {tuple(wanted[name].shape)}, got {tuple(tensor.shape)})"
+        for name, tensor in state_dict.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    complaints = [
+        f"  {what} ({len(names)}): {', '.join(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+        if names
+    ]
+    if complaints:
+        raise FacekitError(f"{source}: the weights don't fit this template's network:\n" + "\n".join(complaints))
+    network.load_state_dict(state_dict)

@@ -1,0 +1,94 @@
+"""What every label format is read into."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.errors import FacekitError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PictureLabels:
+    """One picture and its N faces, in the picture's pixels, as the annotators wrote them."""
+
+    path: Path
+    size_wh: tuple[int, int] | None  # as the label file says; None: it doesn't
+    boxes_xywh: NDArray[np.float64]  # (N, 4): left, top, width, height
+    landmarks_xy: NDArray[np.float64]  # (N, 5, 2) in the order of structures.LANDMARK_NAMES; NaN: not labelled
+    is_crowd: NDArray[np.bool_]  # (N,): a region of many faces, neither learnt nor counted as missed
+
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float64]:
+        """(N, 4) corners."""
+        return np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)
+
+    def take(self, keep: NDArray[np.bool_]) -> PictureLabels:
+        """The same picture with only the faces where keep (N,) is true."""
+        return replace(
+            self,
+            boxes_xywh=self.boxes_xywh[keep],
+            landmarks_xy=self.landmarks_xy[keep],
+            is_crowd=self.is_crowd[keep],
+        )
+
+
+def picture_path(root: Path, file_name: str, where: str) -> Path:
+    """root / file_name, refused where it would leave the root (label files may come from anybody)."""
+    relative = PurePosixPath(file_name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or (relative.parts and relative.parts[0].endswith(":")):
+        raise FacekitError(
+            f"{where}: file_name {file_name!r} leaves the data root. Write file names relative to it, "
+            f"and give the folder above all pictures as data root."
+        )
+    return root / relative
+
+
+def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, remedy: str) -> None:
+    """Raises FacekitError that counts the pictures that the labels name and the disk lacks."""
+    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    if missing:
+        names = ", ".join(str(path) for path in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise FacekitError(
+            f"{where}: {len(missing)} of {len(pictures)} pictures are not on the disk: {names}{more}. {remedy}"
+        )
+
+
+def drop_unusable_boxes(pictures: Iterable[PictureLabels], where: str) -> list[PictureLabels]:
+    """Takes out the faces that no detector could learn or find: boxes without area, or wholly outside their picture.
+
+    Says how many and names the first, as a warning; boxes partly outside stay (training clips them) and are counted.
+    """
+    kept = []
+    counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
+    first: dict[str, str] = {}
+    for picture in pictures:
+        empty = (picture.boxes_xywh[:, 2:] <= 0).any(axis=1)
+        outside = partly = np.zeros_like(empty)
+        if picture.size_wh is not None:
+            boxes_xyxy = picture.boxes_xyxy
+            size = np.asarray(picture.size_wh)
+            outside = ~empty & ((boxes_xyxy[:, 2:] <= 0) | (boxes_xyxy[:, :2] >= size)).any(axis=1)
+            # Annotators round: a pixel over the edge is nothing to report.
+            over = ((boxes_xyxy[:, :2] < -1) | (boxes_xyxy[:, 2:] > size + 1)).any(axis=1)
+            partly = ~empty & ~outside & over
+        for reason, mask in zip(counts, (empty, outside, partly), strict=True):
+            counts[reason] += int(mask.sum())
+            if mask.any() and reason not in first:
+                box = [float(round(value, 2)) for value in picture.boxes_xywh[mask][0]]
+                first[reason] = f"{picture.path.name}: x, y, w, h = {box}"
+        unusable = empty | outside
+        kept.append(picture.take(~unusable) if unusable.any() else picture)
+    for reason, count in counts.items():
+        if count:
+            fate = "clipped to the picture in training" if reason.startswith("reach") else "left out"
+            log.warning("%s: %d boxes %s: %s (first: %s).", where, count, reason, fate, first[reason])
+    return kept

@@ -1,0 +1,1 @@
+"""Training and evaluation: free functions over networks, data and metrics."""

@@ -1,0 +1,117 @@
+"""AP for faces of a minimum height: `ap_64x64` of the templates, a VOC-style all-points AP that ignores small faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facekit.metrics.curves import area_under_envelope
+from facekit.metrics.overlaps import as_rows, intersection_areas, ratio_of
+
+FRAME = 1024  # pixels; faces are clipped to a square of this side, whatever the picture's size
+OVERLAP_THRESHOLD = 0.5
+SCORE_THRESHOLD = 0.01  # only detections over it take part
+
+IGNORED = -1  # matches a face that doesn't count: neither true nor false
+FALSE = -2
+
+
+def ap_by_height(
+    gt_boxes_xywh: Sequence[ArrayLike],
+    det_boxes_xyxy: Sequence[ArrayLike],
+    det_scores: Sequence[ArrayLike],
+    min_height: int = 64,
+) -> float:
+    """Average precision at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
+
+    Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to 1024 x
+    1024, the smaller ones ignored: a detection that matches none of the others but has half its own area in an
+    ignored face is neither true nor false.
+
+    Args:
+        gt_boxes_xywh: one (N, 4) a picture, COCO boxes x, y, w, h in pixels.
+        det_boxes_xyxy: one (M, 4) a picture, corners in pixels, in any order.
+        det_scores: one (M,) a picture.
+        min_height: pixels, after rounding and clipping.
+
+    Returns:
+        0..1; 0.0 if no face counts.
+
+    Raises:
+        ValueError: sequences of different lengths, or arrays of other shapes.
+        FacekitError: a value that is not finite.
+    """
+    if not len(gt_boxes_xywh) == len(det_boxes_xyxy) == len(det_scores):
+        raise ValueError(
+            "gt_boxes_xywh, det_boxes_xyxy and det_scores must have one entry a picture, but got "
+            f"{len(gt_boxes_xywh)}, {len(det_boxes_xyxy)} and {len(det_scores)}."
+        )
+    matches, scores, counted = [np.empty(0, dtype=np.int64)], [np.empty(0)], 0
+    for index, (gt_boxes, det_boxes, det_score) in enumerate(
+        zip(gt_boxes_xywh, det_boxes_xyxy, det_scores, strict=True)
+    ):
+        faces_xywh = _faces_in_frame(as_rows(gt_boxes, 4, f"gt_boxes_xywh[{index}]"))
+        boxes_xyxy = as_rows(det_boxes, 4, f"det_boxes_xyxy[{index}]")
+        score = as_rows(det_score, 0, f"det_scores[{index}]")
+        if len(boxes_xyxy) != len(score):
+            raise ValueError(f"det_scores[{index}]: must have {len(boxes_xyxy)} scores, but got {len(score)}.")
+        keep = score > SCORE_THRESHOLD
+        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= FRAME)
+        match = _match(_whole_pixels(boxes_xyxy[keep]), faces_xywh[counts], faces_xywh[~counts])
+        matches.append(np.where(match >= 0, match + counted, match))
+        scores.append(score[keep])
+        counted += int(np.count_nonzero(counts))
+    return _average_precision(np.concatenate(matches), np.concatenate(scores), counted)
+
+
+def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) corners to x, y, w, h, each rounded by itself, halves to even."""
+    xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
+    rounded: NDArray[np.float64] = np.rint(xywh)
+    return rounded
+
+
+def _faces_in_frame(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    top_left = boxes_xywh[:, :2]
+    faces_xywh = _whole_pixels(np.concatenate([top_left, top_left + boxes_xywh[:, 2:] + 1], axis=1))
+    # The protocol moves a corner that lies outside without shrinking the box by as much.
+    top_left = np.maximum(faces_xywh[:, :2], 0)
+    return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], FRAME - top_left)], axis=1)
+
+
+def _match(
+    boxes_xywh: NDArray[np.float64], counting_xywh: NDArray[np.float64], ignored_xywh: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(N,) the index of each box's best counting face, else IGNORED or FALSE. Who comes first is settled later: a
+    face that is taken isn't passed over for the next best, so boxes don't depend on each other."""
+    boxes_xyxy, counting_xyxy, ignored_xyxy = (
+        np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        for xywh in (boxes_xywh, counting_xywh, ignored_xywh)
+    )
+    box_areas, counting_areas = (np.prod(xywh[:, 2:], axis=1) for xywh in (boxes_xywh, counting_xywh))
+    match = np.full(len(boxes_xywh), FALSE)
+    if len(ignored_xywh):
+        shared = intersection_areas(boxes_xyxy, ignored_xyxy)
+        match[(ratio_of(shared, box_areas[:, None]) >= OVERLAP_THRESHOLD).any(axis=1)] = IGNORED
+    if len(counting_xywh):
+        shared = intersection_areas(boxes_xyxy, counting_xyxy)
+        iou = ratio_of(shared, box_areas[:, None] + counting_areas - shared)
+        hits = iou.max(axis=1) >= OVERLAP_THRESHOLD
+        match[hits] = iou[hits].argmax(axis=1)
+    return match
+
+
+def _average_precision(matches: NDArray[np.int64], scores: NDArray[np.float64], counted: int) -> float:
+    if counted == 0:
+        return 0.0
+    matches, scores = matches[matches != IGNORED], scores[matches != IGNORED]
+    order = np.argsort(-scores, kind="stable")
+    matches, scores = matches[order], scores[order]
+    is_true = np.zeros(len(matches), dtype=np.bool_)
+    is_true[np.unique(matches, return_index=True)[1]] = True
+    is_true &= matches >= 0
+    last_of_equals = np.flatnonzero(np.diff(scores, append=-np.inf))
+    true = np.cumsum(is_true)[last_of_equals]
+    return area_under_envelope(true / counted, true / (last_of_equals + 1))

@@ -1,0 +1,211 @@
+"""WIDER FACE easy, medium and hard: the official protocol (Yang et al., CVPR 2016, section 5; tool `eval_tools`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from facekit.errors import FacekitError
+from facekit.metrics.curves import area_under_envelope
+from facekit.metrics.overlaps import intersection_areas, ratio_of
+from facekit.metrics.wider_files import checked_xywhs
+
+SUBSETS = ("easy", "medium", "hard")
+FACES_FILE = "wider_face_val.mat"
+SUBSET_FILES = {subset: f"wider_{subset}_val.mat" for subset in SUBSETS}
+
+IOU_THRESHOLD = 0.5
+THRESHOLDS = 1 - np.arange(1, 1001) / 1000  # of the normalised score, from 0.999 down to 0
+
+
+@dataclass(frozen=True)
+class WiderGroundTruth:
+    """All faces of the validation pictures, and which of them count in which subset."""
+
+    names: tuple[str, ...]  # "EVENT/NAME" without .jpg
+    boxes_xywh: tuple[NDArray[np.float64], ...]  # (N, 4) a picture, pixels; a few annotated sizes are negative
+    counting: Mapping[str, tuple[NDArray[np.bool_], ...]]  # easy, medium, hard: (N,) a picture
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of one subset at THRESHOLDS, strictest first."""
+
+    precision: NDArray[np.float64]  # (1000,) in 0..1; 0 where nothing was proposed
+    recall: NDArray[np.float64]  # (1000,) in 0..1, never falling
+
+    @property
+    def ap(self) -> float:
+        """Area under the envelope of the curve, 0..1."""
+        return area_under_envelope(self.recall, self.precision)
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """The P predictions of all pictures in one row, and what they hit; the same for the three subsets."""
+
+    scores: NDArray[np.float64]  # (P,) normalised to 0..1
+    face: NDArray[np.int64]  # (P,) index into the faces of all pictures, -1 for none
+    is_first: NDArray[np.bool_]  # (P,) the best-scored prediction of its face
+
+
+def find_wider_ground_truth(folder: Path) -> Path:
+    """The folder that holds the four official .mat files: `folder` itself, its `ground_truth` or its
+    `eval_tools/ground_truth`. Raises FacekitError with the missing files where none of them does."""
+    places = (folder, folder / "ground_truth", folder / "eval_tools" / "ground_truth")
+    missing = [
+        [name for name in (FACES_FILE, *SUBSET_FILES.values()) if not (place / name).is_file()] for place in places
+    ]
+    fewest = min(range(len(places)), key=lambda index: len(missing[index]))
+    if missing[fewest]:
+        raise FacekitError(
+            f"WIDER FACE ground truth: {', '.join(missing[fewest])} missing in {places[fewest]}; "
+            f"looked in {', '.join(map(str, places))}. "
+            "Unpack the official eval_tools.zip and give its ground_truth folder with --wider-gt."
+        )
+    return places[fewest]
+
+
+def read_wider_ground_truth(folder: Path) -> WiderGroundTruth:
+    """Reads the four official .mat files from wherever `find_wider_ground_truth` finds them.
+
+    Raises:
+        FacekitError: a file is missing, damaged, or doesn't agree with wider_face_val.mat.
+    """
+    folder = find_wider_ground_truth(folder)
+    path = folder / FACES_FILE
+    with _explained(path):
+        content = loadmat(path, variable_names=["event_list", "file_list", "face_bbx_list"])
+        events = [event.item() for event in content["event_list"].ravel()]
+        files = [event.ravel() for event in content["file_list"].ravel()]
+        names = [f"{event}/{cell.item()}" for event, cells in zip(events, files, strict=True) for cell in cells]
+        boxes = [np.asarray(cell, dtype=np.float64).reshape(-1, 4) for cell in _pictures(content["face_bbx_list"])]
+        if len(boxes) != len(names):
+            raise ValueError(f"boxes of {len(boxes)} pictures, names of {len(names)}")
+    counting = {
+        subset: _read_counting(folder / file, names, [len(faces) for faces in boxes])
+        for subset, file in SUBSET_FILES.items()
+    }
+    return WiderGroundTruth(tuple(names), tuple(boxes), counting)
+
+
+def wider_ap(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> dict[str, float]:
+    """Average precision, 0..1, for the keys easy, medium and hard. See `wider_curves`."""
+    return {subset: curve.ap for subset, curve in wider_curves(predictions, ground_truth).items()}
+
+
+def wider_curves(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> dict[str, Curve]:
+    """Precision and recall of a run, for the keys easy, medium and hard.
+
+    Args:
+        predictions: "EVENT/NAME" to (N, 5) x, y, w, h, score in the picture's pixels, in any order; equal scores
+            are taken in the order given. Scores are min-max normalised over every row of the mapping, those of
+            pictures that the ground truth doesn't have too; those pictures are otherwise left out.
+        ground_truth: as read from the official files.
+
+    Raises:
+        FacekitError: a picture has no entry, or rows with values that are not finite or with negative sizes.
+        ValueError: an entry is not (N, 5).
+    """
+    missing = [name for name in ground_truth.names if name not in predictions]
+    if missing:
+        raise FacekitError(
+            f"predictions: {len(missing)} of the {len(ground_truth.names)} pictures of the WIDER FACE ground truth "
+            f"have no entry: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. "
+            "Run the detector on all of them; an empty entry says that nothing was found."
+        )
+    matches = _match(predictions, ground_truth)
+    return {subset: _curve(matches, ground_truth.counting[subset]) for subset in SUBSETS}
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # scipy and the cells inside fail in too many ways to list
+        raise FacekitError(
+            f"{path}: can't be read as a WIDER FACE ground truth file ({type(error).__name__}: {error}). "
+            "Unpack the official eval_tools.zip again and give its ground_truth folder with --wider-gt."
+        ) from error
+
+
+def _pictures(cells: NDArray[Any]) -> list[NDArray[Any]]:
+    """MATLAB keeps a cell of pictures in a cell of events, both (n, 1)."""
+    return [picture for event in cells.ravel() for picture in event.ravel()]
+
+
+def _read_counting(path: Path, names: list[str], sizes: list[int]) -> tuple[NDArray[np.bool_], ...]:
+    with _explained(path):
+        # One-based and of the smallest unsigned type that holds them, so widened before anything is subtracted.
+        cells = [cell.ravel().astype(np.int64) - 1 for cell in _pictures(loadmat(path)["gt_list"])]
+        masks = []
+        for name, indices, size in zip(names, cells, sizes, strict=True):
+            if ((indices < 0) | (indices >= size)).any():
+                raise ValueError(f"{name}: face {indices.max() + 1} of {size}")
+            mask = np.zeros(size, dtype=np.bool_)
+            mask[indices] = True
+            masks.append(mask)
+    return tuple(masks)
+
+
+def _match(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> _Matches:
+    xywhs = {name: checked_xywhs(rows, name) for name, rows in predictions.items()}
+    every_score = np.concatenate([np.empty(0), *(rows[:, 4] for rows in xywhs.values())])
+    scores, faces = [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    first_face = 0
+    for name, faces_xywh in zip(ground_truth.names, ground_truth.boxes_xywh, strict=True):
+        rows = xywhs[name]
+        if len(rows) and len(faces_xywh):
+            rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+            best, iou = _best_face(rows[:, :4], faces_xywh)
+            scores.append(rows[:, 4])
+            faces.append(np.where(iou >= IOU_THRESHOLD, best + first_face, -1))
+        first_face += len(faces_xywh)
+    face = np.concatenate(faces)
+    is_first = np.zeros(len(face), dtype=np.bool_)
+    is_first[np.unique(face, return_index=True)[1]] = True
+    return _Matches(_normalised(np.concatenate(scores), every_score), face, is_first & (face >= 0))
+
+
+def _best_face(
+    boxes_xywh: NDArray[np.float64], faces_xywh: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Index (N,) and IoU (N,) of each box's best face, the first of equals; widths and heights are one pixel more."""
+    boxes_xyxy, faces_xyxy = (
+        np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) for xywh in (boxes_xywh, faces_xywh)
+    )
+    box_areas, face_areas = (np.prod(xyxy[:, 2:] - xyxy[:, :2] + 1, axis=1) for xyxy in (boxes_xyxy, faces_xyxy))
+    shared = intersection_areas(boxes_xyxy, faces_xyxy, pixel=1.0)
+    iou = ratio_of(shared, box_areas[:, None] + face_areas - shared)
+    best = iou.argmax(axis=1)
+    return best, iou[np.arange(len(iou)), best]
+
+
+def _normalised(scores: NDArray[np.float64], every_score: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(every_score) == 0:
+        return scores
+    low, high = every_score.min(), every_score.max()
+    # A run with a single score has one point on its curve, whatever the threshold.
+    return (scores - low) / (high - low) if high > low else np.ones_like(scores)
+
+
+def _curve(matches: _Matches, counting: tuple[NDArray[np.bool_], ...]) -> Curve:
+    counts = np.concatenate([*counting, [False]])  # the last for the face -1 of predictions that hit none
+    hits_counting = counts[matches.face]
+    proposals = _at_thresholds(matches.scores[hits_counting | (matches.face < 0)])
+    hits = _at_thresholds(matches.scores[hits_counting & matches.is_first])
+    precision = np.divide(hits, proposals, out=np.zeros(len(THRESHOLDS)), where=proposals > 0)
+    # No hits without faces that count, so 1 only keeps 0 / 0 away.
+    return Curve(precision, hits / max(int(np.count_nonzero(counts)), 1))
+
+
+def _at_thresholds(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many of the scores reach each of THRESHOLDS."""
+    return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS, side="left")

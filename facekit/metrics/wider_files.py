@@ -1,0 +1,181 @@
+"""Prediction files for WIDER FACE: the official folder of text files, or one .npz."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facekit.errors import FacekitError
+from facekit.metrics.overlaps import as_rows
+
+COLUMNS = "x y w h score"
+
+
+def checked_xywhs(xywhs: ArrayLike, where: str) -> NDArray[np.float64]:
+    """Rows of x, y, w, h, score as float64 (N, 5); `where` names the picture.
+
+    Raises:
+        ValueError: another shape.
+        FacekitError: a value that is not finite, or a negative width or height.
+    """
+    rows = as_rows(xywhs, 5, where)
+    if (rows[:, 2:4] < 0).any():
+        first = np.argmax((rows[:, 2:4] < 0).any(axis=1))
+        raise FacekitError(
+            f"{where}: row {first} has the width and height {rows[first, 2]:g}, {rows[first, 3]:g}, expected 0 or "
+            f"more. Rows are {COLUMNS}; check that they aren't corners."
+        )
+    return rows
+
+
+def read_predictions(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Reads predictions: "EVENT/NAME" to (N, 5) x, y, w, h, score, sorted by name.
+
+    Args:
+        path: a folder of official result files (EVENT/NAME.txt: the name, the count, then a row a line), or a .npz
+            with the arrays names (n,), offsets (n + 1,) and xywhs (rows, 5).
+
+    Raises:
+        FacekitError: missing, unreadable or malformed, with the file and the line or array at fault.
+    """
+    if path.is_dir():
+        files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt")}
+        if not files:
+            raise FacekitError(f"{path}: no result files, expected EVENT/NAME.txt. Give the folder above the events.")
+        return {name: _read_text(files[name]) for name in sorted(files)}
+    if path.suffix != ".npz" or not path.is_file():
+        raise FacekitError(f"{path}: expected a folder of EVENT/NAME.txt files or a .npz. Check the path.")
+    return _read_npz(path)
+
+
+def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> None:
+    """Writes official result files, `folder`/EVENT/NAME.txt, each of them whole or not at all. Numbers are written in
+    full, so reading gives the same float64. Files of pictures that aren't in `predictions` are left alone.
+
+    Args:
+        folder: made if missing.
+        predictions: "EVENT/NAME" to (N, 5) x, y, w, h, score, written in the order given.
+
+    Raises:
+        FacekitError: a name that isn't EVENT/NAME or would leave the folder, rows as in `checked_xywhs`, or a file
+            that can't be written. Names and rows are all checked before anything is written.
+        ValueError: an entry is not (N, 5).
+    """
+    checked = {}
+    for name, rows in predictions.items():
+        _check_name(name)
+        checked[name] = checked_xywhs(rows, name)
+    for name, xywhs in checked.items():
+        target = folder / f"{name}.txt"
+        lines = [target.stem, str(len(xywhs)), *(" ".join(map(repr, row)) for row in xywhs.tolist())]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _replace_text(target, "\n".join(lines) + "\n")
+        except OSError as error:
+            raise FacekitError(f"{target}: can't be written ({error.strerror}). Choose another folder.") from error
+
+
+def _replace_text(target: Path, text: str) -> None:
+    beside = target.with_name(f".{target.stem}.{os.getpid()}.part")  # no .txt, or a reader could pick it up
+    try:
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _check_name(name: str) -> None:
+    parts = name.split("/")
+    if (
+        len(parts) != 2
+        or any(part in ("", ".", "..") or part != part.strip() for part in parts)
+        or "\\" in name
+        or not name.isprintable()
+        or any(PureWindowsPath(part).drive for part in parts)
+    ):
+        raise FacekitError(f"predictions: the picture name {name!r} isn't EVENT/NAME, so no file is written for it.")
+
+
+def _read_text(file: Path) -> NDArray[np.float64]:
+    lines = _read_lines(file)
+    if len(lines) < 2:
+        raise _malformed(file, len(lines) + 1, "the picture's name and then the number of boxes", "the end of the file")
+    # Some writers put the event before the name, and some .jpg behind it.
+    name = PurePosixPath(lines[0].strip().replace("\\", "/")).name
+    if name not in (file.stem, f"{file.stem}.jpg"):
+        raise _malformed(file, 1, f"the picture's name, {file.stem}", repr(lines[0]))
+    count, rows = lines[1].strip(), lines[2:]
+    if not (count.isascii() and count.isdigit()):
+        raise _malformed(file, 2, "the number of boxes", repr(lines[1]))
+    if int(count) != len(rows):
+        raise _malformed(file, 2, f"the number of boxes, {len(rows)} lines follow", count)
+    try:
+        values = np.array([row.split() for row in rows], dtype=np.float64)
+        return checked_xywhs(values.reshape(len(rows), 5), str(file))
+    except (ValueError, FacekitError):
+        return _read_row_by_row(file, rows)
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        # utf-8-sig, as editors on Windows put a mark in front that isn't part of the name.
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise FacekitError(f"{file}: can't be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise FacekitError(f"{file}: not UTF-8 text (byte {error.start}). Write the result file again.") from error
+    return text.rstrip().split("\n")
+
+
+def _read_row_by_row(file: Path, rows: list[str]) -> NDArray[np.float64]:
+    """The slow way, to say which line is at fault."""
+    values = np.empty((len(rows), 5))
+    for index, row in enumerate(rows):
+        try:
+            values[index] = checked_xywhs([[float(field) for field in row.split()]], f"{file}:{index + 3}")[0]
+        except (ValueError, FacekitError) as error:
+            expected = f"{COLUMNS}: five finite numbers, w and h 0 or more"
+            raise _malformed(file, index + 3, expected, repr(row)) from error
+    return values
+
+
+def _malformed(file: Path, line: int, expected: str, got: str) -> FacekitError:
+    return FacekitError(f"{file}:{line}: expected {expected}, but got {got}. Write the result file again.")
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("no zip archive")  # numpy would take it for a .npy or a pickle
+        with np.load(path, allow_pickle=False) as content:
+            names, offsets, xywhs = (content[key] for key in ("names", "offsets", "xywhs"))
+    except KeyError as error:
+        raise FacekitError(f"{path}: {error.args[0]}; expected the arrays names, offsets and xywhs.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FacekitError(f"{path}: can't be read as .npz ({error}). Write it again with numpy.savez.") from error
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise FacekitError(f"{path}: names: expected strings (n,), but got {names.dtype} {names.shape}.")
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) != len(names):
+        raise FacekitError(f"{path}: names: {unique[counts > 1][0]} stands there twice. Give each picture one entry.")
+    if offsets.shape != (len(names) + 1,) or offsets.dtype.kind not in "iu":
+        raise FacekitError(
+            f"{path}: offsets: expected integers ({len(names) + 1},) for {len(names)} names, "
+            f"but got {offsets.dtype} {offsets.shape}."
+        )
+    if xywhs.ndim != 2 or xywhs.shape[1] != 5 or xywhs.dtype.kind not in "fiu":
+        raise FacekitError(f"{path}: xywhs: expected numbers (_, 5), {COLUMNS}, but got {xywhs.dtype} {xywhs.shape}.")
+    bounds = offsets.astype(np.int64)
+    if bounds[0] != 0 or bounds[-1] != len(xywhs) or (np.diff(bounds) < 0).any():
+        raise FacekitError(f"{path}: offsets: expected to rise from 0 to the {len(xywhs)} rows of xywhs, but don't.")
+    return {
+        str(names[index]): checked_xywhs(xywhs[bounds[index] : bounds[index + 1]], f"{path}: {names[index]}")
+        for index in np.argsort(names)
+    }

@@ -1,0 +1,1 @@
+"""Backbones that torchvision lacks, each returning the features of its taps."""

@@ -1,0 +1,196 @@
+"""YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023) of libfacedetection.train.
+
+Anchor-free on strides 8, 16, 32 with five landmarks. Module names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facekit.ops.assigners import sim_ota_assign
+from facekit.ops.head import DeltaCoder, Head
+from facekit.ops.losses import eiou_loss, smooth_l1
+from facekit.structures import RawOutputs, Targets
+from facekit.template import ModelSettings
+
+STRIDES = (8, 16, 32)
+POOLED_STAGES = (0, 2, 3, 4)  # a 2x2 max-pool follows
+TAP_STAGES = (3, 4, 5)
+BOX_LOSS_WEIGHT = 5.0
+LANDMARK_LOSS_WEIGHT = 0.1
+LANDMARK_BETA = 1 / 9
+
+
+@dataclass(frozen=True)
+class Options:
+    stage_channels: tuple[int, ...]  # channels that leave each of the six stages
+    shared_units: int  # units a level in front of the four branches of the head
+
+
+class YuNet(nn.Module):
+    export_layout = "per_level"
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        options = settings.options.parse(Options)
+        self.head = Head(
+            strides=STRIDES,
+            prior_sizes_wh=settings.prior_sizes_wh,
+            cell_offset=0.0,
+            coder=DeltaCoder(centre_variance=1.0, size_variance=1.0),
+            scoring="sigmoid_product",
+        )
+        self.backbone = _Backbone(options.stage_channels)
+        tap_channels = [options.stage_channels[stage] for stage in TAP_STAGES]
+        self.neck = _Neck(tap_channels)
+        self.bbox_head = _HeadBranches(tap_channels, options.shared_units)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+        # Nearly all priors are background: starting there keeps the first steps calm (Lin et al., RetinaNet, section 4.1).
+        for branch in (*self.bbox_head.multi_level_cls, *self.bbox_head.multi_level_obj):
+            nn.init.constant_(branch.conv2.bias, math.log(0.01 / 0.99))
+
+    def forward(self, images: Tensor) -> RawOutputs:
+        return self.bbox_head(self.neck(self.backbone(images)))
+
+    def losses(self, raw: RawOutputs, targets: Targets, priors_cxcywh: Tensor) -> dict[str, Tensor]:
+        assert raw.objectness_logits is not None and raw.landmark_deltas is not None
+        decoded = self.head.decode(self.head.activate(raw), priors_cxcywh)
+        strides = priors_cxcywh[:, 2]
+        assignment = sim_ota_assign(
+            targets,
+            decoded.scores.detach(),
+            decoded.boxes_xyxy.detach(),
+            # Cells are assigned by their middle although they decode from their corner.
+            prior_centres_xy=priors_cxcywh[:, :2] + strides[:, None] / 2,
+            prior_strides=strides,
+            centre_radius=2.5,
+            top_candidates=10,
+            score_weight=1.0,
+            overlap_weight=3.0,
+        )
+        positive = assignment.face_index >= 0
+        positives = positive.sum().clamp(min=1)
+        faces = assignment.face_index[positive]
+
+        objectness_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits, positive.float(), reduction="sum")
+        class_loss = F.binary_cross_entropy_with_logits(
+            raw.class_logits[..., 0][positive], assignment.overlap[positive], reduction="sum"
+        )
+        box_loss = eiou_loss(decoded.boxes_xyxy[positive], targets.boxes_xyxy[faces]).sum()
+
+        marked = targets.has_landmarks[faces]
+        priors = priors_cxcywh.expand(*positive.shape, 4)[positive][marked]
+        wanted = self.head.coder.encode_points(targets.landmarks_xy[faces][marked], priors)
+        landmark_loss = smooth_l1(raw.landmark_deltas[positive][marked], wanted, LANDMARK_BETA).mean(dim=1).sum()
+        return {
+            "class": class_loss / positives,
+            "objectness": objectness_loss / positives,
+            "box": BOX_LOSS_WEIGHT * box_loss / positives,
+            "landmarks": LANDMARK_LOSS_WEIGHT * landmark_loss / marked.sum().clamp(min=1),
+        }
+
+
+class _Unit(nn.Module):
+    """1x1 convolution, 3x3 depthwise convolution, and batch norm with ReLU unless it ends a branch."""
+
+    def __init__(self, channels: int, out_channels: int, activated: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out_channels, kernel_size=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, groups=out_channels)
+        self.bn = nn.BatchNorm2d(out_channels) if activated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2(self.conv1(x))
+        return x if self.bn is None else F.relu(self.bn(x), inplace=True)
+
+
+class _Stem(nn.Module):
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, out_channels, kernel_size=3, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = _Unit(out_channels, out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv2(F.relu(self.bn1(self.conv1(images)), inplace=True))
+
+
+class _Stage(nn.Module):
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = _Unit(channels, channels)
+        self.conv2 = _Unit(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x))
+
+
+class _Backbone(nn.Module):
+    def __init__(self, stage_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.model0 = _Stem(stage_channels[0])
+        for stage, (channels, out_channels) in enumerate(zip(stage_channels, stage_channels[1:], strict=False), start=1):
+            self.add_module(f"model{stage}", _Stage(channels, out_channels))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        taps = []
+        x = images
+        for stage, layer in enumerate(self.children()):
+            x = layer(x)
+            if stage in TAP_STAGES:
+                taps.append(x)
+            if stage in POOLED_STAGES:
+                x = F.max_pool2d(x, kernel_size=2)
+        return taps
+
+
+class _Neck(nn.Module):
+    """Top-down: each level passes its unit and is added, doubled in size, to the level below."""
+
+    def __init__(self, tap_channels: list[int]) -> None:
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(_Unit(channels, channels) for channels in tap_channels)
+
+    def forward(self, taps: list[Tensor]) -> list[Tensor]:
+        levels = list(taps)
+        for level in range(len(levels) - 1, 0, -1):
+            levels[level] = self.lateral_convs[level](levels[level])
+            levels[level - 1] = levels[level - 1] + F.interpolate(levels[level], scale_factor=2.0, mode="nearest")
+        levels[0] = self.lateral_convs[0](levels[0])
+        return levels
+
+
+class _HeadBranches(nn.Module):
+    def __init__(self, tap_channels: list[int], shared_units: int) -> None:
+        super().__init__()
+        self.multi_level_share_convs = nn.ModuleList(
+            nn.Sequential(*(_Unit(channels, channels) for _ in range(shared_units))) for channels in tap_channels
+        )
+        self.multi_level_cls = nn.ModuleList(_Unit(channels, 1, activated=False) for channels in tap_channels)
+        self.multi_level_bbox = nn.ModuleList(_Unit(channels, 4, activated=False) for channels in tap_channels)
+        self.multi_level_obj = nn.ModuleList(_Unit(channels, 1, activated=False) for channels in tap_channels)
+        self.multi_level_kps = nn.ModuleList(_Unit(channels, 10, activated=False) for channels in tap_channels)
+
+    def forward(self, levels: list[Tensor]) -> RawOutputs:
+        levels = [shared(level) for shared, level in zip(self.multi_level_share_convs, levels, strict=True)]
+        logits, deltas, objectness, landmarks = (
+            torch.cat([_flatten(branch(level)) for branch, level in zip(branches, levels, strict=True)], dim=1)
+            for branches in (self.multi_level_cls, self.multi_level_bbox, self.multi_level_obj, self.multi_level_kps)
+        )
+        return RawOutputs(logits, deltas, objectness.squeeze(-1), landmarks)
+
+
+def _flatten(level: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C)."""
+    return level.permute(0, 2, 3, 1).flatten(1, 2)

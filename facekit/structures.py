@@ -1,0 +1,74 @@
+"""The vocabulary that all floors share: what a network returns, what it means, what is found in a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # as seen in the picture
+
+
+class RawOutputs(NamedTuple):
+    """What every network returns, in training and in evaluation: A priors of all levels, finest level first,
+    row by row, then prior by prior within a cell."""
+
+    class_logits: Tensor  # (B, A, C) before softmax or sigmoid
+    box_deltas: Tensor  # (B, A, 4) as the head's coder defines them
+    objectness_logits: Tensor | None = None  # (B, A), objectness or centre-ness before the sigmoid
+    landmark_deltas: Tensor | None = None  # (B, A, 10): x, y of the five LANDMARK_NAMES
+
+
+class Activated(NamedTuple):
+    """RawOutputs with probabilities in place of logits; deltas are untouched."""
+
+    class_probabilities: Tensor  # (B, A, C) in 0..1
+    box_deltas: Tensor  # (B, A, 4)
+    objectness: Tensor | None = None  # (B, A) in 0..1
+    landmark_deltas: Tensor | None = None  # (B, A, 10)
+
+
+class Decoded(NamedTuple):
+    """One box, score and set of landmarks a prior, in pixels of the network's input; nothing is suppressed yet."""
+
+    boxes_xyxy: Tensor  # (B, A, 4)
+    scores: Tensor  # (B, A) in 0..1
+    landmarks_xy: Tensor | None = None  # (B, A, 10)
+
+
+class Targets(NamedTuple):
+    """Labels of a batch of B pictures, all N faces in one list: no padding, and no faces is simply N = 0."""
+
+    boxes_xyxy: Tensor  # (N, 4) float, pixels of the network's input
+    picture_index: Tensor  # (N,) int64 in 0..B-1, ascending
+    landmarks_xy: Tensor  # (N, 10) float; undefined where has_landmarks is false
+    has_landmarks: Tensor  # (N,) bool
+    batch_size: int
+
+    def to(self, device: Tensor | str) -> Targets:
+        """The same targets with all tensors on `device`."""
+        tensors = (field.to(device, non_blocking=True) for field in self[:4])
+        return Targets(*tensors, batch_size=self.batch_size)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Faces found in one picture, best score first, in that picture's own pixels."""
+
+    boxes_xyxy: NDArray[np.float32]  # (N, 4)
+    scores: NDArray[np.float32]  # (N,) in 0..1
+    landmarks_xy: NDArray[np.float32] | None = None  # (N, 5, 2) in the order of LANDMARK_NAMES
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score_threshold: float) -> Detections:
+        """Only the faces whose score is over the threshold."""
+        keep = self.scores > score_threshold
+        landmarks = None if self.landmarks_xy is None else self.landmarks_xy[keep]
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], landmarks)

@@ -1,0 +1,167 @@
+"""Training augmentation: picture, boxes and landmarks move together. All randomness comes from the given generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop
+
+# left eye <-> right eye, nose, left mouth <-> right mouth: mirrored, a left eye is a right one.
+FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
+MIN_IOU_CROP_ATTEMPTS = 50
+
+
+@dataclass
+class LabelledImage:
+    """A picture in memory with its N faces; transforms return a new one and leave theirs alone."""
+
+    image_bgr: NDArray[np.uint8]  # (H, W, 3)
+    boxes_xyxy: NDArray[np.float32]  # (N, 4) pixels
+    landmarks_xy: NDArray[np.float32]  # (N, 5, 2) pixels; NaN: not labelled
+
+    def take(self, keep: NDArray[np.bool_]) -> LabelledImage:
+        return LabelledImage(self.image_bgr, self.boxes_xyxy[keep], self.landmarks_xy[keep])
+
+
+def augment(
+    sample: LabelledImage, settings: AugmentationSettings, size_hw: tuple[int, int], rng: np.random.Generator
+) -> LabelledImage:
+    """What the network is trained on: crop, resize to size_hw, mirror, distort colours."""
+    if isinstance(settings.crop, MinIouCrop):
+        sample = crop_min_iou(sample, settings.crop, rng)
+    else:
+        sample = crop_square(sample, settings.crop, rng)
+    sample = resize(sample, size_hw)
+    if rng.random() < settings.flip_probability:
+        sample = flip(sample)
+    if settings.photometric is not None:
+        # After the resize: there are fewer pixels to touch, and none of the four depends on size.
+        sample = LabelledImage(distort(sample.image_bgr, settings.photometric, rng), sample.boxes_xyxy, sample.landmarks_xy)
+    return sample
+
+
+def resize(sample: LabelledImage, size_hw: tuple[int, int]) -> LabelledImage:
+    """Stretches to size_hw, whatever the shape."""
+    height, width = sample.image_bgr.shape[:2]
+    scale = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
+    image_bgr = cv2.resize(sample.image_bgr, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
+    return LabelledImage(image_bgr, sample.boxes_xyxy * np.tile(scale, 2), sample.landmarks_xy * scale)
+
+
+def flip(sample: LabelledImage) -> LabelledImage:
+    """Mirrors left and right; left landmarks become right ones."""
+    width = sample.image_bgr.shape[1]
+    boxes_xyxy = sample.boxes_xyxy.copy()
+    boxes_xyxy[:, [0, 2]] = width - boxes_xyxy[:, [2, 0]]
+    landmarks_xy = sample.landmarks_xy[:, FLIPPED_LANDMARKS].copy()
+    landmarks_xy[..., 0] = width - landmarks_xy[..., 0]
+    return LabelledImage(cv2.flip(sample.image_bgr, 1), boxes_xyxy, landmarks_xy)
+
+
+def crop(sample: LabelledImage, left: int, top: int, width: int, height: int) -> LabelledImage:
+    """The window, zeros where it reaches outside; faces whose centre lies outside are gone, the others are clipped."""
+    image_height, image_width = sample.image_bgr.shape[:2]
+    x1, y1 = max(left, 0), max(top, 0)
+    x2, y2 = min(left + width, image_width), min(top + height, image_height)
+    inside = sample.image_bgr[y1:y2, x1:x2]
+    if (x2 - x1, y2 - y1) != (width, height):
+        canvas = np.zeros((height, width, 3), dtype=np.uint8)
+        canvas[y1 - top : y2 - top, x1 - left : x2 - left] = inside
+        inside = canvas
+    kept = sample.take(centres_inside(sample.boxes_xyxy, left, top, width, height))
+    offset = np.array([left, top], dtype=np.float32)
+    limit = np.array([width, height], dtype=np.float32)
+    boxes_xyxy = np.clip(kept.boxes_xyxy - np.tile(offset, 2), 0, np.tile(limit, 2))
+    return LabelledImage(inside, boxes_xyxy, kept.landmarks_xy - offset)
+
+
+def centres_inside(
+    boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int
+) -> NDArray[np.bool_]:
+    """(N, 4) -> (N,) whether the box's centre lies in the window."""
+    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+    return ((centres > (left, top)) & (centres < (left + width, top + height))).all(axis=1)
+
+
+def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+    """A square of a random multiple of the short side, anywhere; tried again until it holds a face's centre."""
+    height, width = sample.image_bgr.shape[:2]
+    left = top = side = 0
+    for _ in range(settings.attempts):
+        side = max(1, int(rng.choice(settings.scales) * min(height, width)))
+        left = _offset(width, side, rng)
+        top = _offset(height, side, rng)
+        if not len(sample.boxes_xyxy) or centres_inside(sample.boxes_xyxy, left, top, side, side).any():
+            break
+    return crop(sample, left, top, side, side)
+
+
+def _offset(length: int, side: int, rng: np.random.Generator) -> int:
+    """Where a window starts: within the picture, or with the picture within it where it is the larger."""
+    low, high = sorted((0, length - side))
+    return int(rng.integers(low, high + 1))
+
+
+def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:
+    """SSD's crop: the whole picture, or a window that overlaps every face it keeps by a random minimum.
+
+    Follows the templates' training: the mode is drawn among the minima, no minimum, and the whole picture; a window's
+    sides are drawn freely with an aspect ratio of 0.5 to 2; a window in which no face's centre lies is tried again.
+    """
+    height, width = sample.image_bgr.shape[:2]
+    while True:
+        mode = rng.integers(len(settings.min_ious) + 2)
+        if mode == 0:
+            return sample
+        min_iou = 0.0 if mode == 1 else settings.min_ious[mode - 2]
+        for _ in range(MIN_IOU_CROP_ATTEMPTS):
+            crop_width = int(rng.uniform(settings.min_scale, 1) * width)
+            crop_height = int(rng.uniform(settings.min_scale, 1) * height)
+            if crop_width < 1 or crop_height < 1 or not 0.5 <= crop_height / crop_width <= 2:
+                continue
+            left = int(rng.integers(width - crop_width + 1))
+            top = int(rng.integers(height - crop_height + 1))
+            if not len(sample.boxes_xyxy):
+                return crop(sample, left, top, crop_width, crop_height)
+            window = np.array([left, top, left + crop_width, top + crop_height], dtype=np.float32)
+            if _iou(sample.boxes_xyxy, window).min() < min_iou:
+                continue
+            if centres_inside(sample.boxes_xyxy, left, top, crop_width, crop_height).any():
+                return crop(sample, left, top, crop_width, crop_height)
+
+
+def _iou(boxes_xyxy: NDArray[np.float32], window_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 4) against one window (4,) -> (N,)."""
+    sides = np.minimum(boxes_xyxy[:, 2:], window_xyxy[2:]) - np.maximum(boxes_xyxy[:, :2], window_xyxy[:2])
+    shared = np.clip(sides, 0, None).prod(axis=1)
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1) + (window_xyxy[2:] - window_xyxy[:2]).prod()
+    return shared / (areas - shared)
+
+
+def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast, saturation and hue, each with probability 0.5 (Liu et al., SSD, section 2.2)."""
+    gain, offset = 1.0, 0.0
+    if rng.random() < 0.5:
+        offset = rng.uniform(-settings.brightness_delta, settings.brightness_delta)
+    if rng.random() < 0.5:
+        gain = rng.uniform(*settings.contrast)
+    if (gain, offset) != (1.0, 0.0):
+        # One table for both: (pixel + offset) * gain.
+        table = np.clip((np.arange(256) + offset) * gain, 0, 255).round().astype(np.uint8)
+        image_bgr = cv2.LUT(image_bgr, table)  # type: ignore[assignment]
+    change_saturation, change_hue = rng.random(2) < 0.5
+    if change_saturation or change_hue:
+        hue, saturation, value = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV))
+        if change_saturation:
+            table = np.clip(np.arange(256) * rng.uniform(*settings.saturation), 0, 255).round().astype(np.uint8)
+            saturation = cv2.LUT(saturation, table)
+        if change_hue:
+            # OpenCV's 8-bit hue counts in steps of two degrees, 0..179.
+            turn = rng.uniform(-settings.hue_delta, settings.hue_delta) / 2
+            hue = cv2.LUT(hue, ((np.arange(256) + turn).round() % 180).astype(np.uint8))
+        image_bgr = cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)  # type: ignore[assignment]
+    return image_bgr
