@@ -85,13 +85,8 @@ def read_torch_file(path: Path) -> Any:
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise FacekitError(
             f"{path}: not a checkpoint that can be loaded safely ({path.stat().st_size} bytes): cut off, damaged, or "
-            f"not made by torch.save. Bring the file again, or take the previous epoch's. ({_first_line(error)})"
+            f"not made by torch.save. Bring the file again, or take the previous epoch's."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:160]
 
 
 def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint | None:

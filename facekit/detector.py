@@ -34,13 +34,7 @@ class Detector:
     def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """(H, W, 3) BGR uint8 -> faces over the template's score threshold, in the picture's own pixels."""
         rule = self.template.evaluation
-        height, width = image_bgr.shape[:2]
-        scale_xy = (1.0, 1.0)
-        if rule.resize == "stretch":
-            input_height, input_width = self.template.input.size_hw
-            scale_xy = (width / input_width, height / input_height)
-            image_bgr = cv2.resize(image_bgr, (input_width, input_height))  # type: ignore[assignment]
-        image_bgr = pad_to_multiple(image_bgr, rule.size_multiple)
+        image_bgr, scale_xy = prepare(image_bgr, self.template)
         return select_detections(
             self.backend(image_bgr[None]),
             0,
@@ -50,6 +44,19 @@ class Detector:
             max_detections=rule.max_detections,
             scale_xy=scale_xy,
         )
+
+
+def prepare(
+    image_bgr: NDArray[np.uint8], template: Template
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """The picture as the template's protocol feeds it, and the factors (x, y) that lead back to its own pixels."""
+    rule = template.evaluation
+    scale_xy = (1.0, 1.0)
+    if rule.resize == "stretch":
+        height, width = template.input.size_hw
+        scale_xy = (image_bgr.shape[1] / width, image_bgr.shape[0] / height)
+        image_bgr = cv2.resize(image_bgr, (width, height))  # type: ignore[assignment]
+    return pad_to_multiple(image_bgr, rule.size_multiple), scale_xy
 
 
 def pad_to_multiple(image_bgr: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

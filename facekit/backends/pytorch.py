@@ -26,6 +26,7 @@ class PyTorchBackend:
         self.network = network
         self.template = template
         self.head = cast(DetectorNetwork, head_of or network).head
+        self.is_compressed = head_of is not None
         self.device = next(network.parameters()).device
         self.priors = lru_cache(maxsize=8)(lambda size_hw: self.head.priors_cxcywh(size_hw, self.device))
 

@@ -118,7 +118,7 @@ def wider_curves(predictions: Mapping[str, NDArray[np.floating]], ground_truth: 
     if missing:
         raise FacekitError(
             f"predictions: {len(missing)} of the {len(ground_truth.names)} pictures of the WIDER FACE ground truth "
-            f"have no entry: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. "
+            f"have no entry: {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}. "
             "Run the detector on all of them; an empty entry says that nothing was found."
         )
     matches = _match(predictions, ground_truth)
@@ -162,7 +162,7 @@ def _match(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderG
     first_face = 0
     for name, faces_xywh in zip(ground_truth.names, ground_truth.boxes_xywh, strict=True):
         rows = xywhs[name]
-        if len(rows) and len(faces_xywh):
+        if len(faces_xywh):
             rows = rows[np.argsort(-rows[:, 4], kind="stable")]
             best, iou = _best_face(rows[:, :4], faces_xywh)
             scores.append(rows[:, 4])

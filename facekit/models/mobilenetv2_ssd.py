@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.ops.assigners import max_iou_assign
+from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import DeltaCoder, Head
 from facekit.ops.losses import balance, hard_negative_mining, smooth_l1
 from facekit.structures import RawOutputs, Targets
@@ -63,7 +64,7 @@ class MobileNetV2SSD(nn.Module):
     def losses(self, raw: RawOutputs, targets: Targets, priors_cxcywh: Tensor) -> dict[str, Tensor]:
         assignment = max_iou_assign(targets, priors_cxcywh, POSITIVE_IOU)
         positive = assignment.face_index >= 0
-        positives = positive.sum().clamp(min=1)
+        positives = mean_over_processes(positive.sum()).clamp(min=1)
 
         labels = torch.where(positive, FACE, BACKGROUND)
         class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)

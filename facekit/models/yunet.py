@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facekit.ops.assigners import sim_ota_assign
+from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import DeltaCoder, Head
 from facekit.ops.losses import eiou_loss, smooth_l1
 from facekit.structures import RawOutputs, Targets
@@ -80,7 +81,7 @@ class YuNet(nn.Module):
             overlap_weight=3.0,
         )
         positive = assignment.face_index >= 0
-        positives = positive.sum().clamp(min=1)
+        positives = mean_over_processes(positive.sum()).clamp(min=1)
         faces = assignment.face_index[positive]
 
         objectness_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits, positive.float(), reduction="sum")
@@ -97,7 +98,7 @@ class YuNet(nn.Module):
             "class": class_loss / positives,
             "objectness": objectness_loss / positives,
             "box": BOX_LOSS_WEIGHT * box_loss / positives,
-            "landmarks": LANDMARK_LOSS_WEIGHT * landmark_loss / marked.sum().clamp(min=1),
+            "landmarks": LANDMARK_LOSS_WEIGHT * landmark_loss / mean_over_processes(marked.sum()).clamp(min=1),
         }
 
 

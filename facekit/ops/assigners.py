@@ -80,9 +80,9 @@ def sim_ota_assign(
         if not len(targets.boxes_xyxy):
             return Assignment(face_index, overlap_of_prior)
         inside, near_centre = _candidate_regions(targets.boxes_xyxy, prior_centres_xy, prior_strides, centre_radius)
-        candidate = torch.zeros((batch, priors), dtype=torch.uint8, device=scores.device)
-        candidate.index_reduce_(0, targets.picture_index, (inside | near_centre).to(torch.uint8), "amax")
-        faces, slots, face_columns, width = _face_candidate_pairs(candidate.bool(), targets.picture_index)
+        claims = torch.zeros((batch, priors), dtype=torch.int32, device=scores.device)
+        claims.index_add_(0, targets.picture_index, (inside | near_centre).int())
+        faces, slots, face_columns, width = _face_candidate_pairs(claims > 0, targets.picture_index)
         prior_of_pair = slots % priors
 
         overlap = paired_iou(boxes_xyxy.reshape(-1, 4)[slots], targets.boxes_xyxy[faces])

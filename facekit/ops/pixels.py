@@ -11,7 +11,7 @@ def normalise(images_bgr: Tensor, settings: InputSettings) -> Tensor:
     """(B, 3, H, W) BGR pixels 0..255 of any dtype -> float32 in the network's channel order, (pixel - mean) / std."""
     images = images_bgr.float()
     if settings.colour_order == "rgb":
-        images = images[:, [2, 1, 0]]
+        images = images.flip(1)
     if any(settings.mean):
         images = images - images.new_tensor(settings.mean).view(1, 3, 1, 1)
     if any(value != 1 for value in settings.std):

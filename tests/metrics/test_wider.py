@@ -3,18 +3,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.io import savemat
 
 from facekit.errors import FacekitError
 from facekit.metrics.wider import (
     SUBSETS,
     WiderGroundTruth,
-    find_wider_ground_truth,
     read_wider_ground_truth,
     wider_ap,
     wider_curves,
@@ -28,7 +25,9 @@ def xywhs(*rows: Sequence[float]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
 
-def truth(faces: Mapping[str, Rows | NDArray[np.float64]], counting: Mapping[str, Sequence[int]] | None = None) -> WiderGroundTruth:
+def truth(
+    faces: Mapping[str, Rows | NDArray[np.float64]], counting: Mapping[str, Sequence[int]] | None = None
+) -> WiderGroundTruth:
     """The three subsets are the same; all faces count unless `counting` says which (0-based)."""
     boxes = tuple(np.array(rows, dtype=np.float64).reshape(-1, 4) for rows in faces.values())
     masks = tuple(
@@ -196,7 +195,7 @@ def test_order_of_rows_does_not_matter_and_rows_stay_as_they_are() -> None:
 class TestComplaints:
     def test_missing_pictures_are_counted_and_three_named(self) -> None:
         ground_truth = truth({f"e/{index}": [FACE_A] for index in range(5)})
-        with pytest.raises(FacekitError, match=r"4 of the 5 pictures .* e/0, e/1, e/3, \.\.\."):
+        with pytest.raises(FacekitError, match=r"4 of the 5 pictures .* e/0, e/1, e/3 and more"):
             wider_ap({"e/2": xywhs()}, ground_truth)
 
     @pytest.mark.parametrize("score", [np.nan, np.inf])
@@ -211,82 +210,6 @@ class TestComplaints:
     def test_shape(self) -> None:
         with pytest.raises(ValueError, match=r"e/a: must be of shape \(_, 5\), but got \(1, 4\)"):
             wider_ap({"e/a": np.zeros((1, 4))}, truth({"e/a": [FACE_A]}))
-
-
-def cells(values: Sequence[Any]) -> NDArray[Any]:
-    """A MATLAB cell, (n, 1)."""
-    result = np.empty((len(values), 1), dtype=object)
-    for index, value in enumerate(values):
-        result[index, 0] = value
-    return result
-
-
-def save_official_files(folder: Path, hard: Sequence[int] = (1, 2)) -> None:
-    """Event a with pictures p (two faces) and q (one face), event b with r (one face)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    boxes = [[[[1, 2, 3, 4], [5, 6, 7, 8]], [[9, 9, 9, 9]]], [[[0, 0, 300, -2]]]]
-    shared = {
-        "event_list": cells(["0--a", "1--b"]),
-        "file_list": cells([cells(["p", "q"]), cells(["r"])]),
-        "face_bbx_list": cells([cells([np.array(faces, dtype=np.int32) for faces in event]) for event in boxes]),
-    }
-    savemat(folder / "wider_face_val.mat", shared)
-    indices: dict[str, list[list[Sequence[int]]]] = {
-        "easy": [[[], []], [[]]],
-        "medium": [[[2], []], [[1]]],
-        "hard": [[hard, [1]], [[]]],
-    }
-    for subset, events in indices.items():
-        nested = [cells([np.array(faces, dtype=np.uint8).reshape(-1, 1) for faces in event]) for event in events]
-        savemat(folder / f"wider_{subset}_val.mat", {"gt_list": cells(nested)})
-
-
-class TestOfficialFiles:
-    def test_read(self, tmp_path: Path) -> None:
-        save_official_files(tmp_path)
-        ground_truth = read_wider_ground_truth(tmp_path)
-        assert ground_truth.names == ("0--a/p", "0--a/q", "1--b/r")
-        assert [boxes.tolist() for boxes in ground_truth.boxes_xywh] == [
-            [[1, 2, 3, 4], [5, 6, 7, 8]],
-            [[9, 9, 9, 9]],
-            [[0, 0, 300, -2]],
-        ]
-        assert {subset: [mask.tolist() for mask in masks] for subset, masks in ground_truth.counting.items()} == {
-            "easy": [[False, False], [False], [False]],
-            "medium": [[False, True], [False], [True]],
-            "hard": [[True, True], [True], [False]],
-        }
-
-    @pytest.mark.parametrize("below", [".", "ground_truth", "eval_tools/ground_truth"])
-    def test_found_in_the_usual_places(self, tmp_path: Path, below: str) -> None:
-        save_official_files(tmp_path / below)
-        assert find_wider_ground_truth(tmp_path) == tmp_path / below
-        assert len(read_wider_ground_truth(tmp_path).names) == 3
-
-    def test_missing_files_are_named_with_where_it_looked(self, tmp_path: Path) -> None:
-        save_official_files(tmp_path / "ground_truth")
-        (tmp_path / "ground_truth" / "wider_hard_val.mat").unlink()
-        with pytest.raises(FacekitError) as caught:
-            read_wider_ground_truth(tmp_path)
-        message = str(caught.value)
-        assert f"wider_hard_val.mat missing in {tmp_path / 'ground_truth'};" in message
-        assert str(tmp_path / "eval_tools" / "ground_truth") in message
-        assert "wider_easy_val.mat" not in message
-        assert "--wider-gt" in message
-
-    @pytest.mark.parametrize("name", ["wider_face_val.mat", "wider_medium_val.mat"])
-    @pytest.mark.parametrize("length", [0, 50, 200])
-    def test_damaged_file_is_named(self, tmp_path: Path, name: str, length: int) -> None:
-        save_official_files(tmp_path)
-        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:length])
-        with pytest.raises(FacekitError, match=f"{name}: can't be read .*--wider-gt"):
-            read_wider_ground_truth(tmp_path)
-
-    @pytest.mark.parametrize("index", [0, 3])
-    def test_index_without_a_face(self, tmp_path: Path, index: int) -> None:
-        save_official_files(tmp_path, hard=(index,))
-        with pytest.raises(FacekitError, match=f"wider_hard_val.mat: .*0--a/p: face {index} of 2"):
-            read_wider_ground_truth(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""INT8 and sparsity; NNCF is used here and nowhere else."""
