@@ -115,7 +115,7 @@ def _brief(value: Any) -> str:
 
 
 def load_state(network: nn.Module, state_dict: dict[str, Tensor], source: str) -> None:
-    """Fills the network. Raises FacekitError that lists every tensor that is missing, unexpected or of another shape."""
+    """Fills the network. Raises FacekitError that lists every tensor that is missing, unexpected or misshapen."""
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in state_dict]
     unexpected = [name for name in state_dict if name not in wanted]

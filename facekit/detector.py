@@ -46,16 +46,14 @@ class Detector:
         )
 
 
-def prepare(
-    image_bgr: NDArray[np.uint8], template: Template
-) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+def prepare(image_bgr: NDArray[np.uint8], template: Template) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """The picture as the template's protocol feeds it, and the factors (x, y) that lead back to its own pixels."""
     rule = template.evaluation
     scale_xy = (1.0, 1.0)
     if rule.resize == "stretch":
         height, width = template.input.size_hw
         scale_xy = (image_bgr.shape[1] / width, image_bgr.shape[0] / height)
-        image_bgr = cv2.resize(image_bgr, (width, height))  # type: ignore[assignment]
+        image_bgr = cv2.resize(image_bgr, (width, height))
     return pad_to_multiple(image_bgr, rule.size_multiple), scale_xy
 
 

@@ -22,13 +22,14 @@ def replacing(path: Path) -> Iterator[Path]:
         yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         raise FacekitError(
-            f"{path}: can't be written ({error.strerror or error}). Choose a place that you may write to, with space left."
+            f"{path}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
         ) from error
     finally:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+        if beside.parent.is_dir():
+            beside.unlink(missing_ok=True)
 
 
 def check_writable_folder(folder: Path) -> None:

@@ -232,7 +232,9 @@ def _constant(node: Any) -> NDArray[np.float32]:
     kind = node.get_type_name()
     if kind == "Constant":
         return np.array(node.data, dtype=np.float32)
-    value = _constant(node.input(0).get_source_output().get_node()) if kind in ("Convert", "Reshape", "Gather") else None
+    value = (
+        _constant(node.input(0).get_source_output().get_node()) if kind in ("Convert", "Reshape", "Gather") else None
+    )
     if value is None:
         raise FacekitError(f"{node.get_friendly_name()}: a weight that is computed by {kind}; can't import this IR.")
     if kind == "Reshape":

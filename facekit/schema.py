@@ -1,4 +1,4 @@
-"""YAML into frozen dataclasses: complete, typed, and every complaint names file, line, key and the nearest valid key."""
+"""YAML into frozen dataclasses: complete and typed; complaints name file, line, key and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -93,8 +93,7 @@ class _Reader:
             values[name] = self.read(wanted[name], value_node, path)
         missing = [name for name in wanted if name not in values]
         if missing:
-            near = {name: difflib.get_close_matches(name, values, n=1) for name in missing}
-            hints = ", ".join(f"{name} (nearest given key: {near[name][0]})" if near[name] else name for name in missing)
+            hints = ", ".join(_with_nearest(name, values) for name in missing)
             raise self.fail(node, key, f"missing key {hints}; a template is complete and inherits nothing.")
         try:
             return cls(**values)
@@ -124,23 +123,32 @@ class _Reader:
             args = (args[0],) * len(children)
         if len(children) != len(args):
             raise self.fail(node, key, f"expected {len(args)} entries, got {len(children)}.")
-        return tuple(self.read(arg, child, f"{key}[{i}]") for i, (arg, child) in enumerate(zip(args, children, strict=True)))
+        return tuple(
+            self.read(arg, child, f"{key}[{i}]") for i, (arg, child) in enumerate(zip(args, children, strict=True))
+        )
 
     def read_scalar(self, expected: Any, node: yaml.Node, key: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            raise self.fail(node, key, f"expected {_describe(expected)}, got a {node.id}.")
+            raise self.fail(node, key, f"expected {_describe(expected)}, got a list or a mapping.")
         value = yaml.safe_load(yaml.serialize(node))
         if get_origin(expected) is Literal:
             if value in get_args(expected):
                 return value
         elif expected is float:
             # YAML 1.1 reads 5e-4 as text; users mean the number.
-            number = _try(float, value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+            number = (
+                _try(float, value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+            )
             if number is not None:
                 return number
         elif isinstance(value, expected) and (expected is bool or not isinstance(value, bool)):
             return value
         raise self.fail(node, key, f"expected {_describe(expected)}, got {node.value!r}.")
+
+
+def _with_nearest(missing: str, given: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(missing, given, n=1)
+    return f"{missing} (nearest given key: {near[0]})" if near else missing
 
 
 def _try(convert: Callable[[Any], T], value: Any) -> T | None:

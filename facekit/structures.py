@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # as seen in the picture
@@ -50,10 +51,12 @@ class Targets(NamedTuple):
     has_landmarks: Tensor  # (N,) bool
     batch_size: int
 
-    def to(self, device: Tensor | str) -> Targets:
+    def to(self, device: torch.device | str) -> Targets:
         """The same targets with all tensors on `device`."""
-        tensors = (field.to(device, non_blocking=True) for field in self[:4])
-        return Targets(*tensors, batch_size=self.batch_size)
+        boxes_xyxy, picture_index, landmarks_xy, has_landmarks = (
+            field.to(device, non_blocking=True) for field in self[:4]
+        )
+        return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size)
 
 
 @dataclass(frozen=True)

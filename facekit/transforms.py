@@ -40,7 +40,9 @@ def augment(
         sample = flip(sample)
     if settings.photometric is not None:
         # After the resize: there are fewer pixels to touch, and none of the four depends on size.
-        sample = LabelledImage(distort(sample.image_bgr, settings.photometric, rng), sample.boxes_xyxy, sample.landmarks_xy)
+        sample = LabelledImage(
+            distort(sample.image_bgr, settings.photometric, rng), sample.boxes_xyxy, sample.landmarks_xy
+        )
     return sample
 
 
@@ -79,9 +81,7 @@ def crop(sample: LabelledImage, left: int, top: int, width: int, height: int) ->
     return LabelledImage(inside, boxes_xyxy, kept.landmarks_xy - offset)
 
 
-def centres_inside(
-    boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int
-) -> NDArray[np.bool_]:
+def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int) -> NDArray[np.bool_]:
     """(N, 4) -> (N,) whether the box's centre lies in the window."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     return ((centres > (left, top)) & (centres < (left + width, top + height))).all(axis=1)
@@ -152,7 +152,7 @@ def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.
     if (gain, offset) != (1.0, 0.0):
         # One table for both: (pixel + offset) * gain.
         table = np.clip((np.arange(256) + offset) * gain, 0, 255).round().astype(np.uint8)
-        image_bgr = cv2.LUT(image_bgr, table)  # type: ignore[assignment]
+        image_bgr = cv2.LUT(image_bgr, table)
     change_saturation, change_hue = rng.random(2) < 0.5
     if change_saturation or change_hue:
         hue, saturation, value = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV))
@@ -163,5 +163,5 @@ def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.
             # OpenCV's 8-bit hue counts in steps of two degrees, 0..179.
             turn = rng.uniform(-settings.hue_delta, settings.hue_delta) / 2
             hue = cv2.LUT(hue, ((np.arange(256) + turn).round() % 180).astype(np.uint8))
-        image_bgr = cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)  # type: ignore[assignment]
+        image_bgr = cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)
     return image_bgr

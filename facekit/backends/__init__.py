@@ -1,4 +1,4 @@
-"""Runtimes, one a file: each takes a batch of pictures and returns the same Decoded. The suffix of the weights chooses."""
+"""Runtimes, one a file: a batch of pictures in, the same Decoded out. The suffix of the weights chooses."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from facekit.template import Template
 class ExportedOutputs:
     """Recognises a graph by its outputs' names and turns them into Decoded.
 
-    Known: `boxes`, `scores` (and `landmarks`), decoded in the graph; `cls_S`, `obj_S`, `bbox_S`, `kps_S` a stride S (the
-    layout of cv2.FaceDetectorYN); and the one `detection_out` of the Open Model Zoo, suppressed in the graph.
+    Known: `boxes`, `scores` (and `landmarks`), decoded in the graph; `cls_S`, `obj_S`, `bbox_S`, `kps_S` a stride S,
+    the layout of cv2.FaceDetectorYN; and the one `detection_out` of the Open Model Zoo, suppressed in the graph.
     """
 
     def __init__(self, names: list[str], template: Template, source: str) -> None:
@@ -59,6 +59,7 @@ class ExportedOutputs:
         boxes_xyxy = rows[:, 3:] * torch.tensor([size_hw[1], size_hw[0]] * 2)
         scores = torch.where((rows[:, 0].cummin(0).values >= 0), rows[:, 2], 0.0)
         return Decoded(boxes_xyxy[None], scores[None])
+
 
 def check_input_size(size_hw: Sequence[int | str | None], template: Template, weights: Path) -> None:
     """Raises FacekitError for a graph of a fixed size that the template's protocol doesn't feed."""

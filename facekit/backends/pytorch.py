@@ -35,7 +35,7 @@ class PyTorchBackend:
         checkpoint = load_weights(weights, template)
         network = build_model(template)
         if checkpoint.meta.get("compression"):
-            from facekit.compress.restore import restore_compressed
+            from facekit.backends.nncf_ import restore_compressed
 
             compressed = restore_compressed(network, checkpoint, str(weights))
             return cls(compressed.eval(), template, head_of=network)

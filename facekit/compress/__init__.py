@@ -1,1 +1,1 @@
-"""INT8 and sparsity; NNCF is used here and nowhere else."""
+"""INT8 and sparsity, by NNCF; what a runtime needs of it lies in facekit.backends.nncf_."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 from torch import Tensor, nn
 
-from facekit.compress.nncf_quietly import nncf
+from facekit.backends.nncf_ import nncf
 from facekit.export.to_onnx import quiet_tracing
 from facekit.template import QuantizationSettings
 

@@ -13,10 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from facekit.backends.nncf_ import describe_compression
 from facekit.backends.pytorch import PyTorchBackend
 from facekit.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
 from facekit.compress.int8 import quantize
-from facekit.compress.restore import describe_compression
 from facekit.compress.sparsity import measured_sparsity, sparsify
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture

@@ -63,13 +63,16 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
         )
         for image_id, image in images.items()
     ]
-    check_pictures_exist(pictures, str(annotation_file), f"Give the folder that holds them as data root (now {data_root}).")
+    check_pictures_exist(
+        pictures, str(annotation_file), f"Give the folder that holds them as data root (now {data_root})."
+    )
     return drop_unusable_boxes(pictures, str(annotation_file))
 
 
 def to_coco(pictures: list[PictureLabels]) -> dict[str, Any]:
     """The labels as a COCO json dict; image ids are the pictures' positions, the one category is 1."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, picture in enumerate(pictures):
         width, height = picture.size_wh or (0, 0)
         images.append({"id": image_id, "file_name": picture.path.name, "width": width, "height": height})
@@ -126,7 +129,9 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
         return None
     names = {str(category.get("name", "")).lower(): category.get("id") for category in categories}
     if "face" not in names:
-        raise FacekitError(f"{path}: several categories and none named 'face': {', '.join(names)}. Rename one to 'face'.")
+        raise FacekitError(
+            f"{path}: several categories and none named 'face': {', '.join(names)}. Rename one to 'face'."
+        )
     log.warning("%s: only the category 'face' is read; left alone: %s.", path, ", ".join(set(names) - {"face"}))
     return names["face"]
 

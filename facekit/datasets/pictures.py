@@ -48,6 +48,6 @@ def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if not data:
         return None
     try:
-        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)  # type: ignore[return-value]
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:  # such as more pixels than OpenCV's own limit
         return None

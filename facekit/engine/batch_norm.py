@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ def unfold_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     The layers are measured in one pass: what a layer feeds on does not change when those before it are unfolded.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    sums = {norm: [torch.zeros_like(norm.running_mean), torch.zeros_like(norm.running_var), 0] for norm in norms}  # type: ignore[arg-type]
+    sums: dict[nn.Module, list[Any]] = {
+        norm: [torch.zeros_like(norm.running_mean), torch.zeros_like(norm.running_var), 0] for norm in norms
+    }
 
     def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
-        entry = sums[norm]  # type: ignore[index]
+        entry = sums[norm]
         entry[0] += x.sum(dim=(0, 2, 3))
         entry[1] += x.square().sum(dim=(0, 2, 3))
         entry[2] += x.numel() // x.shape[1]
@@ -30,7 +33,8 @@ def unfold_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for images in batches:
             network(images)
-        for norm, (total, squares, count) in sums.items():
+        for norm in norms:
+            total, squares, count = sums[norm]
             mean = total / count
             variance = (squares / count - mean.square()).clamp(min=0)
             assert norm.running_mean is not None and norm.running_var is not None

@@ -52,7 +52,7 @@ def detect_pictures(
     description: str = "detecting",
     quiet: bool = False,
 ) -> list[Detections]:
-    """The faces of each picture, in order, under a progress bar. Raises FacekitError at a picture that can't be read."""
+    """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
     results = []
     pictures = _read_ahead(paths, sizes_wh or [None] * len(paths))
     for path, image_bgr in zip(
@@ -65,9 +65,7 @@ def detect_pictures(
     return results
 
 
-def _read_ahead(
-    paths: Sequence[Path], sizes_wh: Sequence[tuple[int, int] | None]
-) -> Iterator[NDArray[np.uint8]]:
+def _read_ahead(paths: Sequence[Path], sizes_wh: Sequence[tuple[int, int] | None]) -> Iterator[NDArray[np.uint8]]:
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = [reader.submit(read_picture, *job) for job in zip(paths[:PICTURES_AHEAD], sizes_wh, strict=False)]
         for index in range(len(paths)):
@@ -139,9 +137,7 @@ def as_wider_rows(faces: Detections) -> NDArray[np.float64]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], faces.scores[:, None]], axis=1)
 
 
-def wider_metrics(
-    predictions: dict[str, NDArray[np.float64]], ground_truth: WiderGroundTruth
-) -> list[Metric]:
+def wider_metrics(predictions: dict[str, NDArray[np.float64]], ground_truth: WiderGroundTruth) -> list[Metric]:
     """The three rows of metrics.yaml."""
     subsets = {"easy": "widerface_e", "medium": "widerface_m", "hard": "widerface_h"}
     figures = wider_ap(predictions, ground_truth)

@@ -120,7 +120,7 @@ def train_one_epoch(
         with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
             raw = network(images)
         # Priors are matched by logarithms and tiny overlaps: not in half precision.
-        raw = RawOutputs(*(None if tensor is None else tensor.float() for tensor in raw))
+        raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
         losses = described.losses(raw, targets, priors)
         loss = cast(Tensor, sum(losses.values()))
         _step(loss, optimizer, parameters, scaler, template.training.max_gradient_norm)

@@ -24,7 +24,8 @@ def format_table(metrics: Sequence[Metric], template: Template, protocol: str) -
         rows.append((metric.display_name, f"{metric.value:.3f}", known, metric.unit))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip() for row in rows
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
+        for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join([*lines, f"protocol: {protocol}"])
@@ -40,7 +41,9 @@ def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise FacekitError(f"{path}: exists and can't be read as YAML. Remove it or choose another file.") from error
+            raise FacekitError(
+                f"{path}: exists and can't be read as YAML. Remove it or choose another file."
+            ) from error
         if not isinstance(content, dict):
             raise FacekitError(f"{path}: exists and is no metrics file. Remove it or choose another file.")
     parts = [weights]

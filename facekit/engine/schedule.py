@@ -9,7 +9,7 @@ from facekit.template import TrainingSettings
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Linear warm-up, then steps at epochs, then a constant: what the schedule ended with, unless the user says else."""
+    """Linear warm-up, then steps at epochs, then a constant: the last step's rate unless the user says else."""
 
     base_learning_rate: float
     warmup_iterations: int

@@ -134,7 +134,9 @@ class _Run:
                 )  # fmt: skip
                 metrics = self._evaluate(epoch, last_epoch)
                 if metrics:
-                    journal.write({"epoch": epoch + 1, "iteration": progress.iteration, **{m.key: m.value for m in metrics}})
+                    journal.write(
+                        {"epoch": epoch + 1, "iteration": progress.iteration, **{m.key: m.value for m in metrics}}
+                    )
                 if rank() == 0:
                     self._save(epoch + 1, progress.iteration, optimizer, metrics)
                 wait_for_all()
@@ -199,7 +201,9 @@ class _Run:
         is_best = ap > self.best_ap
         self.best_ap = max(ap, self.best_ap)
         meta = new_meta(self.template, epoch, iteration) | {"best_ap": self.best_ap}
-        checkpoint = Checkpoint(meta, self.plain.state_dict(), optimizer.state_dict(), {"scaler": self.scaler.state_dict()})
+        checkpoint = Checkpoint(
+            meta, self.plain.state_dict(), optimizer.state_dict(), {"scaler": self.scaler.state_dict()}
+        )
         numbered = self.folder / f"epoch_{epoch}.pth"
         save_checkpoint(numbered, checkpoint)
         for name, wanted in (("latest.pth", True), ("best.pth", is_best)):

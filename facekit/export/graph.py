@@ -34,7 +34,9 @@ class ExportGraph(nn.Module):
         self.size_multiple = template.evaluation.size_multiple
         self.example_size_hw = EXAMPLE_SIZE_HW if self.any_size else template.input.size_hw
         if self.per_level:
-            self.output_names = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.head.strides]
+            self.output_names = [
+                f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.head.strides
+            ]
         else:
             self.register_buffer("priors", self.head.priors_cxcywh(template.input.size_hw), persistent=False)
             self.output_names = ["boxes", "scores"]
@@ -42,7 +44,9 @@ class ExportGraph(nn.Module):
     def example(self, batch: int = 1) -> Tensor:
         """Pixels to trace the graph with."""
         height, width = self.example_size_hw
-        return torch.linspace(0, 255, 3 * height * width).view(1, 3, height, width).expand(batch, -1, -1, -1).contiguous()
+        return (
+            torch.linspace(0, 255, 3 * height * width).view(1, 3, height, width).expand(batch, -1, -1, -1).contiguous()
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         activated = self.head.activate(self.network(normalise(image, self.settings)))

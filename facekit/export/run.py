@@ -18,7 +18,9 @@ from facekit.template import Template
 log = logging.getLogger(__name__)
 
 
-def export_weights(weights: Path, template: Template, folder: Path, onnx: bool = True, openvino: bool = True) -> list[Path]:
+def export_weights(
+    weights: Path, template: Template, folder: Path, onnx: bool = True, openvino: bool = True
+) -> list[Path]:
     """Writes model.onnx and/or model.xml with model.bin into the folder, each compared with PyTorch first.
 
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a graph that differs.

@@ -86,7 +86,7 @@ def _replace_text(target: Path, text: str) -> None:
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        os.replace(beside, target)
+        beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
 
 
 def build_model(template: Template) -> nn.Module:
-    """The template's network (a DetectorNetwork), freshly initialised. Raises FacekitError for an unknown architecture."""
+    """The template's DetectorNetwork, freshly initialised. Raises FacekitError for an unknown architecture."""
     name = template.model.architecture
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.0)[0]

@@ -67,7 +67,9 @@ class MobileNetV2SSD(nn.Module):
         positives = mean_over_processes(positive.sum()).clamp(min=1)
 
         labels = torch.where(positive, FACE, BACKGROUND)
-        class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(
+            labels
+        )
         counted = hard_negative_mining(class_losses, positive, NEGATIVES_PER_POSITIVE)
         class_loss = class_losses[counted].sum() / positives
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,8 +58,8 @@ class YuNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight)
-                nn.init.zeros_(module.bias)
-        # Nearly all priors are background: starting there keeps the first steps calm (Lin et al., RetinaNet, section 4.1).
+                nn.init.zeros_(cast(Tensor, module.bias))
+        # Nearly all priors are background: starting there keeps the first steps calm (RetinaNet, section 4.1).
         for branch in (*self.bbox_head.multi_level_cls, *self.bbox_head.multi_level_obj):
             nn.init.constant_(branch.conv2.bias, math.log(0.01 / 0.99))
 
@@ -141,7 +143,7 @@ class _Backbone(nn.Module):
     def __init__(self, stage_channels: tuple[int, ...]) -> None:
         super().__init__()
         self.model0 = _Stem(stage_channels[0])
-        for stage, (channels, out_channels) in enumerate(zip(stage_channels, stage_channels[1:], strict=False), start=1):
+        for stage, (channels, out_channels) in enumerate(pairwise(stage_channels), start=1):
             self.add_module(f"model{stage}", _Stage(channels, out_channels))
 
     def forward(self, images: Tensor) -> list[Tensor]:

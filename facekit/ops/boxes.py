@@ -12,7 +12,7 @@ def area(boxes_xyxy: Tensor) -> Tensor:
 
 
 def paired_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
-    """IoU of boxes that stand in pairs: (..., 4) and (..., 4), broadcast, -> (...) in 0..1; 0 where both have no area."""
+    """IoU of boxes in pairs: (..., 4) and (..., 4), broadcast, -> (...) in 0..1; 0 where both have no area."""
     top_left = torch.maximum(boxes_xyxy[..., :2], others_xyxy[..., :2])
     bottom_right = torch.minimum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
     intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)

@@ -84,7 +84,9 @@ class Head:
         if self.scoring == "softmax":
             return Activated(raw.class_logits.softmax(dim=-1), raw.box_deltas, None, raw.landmark_deltas)
         assert raw.objectness_logits is not None
-        return Activated(raw.class_logits.sigmoid(), raw.box_deltas, raw.objectness_logits.sigmoid(), raw.landmark_deltas)
+        return Activated(
+            raw.class_logits.sigmoid(), raw.box_deltas, raw.objectness_logits.sigmoid(), raw.landmark_deltas
+        )
 
     def decode(self, activated: Activated, priors_cxcywh: Tensor) -> Decoded:
         """Probabilities and deltas to scores, boxes and landmarks in pixels of the input."""
