@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.backends import Backend, open_backend
+from facekit.datasets.pictures import as_uint8
 from facekit.ops.nms import select_detections
 from facekit.structures import Detections
 from facekit.template import Template, find_template, load_template
@@ -53,7 +54,7 @@ def prepare(image_bgr: NDArray[np.uint8], template: Template) -> tuple[NDArray[n
     if rule.resize == "stretch":
         height, width = template.input.size_hw
         scale_xy = (image_bgr.shape[1] / width, image_bgr.shape[0] / height)
-        image_bgr = cv2.resize(image_bgr, (width, height))
+        image_bgr = as_uint8(cv2.resize(image_bgr, (width, height)))
     return pad_to_multiple(image_bgr, rule.size_multiple), scale_xy
 
 

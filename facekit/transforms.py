@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.datasets.pictures import as_uint8
 from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop
 
 # left eye <-> right eye, nose, left mouth <-> right mouth: mirrored, a left eye is a right one.
@@ -50,7 +51,7 @@ def resize(sample: LabelledImage, size_hw: tuple[int, int]) -> LabelledImage:
     """Stretches to size_hw, whatever the shape."""
     height, width = sample.image_bgr.shape[:2]
     scale = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
-    image_bgr = cv2.resize(sample.image_bgr, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
+    image_bgr = as_uint8(cv2.resize(sample.image_bgr, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR))
     return LabelledImage(image_bgr, sample.boxes_xyxy * np.tile(scale, 2), sample.landmarks_xy * scale)
 
 
@@ -61,7 +62,7 @@ def flip(sample: LabelledImage) -> LabelledImage:
     boxes_xyxy[:, [0, 2]] = width - boxes_xyxy[:, [2, 0]]
     landmarks_xy = sample.landmarks_xy[:, FLIPPED_LANDMARKS].copy()
     landmarks_xy[..., 0] = width - landmarks_xy[..., 0]
-    return LabelledImage(cv2.flip(sample.image_bgr, 1), boxes_xyxy, landmarks_xy)
+    return LabelledImage(as_uint8(cv2.flip(sample.image_bgr, 1)), boxes_xyxy, landmarks_xy)
 
 
 def crop(sample: LabelledImage, left: int, top: int, width: int, height: int) -> LabelledImage:
@@ -84,7 +85,8 @@ def crop(sample: LabelledImage, left: int, top: int, width: int, height: int) ->
 def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int) -> NDArray[np.bool_]:
     """(N, 4) -> (N,) whether the box's centre lies in the window."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    return ((centres > (left, top)) & (centres < (left + width, top + height))).all(axis=1)
+    x, y = centres.T
+    return (x > left) & (x < left + width) & (y > top) & (y < top + height)
 
 
 def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
@@ -152,7 +154,7 @@ def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.
     if (gain, offset) != (1.0, 0.0):
         # One table for both: (pixel + offset) * gain.
         table = np.clip((np.arange(256) + offset) * gain, 0, 255).round().astype(np.uint8)
-        image_bgr = cv2.LUT(image_bgr, table)
+        image_bgr = as_uint8(cv2.LUT(image_bgr, table))
     change_saturation, change_hue = rng.random(2) < 0.5
     if change_saturation or change_hue:
         hue, saturation, value = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV))
@@ -163,5 +165,5 @@ def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.
             # OpenCV's 8-bit hue counts in steps of two degrees, 0..179.
             turn = rng.uniform(-settings.hue_delta, settings.hue_delta) / 2
             hue = cv2.LUT(hue, ((np.arange(256) + turn).round() % 180).astype(np.uint8))
-        image_bgr = cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)
+        image_bgr = as_uint8(cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR))
     return image_bgr

@@ -71,14 +71,14 @@ def drop_unusable_boxes(pictures: Iterable[PictureLabels], where: str) -> list[P
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
     first: dict[str, str] = {}
     for picture in pictures:
-        empty = (picture.boxes_xywh[:, 2:] <= 0).any(axis=1)
+        x, y, w, h = picture.boxes_xywh.T
+        empty = (w <= 0) | (h <= 0)
         outside = partly = np.zeros_like(empty)
         if picture.size_wh is not None:
-            boxes_xyxy = picture.boxes_xyxy
-            size = np.asarray(picture.size_wh)
-            outside = ~empty & ((boxes_xyxy[:, 2:] <= 0) | (boxes_xyxy[:, :2] >= size)).any(axis=1)
+            width, height = picture.size_wh
+            outside = ~empty & ((x + w <= 0) | (y + h <= 0) | (x >= width) | (y >= height))
             # Annotators round: a pixel over the edge is nothing to report.
-            over = ((boxes_xyxy[:, :2] < -1) | (boxes_xyxy[:, 2:] > size + 1)).any(axis=1)
+            over = (x < -1) | (y < -1) | (x + w > width + 1) | (y + h > height + 1)
             partly = ~empty & ~outside & over
         for reason, mask in zip(counts, (empty, outside, partly), strict=True):
             counts[reason] += int(mask.sum())

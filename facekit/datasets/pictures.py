@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,6 +49,12 @@ def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if not data:
         return None
     try:
-        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        return None if decoded is None else as_uint8(decoded)
     except cv2.error:  # such as more pixels than OpenCV's own limit
         return None
+
+
+def as_uint8(image: Any) -> NDArray[np.uint8]:
+    """What OpenCV returns, under the type that it has: no copy."""
+    return np.asarray(image, dtype=np.uint8)

@@ -42,8 +42,8 @@ class TrainingSet(Dataset[LabelledImage]):
         rng = np.random.default_rng((self.seed, int(self.epoch), index))
         labels = self.pictures[index % len(self.pictures)]
         sample = augment(self._read(labels), self.augmentation, self.size_hw, rng)
-        visible = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2] >= 1).all(axis=1)
-        return sample.take(visible)
+        width, height = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).T
+        return sample.take((width >= 1) & (height >= 1))
 
     def _read(self, labels: PictureLabels) -> LabelledImage:
         image_bgr = read_picture(labels.path, labels.size_wh)

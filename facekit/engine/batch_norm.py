@@ -16,9 +16,8 @@ def unfold_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     The layers are measured in one pass: what a layer feeds on does not change when those before it are unfolded.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    sums: dict[nn.Module, list[Any]] = {
-        norm: [torch.zeros_like(norm.running_mean), torch.zeros_like(norm.running_var), 0] for norm in norms
-    }
+    # Sum, sum of squares, and count of each norm's inputs, a channel.
+    sums: dict[nn.Module, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}
 
     def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
