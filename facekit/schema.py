@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -47,6 +48,8 @@ def read_yaml(path: Path, cls: type[T]) -> T:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise FacekitError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise FacekitError(f"{path}: not valid YAML for a template: nested without end.") from error
     if node is None:
         raise FacekitError(f"{path}: empty; expected the keys {', '.join(_field_types(cls))}.")
     return _Reader(path).read(cls, node, "")
@@ -130,7 +133,10 @@ class _Reader:
     def read_scalar(self, expected: Any, node: yaml.Node, key: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             raise self.fail(node, key, f"expected {_describe(expected)}, got a list or a mapping.")
-        value = yaml.safe_load(yaml.serialize(node))
+        try:
+            value = yaml.safe_load(yaml.serialize(node))
+        except (yaml.YAMLError, ValueError):  # an unknown tag, or a date that no calendar has
+            value = None
         if get_origin(expected) is Literal:
             if value in get_args(expected):
                 return value
@@ -139,7 +145,7 @@ class _Reader:
             number = (
                 _try(float, value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
             )
-            if number is not None:
+            if number is not None and math.isfinite(number):
                 return number
         elif isinstance(value, expected) and (expected is bool or not isinstance(value, bool)):
             return value
@@ -154,7 +160,7 @@ def _with_nearest(missing: str, given: dict[str, Any]) -> str:
 def _try(convert: Callable[[Any], T], value: Any) -> T | None:
     try:
         return convert(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -12,10 +12,9 @@ import urllib.request
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
-from tqdm import tqdm
-
 from facekit.errors import FacekitError
 from facekit.files import replacing
+from facekit.progress import progress_bar
 from facekit.template import RemoteFile, SnapshotSource, Template
 
 log = logging.getLogger(__name__)
@@ -123,10 +122,8 @@ def _receive(file: RemoteFile, partial: Path, done: int) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         if done and response.status != 206:  # the server doesn't resume: from the start
             done = 0
-        bar = tqdm(
-            total=file.size, initial=done, unit="B", unit_scale=True, desc=partial.name.removesuffix(".partial"),
-            disable=None,
-        )  # fmt: skip
+        name = partial.name.removesuffix(".partial")
+        bar = progress_bar(total=file.size, initial=done, unit="B", unit_scale=True, desc=name)
         with partial.open("ab" if done else "wb") as out, bar:
             while chunk := response.read(CHUNK_BYTES):
                 out.write(chunk)

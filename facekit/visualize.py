@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from facekit.datasets.pictures import PICTURE_SUFFIXES, read_picture
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, replacing
+from facekit.progress import progress_bar
 from facekit.structures import Detections
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def visualize_pictures(detector: Detector, pictures: list[Path], output: Path | 
         check_writable_folder(folder.parent if single else folder)
     names = _output_names(pictures)
     written = []
-    for path, name in zip(tqdm(pictures, desc="drawing", unit="picture", disable=None), names, strict=True):
+    for path, name in zip(progress_bar(pictures, desc="drawing", unit="picture"), names, strict=True):
         image_bgr = read_picture(path)
         started = time.perf_counter()
         faces = detector.detect(image_bgr).above(threshold)
@@ -149,7 +149,7 @@ def visualize_video(detector: Detector, source: str, output: Path | None, thresh
     with ExitStack() as stack:
         stack.callback(capture.release)
         writer = stack.enter_context(_VideoFile(output, capture.get(cv2.CAP_PROP_FPS))) if output else None
-        for frame_bgr in tqdm(frames, total=total, desc="video", unit="frame", disable=None):
+        for frame_bgr in progress_bar(frames, total=total, desc="video", unit="frame"):
             tick = time.perf_counter()
             faces = detector.detect(frame_bgr).above(threshold)
             fps = 1 / max(time.perf_counter() - tick, 1e-6)

@@ -15,6 +15,7 @@ from facekit.checkpoint import load_state
 from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.structures import Decoded
 from facekit.template import Template
@@ -40,6 +41,8 @@ class PyTorchBackend:
             compressed = restore_compressed(network, checkpoint, str(weights))
             return cls(compressed.eval(), template, head_of=network)
         load_state(network, checkpoint.state_dict, str(weights))
+        keep_freed_memory()
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), template)
 
     @torch.inference_mode()

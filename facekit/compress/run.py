@@ -31,6 +31,7 @@ from facekit.files import check_writable_folder
 from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.template import Template
 
@@ -83,7 +84,8 @@ def compress(
     network = build_model(template)
     load_state(network, checkpoint.state_dict, str(options.load_weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device)
+    keep_freed_memory()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = make_batches(
         train_pictures, template, options.batch_size or template.training.batch_size, options.workers, options.seed,
         pin_memory=device.type == "cuda",

@@ -17,6 +17,8 @@ from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
 
+MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
+
 
 def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
     """Pictures in the file's order, those without faces too.
@@ -97,7 +99,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise FacekitError(f"{path}: the annotation file can't be read ({error.strerror}). Check the path.") from error
     except json.JSONDecodeError as error:
         raise FacekitError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). Is this a COCO json file?") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested without end
         raise FacekitError(f"{path}: not a JSON text file ({error}). Is this a COCO json file?") from error
     keys = list(content)[:5] if isinstance(content, dict) else type(content).__name__
     for key in ("images", "annotations"):
@@ -125,6 +127,8 @@ def _images_by_id(content: dict[str, Any], path: Path) -> dict[Any, dict[str, An
 def _face_category(content: dict[str, Any], path: Path) -> int | None:
     """The category to read; None: there is but one, so all."""
     categories = content.get("categories") or []
+    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
+        raise FacekitError(f"{path}: categories: expected a list of mappings, got {_shorten(categories)}.")
     if len(categories) < 2:
         return None
     names = {str(category.get("name", "")).lower(): category.get("id") for category in categories}
@@ -138,7 +142,7 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:
     good = isinstance(value, list) and len(value) == count
-    if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+    if not good or not all(isinstance(v, int | float) and abs(v) <= MAX_COORDINATE for v in value):
         raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
     return value
 
@@ -154,7 +158,7 @@ def _landmarks(keypoints: Any, where: str) -> list[float]:
 
 def _size_wh(image: dict[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+    if all(isinstance(side, int) and 0 < side <= MAX_COORDINATE for side in (width, height)):
         return width, height
     return None
 

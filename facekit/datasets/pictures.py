@@ -13,7 +13,7 @@ from facekit.errors import FacekitError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -28,8 +28,8 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
         data = path.read_bytes()
     except OSError as error:
         raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {remedy}") from error
-    # OpenCV fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[-65536:]:
+    # OpenCV before 5.0 fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
+    if data.startswith(_JPEG_START) and _JPEG_END not in data[_first_scan(data) :]:
         raise FacekitError(f"{path}: the JPEG is cut off (no end marker in {len(data)} bytes). {remedy}")
     image_bgr = _decode(data, cv2.IMREAD_COLOR)
     if image_bgr is not None and size_wh is not None and image_bgr.shape[1::-1] != tuple(size_wh):
@@ -43,6 +43,14 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
     if image_bgr is None:
         raise FacekitError(f"{path}: not a picture that OpenCV can decode ({len(data)} bytes). {remedy}")
     return image_bgr
+
+
+def _first_scan(data: bytes) -> int:
+    """Where a JPEG's pixels start: behind its segments, one of which may hold a whole JPEG of its own (a thumbnail)."""
+    place = len(_JPEG_START)
+    while data[place : place + 1] == b"\xff" and data[place : place + 2] != _JPEG_SCAN:
+        place += 2 + max(2, int.from_bytes(data[place + 2 : place + 4], "big"))
+    return place
 
 
 def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:

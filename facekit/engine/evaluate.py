@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from facekit.datasets.coco import to_coco
 from facekit.datasets.labels import PictureLabels
@@ -22,6 +22,7 @@ from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import WiderGroundTruth, find_wider_ground_truth, read_wider_ground_truth, wider_ap
 from facekit.models import build_model
 from facekit.ops.complexity import count_macs, count_parameters
+from facekit.progress import progress_bar
 from facekit.structures import Detections
 from facekit.template import Template
 
@@ -37,7 +38,15 @@ class Metric:
     key: str
     display_name: str
     unit: str
-    value: float
+    value: float  # NaN: not defined on these pictures, such as AP without a single face
+
+    def text(self, digits: int) -> str:
+        """The value for people."""
+        return "n/a" if math.isnan(self.value) else f"{self.value:.{digits}f}"
+
+    def rounded(self) -> float | None:
+        """The value for files, 3 decimals; None where it is not defined."""
+        return None if math.isnan(self.value) else round(self.value, 3)
 
 
 # What is called with every picture and its faces, to draw or to keep them.
@@ -55,9 +64,7 @@ def detect_pictures(
     """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
     results = []
     pictures = _read_ahead(paths, sizes_wh or [None] * len(paths))
-    for path, image_bgr in zip(
-        tqdm(paths, desc=description, unit="picture", disable=quiet or None, dynamic_ncols=True), pictures, strict=True
-    ):
+    for path, image_bgr in zip(progress_bar(paths, quiet, desc=description, unit="picture"), pictures, strict=True):
         found = detector.detect(image_bgr)
         if on_picture is not None:
             on_picture(path, image_bgr, found)

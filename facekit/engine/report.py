@@ -21,7 +21,7 @@ def format_table(metrics: Sequence[Metric], template: Template, protocol: str) -
     rows = [("metric", "measured", "published", "unit")]
     for metric in metrics:
         known = f"{published[metric.key]:.3f}" if metric.key in published else "-"
-        rows.append((metric.display_name, f"{metric.value:.3f}", known, metric.unit))
+        rows.append((metric.display_name, metric.text(3), known, metric.unit))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
@@ -59,7 +59,8 @@ def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol
         for part in parts
     ]
     content["metrics"] = [
-        {"display_name": m.display_name, "key": m.key, "unit": m.unit, "value": round(m.value, 3)} for m in metrics
+        {"display_name": metric.display_name, "key": metric.key, "unit": metric.unit, "value": metric.rounded()}
+        for metric in metrics
     ]
     content["protocol"] = protocol
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
+from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.template import Template
 
@@ -102,7 +104,8 @@ class _Run:
         self.options = options
         self.device = device
         self.folder = options.save_checkpoints_to
-        self.plain = build_model(template)
+        keep_freed_memory()
+        self.plain = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch_size = options.batch_size or template.training.batch_size
         self.batches = make_batches(
             train_pictures, template, batch_size, options.workers, options.seed, pin_memory=device.type == "cuda"
@@ -192,14 +195,14 @@ class _Run:
         self.plain.eval()
         detector = Detector(PyTorchBackend(self.plain, self.template), self.template)
         metrics = evaluate_labelled(detector, self.val_pictures)
-        figures = ", ".join(f"{metric.display_name} {metric.value:.2f} %" for metric in metrics)
+        figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
 
     def _save(self, epoch: int, iteration: int, optimizer: torch.optim.Optimizer, metrics: list[Metric]) -> None:
-        ap = metric_value(metrics, "ap") if metrics else -1.0
+        ap = metric_value(metrics, "ap") if metrics else math.nan
         is_best = ap > self.best_ap
-        self.best_ap = max(ap, self.best_ap)
+        self.best_ap = ap if is_best else self.best_ap
         meta = new_meta(self.template, epoch, iteration) | {"best_ap": self.best_ap}
         checkpoint = Checkpoint(
             meta, self.plain.state_dict(), optimizer.state_dict(), {"scaler": self.scaler.state_dict()}
@@ -256,7 +259,8 @@ class _Log:
 
     def write(self, record: dict[str, Any]) -> None:
         if self.lines is not None:
-            self.lines.write(json.dumps({**record, "seconds": round(time.time() - self.started, 3)}) + "\n")
+            plain = {key: None if value != value else value for key, value in record.items()}  # JSON has no NaN
+            self.lines.write(json.dumps({**plain, "seconds": round(time.time() - self.started, 3)}) + "\n")
             self.lines.flush()
         if self.board is not None:
             for key, value in record.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def coco_ap(
         category_id: all detections are of this category.
 
     Returns:
-        0..1; 0.0 without annotations of the category or without detections.
+        0..1; NaN without annotations of the category (crowds aside): there is nothing to average.
 
     Raises:
         FacekitError: detections of unknown images, a category that the json doesn't have, or values that aren't
@@ -50,7 +51,9 @@ def coco_ap(
         raise FacekitError(f"annotation file: no category {category_id}, expected one of {known}.")
     faces = _faces(annotation, category_id)
     found = _found(detections, category_id)
-    if not faces or not found:
+    if all(face["iscrowd"] for face in faces):
+        return math.nan
+    if not found:
         return 0.0
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_indexed(image_ids, category_id, faces), _indexed(image_ids, category_id, found), "bbox")
@@ -59,8 +62,7 @@ def coco_ap(
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"]
-    reached = precision[precision > -1]  # -1 marks a category of crowds alone
-    return float(reached.mean()) if len(reached) else 0.0
+    return float(precision[precision > -1].mean())  # -1 marks thresholds without a value
 
 
 def _faces(annotation: Mapping[str, Any], category_id: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +38,7 @@ def ap_by_height(
         min_height: pixels, after rounding and clipping.
 
     Returns:
-        0..1; 0.0 if no face counts.
+        0..1; NaN if no face counts: there is nothing to average.
 
     Raises:
         ValueError: sequences of different lengths, or arrays of other shapes.
@@ -105,7 +106,7 @@ def _match(
 
 def _average_precision(matches: NDArray[np.int64], scores: NDArray[np.float64], counted: int) -> float:
     if counted == 0:
-        return 0.0
+        return math.nan
     matches, scores = matches[matches != IGNORED], scores[matches != IGNORED]
     order = np.argsort(-scores, kind="stable")
     matches, scores = matches[order], scores[order]

@@ -1,0 +1,33 @@
+"""Progress with an ETA: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_INTERVAL_S = 15.0  # between two lines in a log file
+
+
+class _Lines:
+    """Turns a bar's redrawing into lines."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress_bar(iterable: Iterable[Any] | None = None, hidden: bool = False, **options: Any) -> tqdm:
+    """tqdm with our habits; `options` are tqdm's (desc, unit, total, ...)."""
+    if sys.stderr.isatty():
+        return tqdm(iterable, disable=hidden, dynamic_ncols=True, **options)
+    lines: Any = _Lines()
+    return tqdm(
+        iterable, disable=hidden, file=lines, mininterval=LINE_INTERVAL_S, delay=LINE_INTERVAL_S, leave=False,
+        ncols=160, bar_format="{desc}: {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}", **options,
+    )  # fmt: skip
