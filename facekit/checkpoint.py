@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,14 @@ def read_torch_file(path: Path) -> Any:
     if not path.is_file():
         raise FacekitError(f"{path}: there is no such checkpoint. Check the path.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        path.open("rb").close()
     except OSError as error:
-        raise FacekitError(f"{path}: the checkpoint can't be read ({error.strerror}).") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise FacekitError(
+            f"{path}: the checkpoint can't be read ({error.strerror}). Check its permissions."
+        ) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file trips torch in any way, from EINVAL at a seek to IndexError
         raise FacekitError(
             f"{path}: not a checkpoint that can be loaded safely ({path.stat().st_size} bytes): cut off, damaged, or "
             f"not made by torch.save. Bring the file again, or take the previous epoch's."
@@ -97,7 +100,8 @@ def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         return None
-    wanted, given = describe_model(template), meta.get("model", {})
+    _refuse_damaged(content, path)
+    wanted, given = describe_model(template), meta["model"]
     differing = [key for key in wanted if wanted[key] != given.get(key)]
     if differing:
         key = differing[0]
@@ -107,6 +111,25 @@ def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint
             f"Use the work dir of {meta.get('template')!r}, or weights of {template.name!r}."
         )
     return Checkpoint(meta, content["state_dict"], content.get("optimizer"), content.get("extra") or {})
+
+
+def _refuse_damaged(content: dict[str, Any], path: Path) -> None:
+    meta, state_dict = content["meta"], content.get("state_dict")
+    checks = {
+        "meta.model": isinstance(meta.get("model"), dict),
+        "meta.epoch": isinstance(meta.get("epoch"), int),
+        "meta.iteration": isinstance(meta.get("iteration"), int),
+        "state_dict": isinstance(state_dict, dict)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()),
+        "optimizer": isinstance(content.get("optimizer"), dict | None),
+        "extra": isinstance(content.get("extra"), dict | None),
+    }
+    wrong = [part for part, is_good in checks.items() if not is_good]
+    if wrong:
+        raise FacekitError(
+            f"{path}: a damaged checkpoint: {', '.join(wrong)} missing or of the wrong kind. Bring the file again, or "
+            f"take the previous epoch's."
+        )
 
 
 def _brief(value: Any) -> str:

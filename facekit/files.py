@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from facekit.errors import FacekitError
@@ -16,6 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Makes the folder. Raises FacekitError where the disk refuses.
     """
+    if not path.name:
+        raise FacekitError(f"{path}: can't be written: it is a folder. Give the name of a file in it.")
     beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
         ) from error
     finally:
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
+        with suppress(OSError):  # never written, such as for a name that is too long
+            beside.unlink()
 
 
 def check_writable_folder(folder: Path) -> None:

@@ -44,11 +44,18 @@ def load_weights(source: Path, template: Template) -> Checkpoint:
     if ours is not None:
         return ours
     state_dict = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state_dict, dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+    if not isinstance(state_dict, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()
+    ):
         raise FacekitError(f"{source}: holds no state_dict of tensors. Expected a checkpoint of {template.name}.")
     _refuse_another_templates_snapshot(source, template)
     rename = _TORCH_NAMES[template.model.architecture]
-    renamed = {rename(name.removeprefix("module.")): tensor for name, tensor in state_dict.items()}
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        ours_name = rename(name.removeprefix("module."))
+        if ours_name in renamed:
+            raise FacekitError(f"{source}: holds {ours_name} twice, once as {name}. Which one is meant? Take one out.")
+        renamed[ours_name] = tensor
     return _accounted(renamed, source, template, batch_norm_folded=False)
 
 
@@ -80,6 +87,8 @@ def _mobilenetv2_ssd_name(name: str) -> str:
     if match := re.fullmatch(r"backbone\.features\.stage([1-5])\.unit(\d+)\.(conv\d\.(?:conv|bn))\.(\w+)", name):
         block = _PYTORCHCV_UNITS_BEFORE_STAGE[int(match[1])] + int(match[2])
         part = _PYTORCHCV_PARTS.get(match[3], match[3])
+        if block == 1:  # a plain sequence in our backbone, without torchvision's `conv` around it
+            part = part.removeprefix("conv.")
         return f"backbone.features.{block}.{part}.{match[4]}"
     if match := re.fullmatch(r"bbox_head\.(reg|cls)_convs\.(.+)", name):
         return f"{'box' if match[1] == 'reg' else 'class'}_heads.{match[2]}"
@@ -90,6 +99,9 @@ _TORCH_NAMES: dict[str, Callable[[str], str]] = {
     "mobilenetv2_ssd": _mobilenetv2_ssd_name,
     "yunet": lambda name: name,  # ours are the published names
 }
+
+
+INT64_MIN = -(2**63)  # where ONNX's slice ends that runs backwards through everything
 
 
 @dataclass(frozen=True)
@@ -107,9 +119,13 @@ def _import_ir(source: Path, template: Template) -> Checkpoint:
         raise FacekitError(
             f"{source}: no OpenVINO IR is published for {template.name!r} to import from. Give its .pth checkpoint."
         )
-    convolutions = _read_ir(source, template)
+    convolutions = _read_convolutions(_open_ir(source, template), source, template)
     upstream = {name for convolution in convolutions.values() for name in convolution.feeds_on}
-    branch_ends = [convolution for convolution in convolutions.values() if convolution.name not in upstream]
+    branch_ends = [
+        convolution
+        for convolution in convolutions.values()
+        if convolution.name not in upstream and convolution.feeds_on
+    ]
     branch_starts = [convolutions[end.feeds_on[0]] for end in branch_ends]
     heads = {convolution.name for convolution in (*branch_ends, *branch_starts)}
     backbone = [convolution for convolution in convolutions.values() if convolution.name not in heads]
@@ -164,8 +180,8 @@ def _put_folded(state: dict[str, Tensor], network: nn.Module, name: str, convolu
         state[f"{name}.bias"] = bias
 
 
-def _read_ir(source: Path, template: Template) -> dict[str, _IrConvolution]:
-    """All convolutions by name, upstream first, the first one turned to the template's colour order and scale."""
+def _open_ir(source: Path, template: Template) -> Any:
+    """The openvino.Model, refused where it takes pictures of another size than the template's."""
     import openvino as ov
 
     xml, weights = source.with_suffix(".xml"), source.with_suffix(".bin")
@@ -176,71 +192,86 @@ def _read_ir(source: Path, template: Template) -> dict[str, _IrConvolution]:
         model = ov.Core().read_model(xml, weights)
     except RuntimeError as error:
         raise FacekitError(f"{xml}: not an OpenVINO IR that can be read, or its .bin is cut off.") from error
-    size_hw = tuple(dimension.get_length() for dimension in list(model.inputs[0].partial_shape)[2:])
-    if size_hw != template.input.size_hw:
+    height, width = template.input.size_hw
+    shapes = [value.partial_shape for value in model.inputs]
+    if len(shapes) != 1 or shapes[0] not in [ov.PartialShape([batch, 3, height, width]) for batch in (1, -1)]:
+        takes = " and ".join(str(shape) for shape in shapes) or "nothing"
         raise FacekitError(
-            f"{xml}: takes {size_hw[1]}x{size_hw[0]} pictures, template {template.name!r} "
-            f"{template.input.size_hw[1]}x{template.input.size_hw[0]}: another detector's weights."
+            f"{xml}: takes {takes}, template {template.name!r} [1,3,{height},{width}] (batch, channels, h, w): "
+            f"another detector's weights."
         )
+    return model
+
+
+def _read_convolutions(model: Any, source: Path, template: Template) -> dict[str, _IrConvolution]:
+    """All convolutions by name, upstream first, the first one turned to the template's colour order and scale."""
     convolutions: dict[str, _IrConvolution] = {}
     upstream: dict[str, tuple[str, ...]] = {}
-    scale, reversed_channels = 1.0, False
     for node in model.get_ordered_ops():
         name, kind = node.get_friendly_name(), node.get_type_name()
         sources = [value.get_source_output().get_node() for value in node.inputs()]
         before = tuple(dict.fromkeys(n for s in sources for n in upstream.get(s.get_friendly_name(), ())))
         upstream[name] = before
         if kind not in ("Convolution", "GroupConvolution"):
-            from_input = not before and any(s.get_friendly_name() in upstream for s in sources)
-            if from_input and _reaches_input(sources[0]):
-                scale *= float(_constant(sources[1]).mean()) if kind == "Multiply" else 1.0
-                reversed_channels |= kind == "Gather"
             continue
-        weight = _constant(sources[1])
+        weight = _constant(sources[1], source)
         if kind == "GroupConvolution":
             weight = weight.reshape(-1, *weight.shape[2:])
         if not convolutions:
             # Ours divides by the template's std before the first convolution, whatever the graph does.
+            scale, reversed_channels = _preprocessing(sources[0], source)
             weight = weight * scale * np.float32(template.input.std[0])
             if template.input.colour_order == "rgb" and not reversed_channels:
                 weight = weight[:, ::-1]
         weight = np.ascontiguousarray(weight, dtype=np.float32)
-        convolutions[name] = _IrConvolution(weight, _bias(node, len(weight)), before, name)
+        convolutions[name] = _IrConvolution(weight, _bias(node, len(weight), source), before, name)
         upstream[name] = (name,)
     return convolutions
 
 
-def _reaches_input(node: Any) -> bool:
-    while node.get_type_name() != "Parameter":
-        if not node.inputs():
-            return False
-        node = node.input(0).get_source_output().get_node()
-    return True
+def _preprocessing(node: Any, source: Path) -> tuple[float, bool]:
+    """What the picture is multiplied with before it leaves `node`, and whether its channels are reversed."""
+    scale, is_reversed = 1.0, False
+    while (kind := node.get_type_name()) != "Parameter":
+        name, sources = node.get_friendly_name(), [value.get_source_output().get_node() for value in node.inputs()]
+        constants = [_constant(each, source).reshape(-1).tolist() for each in sources[1:]]
+        if kind == "Multiply" and len(set(constants[0])) == 1:
+            scale *= constants[0][0]
+        elif (kind, constants) in (("Gather", [[2, 1, 0], [1]]), ("Slice", [[-1], [INT64_MIN], [-1], [1]])):
+            is_reversed = not is_reversed
+        elif kind != "Convert":
+            raise FacekitError(
+                f"{source}: {name}: does {kind} to the picture, which can't be imported. Give an IR that only scales "
+                f"it and reverses its channels, as those of the Open Model Zoo."
+            )
+        node = sources[0]
+    return scale, is_reversed
 
 
-def _bias(node: Any, channels: int) -> NDArray[np.float32]:
+def _bias(node: Any, channels: int, source: Path) -> NDArray[np.float32]:
     consumers = [target.get_node() for target in node.output(0).get_target_inputs()]
     if len(consumers) == 1 and consumers[0].get_type_name() == "Add":
-        bias = _constant(consumers[0].input(1).get_source_output().get_node()).reshape(-1)
+        bias = _constant(consumers[0].input(1).get_source_output().get_node(), source).reshape(-1)
         if len(bias) == channels:
             return np.ascontiguousarray(bias)
     return np.zeros(channels, dtype=np.float32)
 
 
-def _constant(node: Any) -> NDArray[np.float32]:
+def _constant(node: Any, source: Path) -> NDArray[np.float32]:
     """The value of a constant behind the conversions that a 16-bit IR puts after it."""
     kind = node.get_type_name()
     if kind == "Constant":
         return np.array(node.data, dtype=np.float32)
-    value = (
-        _constant(node.input(0).get_source_output().get_node()) if kind in ("Convert", "Reshape", "Gather") else None
-    )
-    if value is None:
-        raise FacekitError(f"{node.get_friendly_name()}: a weight that is computed by {kind}; can't import this IR.")
+    if kind not in ("Convert", "Reshape", "Gather"):
+        raise FacekitError(
+            f"{source}: {node.get_friendly_name()}: a weight that is computed by {kind}, as in a compressed graph. "
+            f"Give the IR that it was made from."
+        )
+    value = _constant(node.input(0).get_source_output().get_node(), source)
     if kind == "Reshape":
         return value.reshape(tuple(node.output(0).shape))
     if kind == "Gather":
-        indices = _constant(node.input(1).get_source_output().get_node()).astype(int)
-        axis = int(_constant(node.input(2).get_source_output().get_node()))
+        indices = _constant(node.input(1).get_source_output().get_node(), source).astype(int)
+        axis = int(_constant(node.input(2).get_source_output().get_node(), source))
         return np.take(value, indices, axis=axis)
     return value

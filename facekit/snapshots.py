@@ -81,12 +81,12 @@ def _cached(file: RemoteFile) -> bool:
 
 def _main_file(source: SnapshotSource) -> Path:
     """The path to load; an IR's two files are brought side by side, as the cache keys each by its own digest."""
-    first, *others = (cache_path(file) for file in source.files)
-    for other in others:
-        beside = first.parent / other.name
-        if not beside.is_file() or beside.stat().st_size != other.stat().st_size:
+    first = cache_path(source.files[0])
+    for other in source.files[1:]:
+        beside = first.parent / cache_path(other).name
+        if not beside.is_file() or _sha256(beside) != other.sha256:
             with replacing(beside) as target:
-                shutil.copyfile(other, target)
+                shutil.copyfile(cache_path(other), target)
     return first
 
 
@@ -97,7 +97,12 @@ def download(file: RemoteFile) -> Path:
     """
     path = cache_path(file)
     partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FacekitError(
+            f"{partial.parent}: can't write there ({error.strerror}). Set FACEKIT_CACHE to another folder."
+        ) from error
     done = partial.stat().st_size if partial.is_file() else 0
     if done > file.size:
         partial.unlink()
@@ -122,6 +127,12 @@ def _receive(file: RemoteFile, partial: Path, done: int) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         if done and response.status != 206:  # the server doesn't resume: from the start
             done = 0
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdigit() and done + int(announced) != file.size:  # such as a page that asks to log in
+            raise FacekitError(
+                f"{file.url}: the server offers {done + int(announced)} bytes, expected {file.size} bytes: "
+                f"not the published file."
+            )
         name = partial.name.removesuffix(".partial")
         bar = progress_bar(total=file.size, initial=done, unit="B", unit_scale=True, desc=name)
         with partial.open("ab" if done else "wb") as out, bar:

@@ -109,7 +109,7 @@ def _offset(length: int, side: int, rng: np.random.Generator) -> int:
 
 
 def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:
-    """SSD's crop: the whole picture, or a window that overlaps every face it keeps by a random minimum.
+    """SSD's crop: the whole picture, or a window whose IoU with every face is at least a random minimum.
 
     Follows the templates' training: the mode is drawn among the minima, no minimum, and the whole picture; a window's
     sides are drawn freely with an aspect ratio of 0.5 to 2; a window in which no face's centre lies is tried again.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import cv2
 import numpy as np
@@ -28,7 +31,9 @@ log = logging.getLogger(__name__)
 BOX_BGR = (80, 220, 60)
 TEXT_BGR = (20, 20, 20)
 LANDMARK_BGR = ((255, 80, 80), (80, 80, 255), (60, 220, 220), (255, 80, 255), (80, 200, 255))
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 WINDOW = "facekit (q or Esc ends)"
+MAX_WINDOW_WH = (1280, 720)
 
 
 def draw_faces(image_bgr: NDArray[np.uint8], faces: Detections) -> NDArray[np.uint8]:
@@ -39,7 +44,7 @@ def draw_faces(image_bgr: NDArray[np.uint8], faces: Detections) -> NDArray[np.ui
     for index in range(len(faces)):
         x1, y1, x2, y2 = (round(float(value)) for value in faces.boxes_xyxy[index])
         cv2.rectangle(canvas, (x1, y1), (x2, y2), BOX_BGR, line, cv2.LINE_AA)
-        _draw_label(canvas, f"{faces.scores[index]:.2f}", x1, y1, 0.4 * max(unit, 0.8))
+        _draw_label(canvas, f"{faces.scores[index]:.2f}", x1, y1, 0.3 * max(unit, 1.2))
         if faces.landmarks_xy is not None:
             for point, colour in zip(faces.landmarks_xy[index], LANDMARK_BGR, strict=True):
                 centre = (round(float(point[0])), round(float(point[1])))
@@ -61,11 +66,20 @@ def has_display() -> bool:
         return True
     if os.environ.get("WAYLAND_DISPLAY"):
         return True
-    display = os.environ.get("DISPLAY", "")
-    # A stale DISPLAY aborts Qt as well as none does; a local server has its socket.
-    if display.startswith(":"):
-        return Path(f"/tmp/.X11-unix/X{display[1:].split('.')[0]}").exists()
-    return bool(display)
+    host, _, number = os.environ.get("DISPLAY", "").rpartition(":")
+    number = number.partition(".")[0]
+    if not number.isdigit():
+        return False
+    # A stale DISPLAY aborts Qt as well as none does: ask whether the server answers.
+    try:
+        if host in ("", "unix"):
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(f"/tmp/.X11-unix/X{number}")
+        else:
+            socket.create_connection((host, 6000 + int(number)), timeout=2).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def list_pictures(pattern: str) -> list[Path]:
@@ -74,7 +88,7 @@ def list_pictures(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     found = path.rglob("*") if path.is_dir() else (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
     if not pictures:
         raise FacekitError(f"--images {pattern}: no pictures there. Give a file, a folder or a quoted glob.")
     return pictures
@@ -112,12 +126,11 @@ def visualize_pictures(detector: Detector, pictures: list[Path], output: Path | 
 
 def _output_names(pictures: list[Path]) -> list[str]:
     """File names for the drawn pictures: their own, numbered where two folders hold the same name."""
-    seen: dict[str, int] = {}
-    names = []
+    names: dict[str, None] = {}
     for path in pictures:
-        count = seen[path.name] = seen.get(path.name, 0) + 1
-        names.append(path.name if count == 1 else f"{path.stem}_{count}{path.suffix}")
-    return names
+        numbered = (f"{path.stem}_{number}{path.suffix}" for number in itertools.count(2))
+        names[next(name for name in itertools.chain([path.name], numbered) if name not in names)] = None
+    return list(names)
 
 
 def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
@@ -134,14 +147,16 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
 def visualize_video(detector: Detector, source: str, output: Path | None, threshold: float) -> tuple[int, float]:
     """Draws faces on a camera (a number), a video file or a URL; returns frames seen and frames a second.
 
-    Shows a window where there is a display; writes a video to `output` (.mp4), by default ./facekit_output.mp4 where
-    there is no display.
+    Shows a window where there is a display; writes a video to `output` (.mp4, or a folder), by default
+    ./facekit_output.mp4 where there is no display.
     """
     capture = _open_video(source)
     window = has_display()
     if output is None and not window:
         output = Path("facekit_output.mp4")
         log.info("There is no display to open a window on: writing the video to %s", output.resolve())
+    elif output is not None and (output.is_dir() or not output.suffix):
+        output /= f"camera_{source}.mp4" if source.isdigit() else f"{Path(urlparse(source).path).stem or 'video'}.mp4"
     frames = _frames(capture)
     started = time.perf_counter()
     count, smoothed_fps = 0, 0.0
@@ -186,6 +201,12 @@ def _frames(capture: Any) -> Iterator[NDArray[np.uint8]]:
 
 def _show(canvas: NDArray[np.uint8], wait_ms: int) -> bool:
     """False when the user wants to end."""
+    # opencv-python's Qt finds no fonts of its own and says so at each window; nothing is written with them.
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+    height, width = canvas.shape[:2]
+    scale = min(1.0, MAX_WINDOW_WH[0] / width, MAX_WINDOW_WH[1] / height)
+    cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    cv2.resizeWindow(WINDOW, round(width * scale), round(height * scale))
     cv2.imshow(WINDOW, canvas)
     return cv2.waitKey(wait_ms) & 0xFF not in (ord("q"), 27)
 
@@ -196,10 +217,12 @@ class _VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps if 0 < fps < 1000 else 25.0
-        self.beside = path.with_name(f".{path.stem}.part{path.suffix or '.mp4'}")
+        self.beside = path.with_name(f".{path.stem}.part{path.suffix}")
         self.writer: Any = None
 
     def __enter__(self) -> _VideoFile:
+        if self.path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise FacekitError(f"{self.path}: this kind of video can't be written; use {', '.join(VIDEO_SUFFIXES)}.")
         check_writable_folder(self.path.parent)
         return self
 
@@ -209,7 +232,7 @@ class _VideoFile:
             codec = cv2.VideoWriter.fourcc(*("MJPG" if self.path.suffix.lower() == ".avi" else "mp4v"))
             self.writer = cv2.VideoWriter(str(self.beside), codec, self.fps, size_wh)
             if not self.writer.isOpened():
-                raise FacekitError(f"{self.path}: this kind of video can't be written; use .mp4 or .avi.")
+                raise FacekitError(f"{self.path}: OpenCV can't write this kind of video here; try .avi.")
         self.writer.write(frame_bgr)
 
     def __exit__(self, kind: object, *rest: object) -> None:

@@ -19,8 +19,8 @@ train_flags=(
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/7 Drawing pictures with exact boxes and landmarks"
-python tools/draw_pictures.py "$train" --pictures 48 --seed 11
-python tools/draw_pictures.py "$val" --pictures 24 --seed 12
+python tools/draw_pictures.py "$train" --pictures 48 --seed 11 --size 640
+python tools/draw_pictures.py "$val" --pictures 24 --seed 12 --size 640
 
 say "2/7 Template yunet-n -> work dir $work_dir"
 python tools/instantiate_template.py model_templates/face-detection/yunet-n/template.yaml "$work_dir" \
@@ -33,7 +33,7 @@ say "4/7 Fine-tuning one epoch"
 rm -rf "$work_dir/outputs"
 last_epoch=$(grep epochs "$work_dir/template.yaml" | tr -dc '0-9')
 python "$work_dir/train.py" --resume-from "$work_dir/snapshot.pth" --epochs $((last_epoch + 1)) "${train_flags[@]}" \
-    --batch-size 8 --base-learning-rate 0.001
+    --batch-size 8 --base-learning-rate 0.0005
 python "$work_dir/eval.py" --load-weights "$work_dir/outputs/latest.pth" "${val_flags[@]}" \
     --save-metrics-to "$demo/metrics/2 fine-tuned.yaml"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import logging
 import tempfile
@@ -94,7 +95,8 @@ def compress(
         prepare_folded(network, batches, template)
 
     run = _Run(template, val_pictures, batches, options)
-    before = run.footprint("FP32", network, Path(tempfile.mkdtemp(prefix="facekit-")))
+    with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
+        before = run.footprint("FP32", network, Path(scratch))
     calibration = list(_calibration(train_pictures, template, device))
     names = []
     if options.sparsity:
@@ -131,8 +133,9 @@ class _Run:
     def footprint(self, name: str, network: nn.Module, folder: Path) -> Footprint:
         """Writes the network's IR into the folder, and measures that very file in OpenVINO."""
         xml = folder / "model.xml"
-        # On the CPU: the IR is traced there, and quantisers that were trained on a GPU come along.
-        export_network_openvino(ExportGraph(network.cpu().eval(), self.template), xml, self.template.name)
+        # A copy on the CPU: the IR is traced there, and training may go on where the network is.
+        graph = ExportGraph(copy.deepcopy(network).cpu().eval(), self.template)
+        export_network_openvino(graph, xml, self.template.name)
         ap = self.ap(Detector.open(xml, self.template))
         data = xml.with_suffix(".bin").read_bytes()
         return Footprint(name, len(data), xml.stat().st_size, len(gzip.compress(data)), ap)

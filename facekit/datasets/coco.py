@@ -158,7 +158,11 @@ def _landmarks(keypoints: Any, where: str) -> list[float]:
 
 def _size_wh(image: dict[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
-    if all(isinstance(side, int) and 0 < side <= MAX_COORDINATE for side in (width, height)):
+    if (
+        isinstance(width, int)
+        and isinstance(height, int)
+        and 0 < min(width, height) <= max(width, height) <= MAX_COORDINATE
+    ):
         return width, height
     return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,9 +11,17 @@ from torch.utils.data import Dataset
 
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture
+from facekit.errors import FacekitError
 from facekit.structures import Targets
 from facekit.template import AugmentationSettings
 from facekit.transforms import LabelledImage, augment
+
+
+class PictureError(FacekitError):
+    """Leaves a DataLoader's worker with its message alone: torch makes it anew from the worker's whole traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class TrainingSet(Dataset[LabelledImage]):
@@ -46,7 +53,10 @@ class TrainingSet(Dataset[LabelledImage]):
         return sample.take((width >= 1) & (height >= 1))
 
     def _read(self, labels: PictureLabels) -> LabelledImage:
-        image_bgr = read_picture(labels.path, labels.size_wh)
+        try:
+            image_bgr = read_picture(labels.path, labels.size_wh)
+        except FacekitError as error:
+            raise PictureError(str(error)) from None
         learnt = ~labels.is_crowd & (labels.boxes_xywh[:, 2:] >= self.augmentation.min_face_size).all(axis=1)
         labels = labels.take(learnt)
         height, width = image_bgr.shape[:2]
@@ -68,8 +78,3 @@ def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
         batch_size=len(samples),
     )
     return images, targets
-
-
-def single_threaded_worker(_worker: int) -> None:
-    """OpenCV's own threads fight with the other workers for the same cores."""
-    cv2.setNumThreads(1)

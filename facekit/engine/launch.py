@@ -22,10 +22,10 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     """
     if "LOCAL_RANK" in os.environ:  # started by torchrun already, ours or the user's
         return False
-    available = torch.cuda.device_count()
     if wanted == 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA
         return False
+    available = torch.cuda.device_count()
     if asked and wanted > max(available, 1):
         raise FacekitError(f"--gpu-num {wanted}: this machine has {available} GPUs. Give --gpu-num {available}.")
     if wanted > max(available, 1):

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from facekit.datasets.labels import PictureLabels
-from facekit.datasets.training import TrainingSet, collate, single_threaded_worker
+from facekit.datasets.training import TrainingSet, collate
 from facekit.errors import FacekitError
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.distributed import rank, world_size
@@ -62,6 +63,9 @@ def make_batches(
     """Shuffled, augmented batches of the template's input size."""
     settings = template.training
     dataset = TrainingSet(pictures, template.augmentation, template.input.size_hw, settings.dataset_repeats, seed)
+    if workers:
+        # Here, not in the workers: a fork of a process whose OpenCV threads have run hangs as soon as it touches them.
+        cv2.setNumThreads(1)
     loader = DataLoader(
         dataset,
         batch_size=min(batch_size, len(dataset)),
@@ -70,7 +74,6 @@ def make_batches(
         collate_fn=collate,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=single_threaded_worker if workers else None,
     )
     return Batches(dataset, loader)
 

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facekit.datasets.labels import PictureLabels
+from facekit.engine.loop import Batches, EpochSampler, Progress, make_batches, train_one_epoch
+from facekit.errors import FacekitError
+from facekit.models import build_model
+from facekit.template import AugmentationSettings, SquareCrop, Template, find_template, load_template
+
+
+def ellipse_pictures(folder: Path, count: int, side: int = 96) -> list[PictureLabels]:
+    """One bright ellipse a picture, as face."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(count):
+        x, y = rng.integers(4, side - 44, 2).tolist()
+        image = np.full((side, side, 3), 40, np.uint8)
+        cv2.ellipse(image, (x + 18, y + 20), (18, 20), 0, 0, 360, (220, 220, 220), thickness=-1)
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), image)
+        points = np.add([[[10.0, 15], [26, 15], [18, 22], [11, 30], [25, 30]]], [x, y])
+        box = np.array([[x, y, 36, 40]], dtype=np.float64)
+        pictures.append(PictureLabels(path, (side, side), box, points, np.zeros(1, bool)))
+    return pictures
+
+
+def small_template(repeats: int = 1, max_gradient_norm: float | None = None) -> Template:
+    template = load_template(find_template("yunet-n"))
+    return dataclasses.replace(
+        template,
+        input=dataclasses.replace(template.input, size_hw=(64, 64)),
+        # The whole pictures as they are: so few steps learn little of random crops.
+        augmentation=AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0),
+        training=dataclasses.replace(
+            template.training, dataset_repeats=repeats, max_gradient_norm=max_gradient_norm, weight_decay=0.0
+        ),
+    )
+
+
+class Bench:
+    """Four pictures in batches of two, a network, and what was reported."""
+
+    def __init__(self, folder: Path, learning_rate: float = 0.01, momentum: float = 0.9, **changes: Any) -> None:
+        torch.manual_seed(0)
+        self.template = small_template(**changes)
+        self.network: Any = build_model(self.template)
+        self.batches = make_batches(ellipse_pictures(folder, 4), self.template, 2, workers=0, seed=0, pin_memory=False)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.0, momentum=momentum)
+        self.records: list[dict[str, Any]] = []
+        self.progress = Progress(epoch=0, last_epoch=9, iteration=0, report=self.records.append)
+        self.asked: list[tuple[int, int]] = []
+        self.learning_rate = learning_rate
+
+    def rate(self, epoch: int, iteration: int) -> float:
+        self.asked.append((epoch, iteration))
+        return self.learning_rate
+
+    def epoch(self, number: int = 0, max_iterations: int | None = None) -> None:
+        self.progress.epoch = number
+        train_one_epoch(
+            self.network, self.network, self.batches, self.optimizer, self.template, self.rate, self.progress,
+            max_iterations=max_iterations,
+        )  # fmt: skip
+
+
+class TestEpochSampler:
+    def sampler(self, folder: Path, count: int, repeats: int = 1) -> tuple[EpochSampler, Batches]:
+        pictures = ellipse_pictures(folder, 1) * count
+        batches = make_batches(pictures, small_template(repeats), 2, workers=0, seed=3, pin_memory=False)
+        return EpochSampler(batches.dataset), batches
+
+    def test_covers_every_index_once(self, tmp_path: Path) -> None:
+        sampler, _ = self.sampler(tmp_path, 7, repeats=2)
+        indices = list(sampler)
+        assert len(sampler) == 14
+        assert sorted(indices) == list(range(14))
+        assert indices != sorted(indices)
+
+    def test_depends_on_the_epoch_alone(self, tmp_path: Path) -> None:
+        sampler, batches = self.sampler(tmp_path, 20)
+        first = list(sampler)
+        torch.rand(5)
+        assert list(sampler) == first
+        batches.start_epoch(1)
+        assert list(sampler) != first
+        batches.start_epoch(0)
+        assert list(sampler) == first
+
+    @pytest.mark.parametrize("count", [8, 7, 1])
+    def test_two_processes_share(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        sampler, _ = self.sampler(tmp_path, count)
+        alone = list(sampler)
+        monkeypatch.setattr("facekit.engine.loop.world_size", lambda: 2)
+        dealt = []
+        for number in range(2):
+            monkeypatch.setattr("facekit.engine.loop.rank", lambda number=number: number)
+            dealt.append(list(sampler))
+            assert len(dealt[-1]) == len(sampler) == math.ceil(count / 2)
+        assert set(dealt[0] + dealt[1]) == set(range(count))
+        if count % 2 == 0:
+            assert not set(dealt[0]) & set(dealt[1])
+        # Together they go through the pictures in the order of one process: the same batches.
+        together = [index for pair in zip(*dealt, strict=True) for index in pair]
+        assert together[:count] == alone
+
+
+class TestMakeBatches:
+    def test_batch_is_no_larger_than_the_set(self, tmp_path: Path) -> None:
+        batches = make_batches(ellipse_pictures(tmp_path, 3), small_template(), 16, workers=0, seed=0, pin_memory=False)
+        assert len(batches) == 1
+        ((images, targets),) = batches.loader
+        assert images.shape == (3, 3, 64, 64)
+        assert targets.batch_size == 3
+
+    def test_workers_start_after_opencvs_threads_have_run(self, tmp_path: Path) -> None:
+        """As when pictures are read for calibration before the training that follows: forks of threads can hang."""
+        ellipse_pictures(tmp_path, 2)
+        script = f"""
+import sys
+from pathlib import Path
+import cv2
+import numpy as np
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_loop import ellipse_pictures, make_batches, small_template
+cv2.setNumThreads(4)
+cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (1500, 1500))
+pictures = ellipse_pictures(Path({str(tmp_path)!r}), 2)
+batches = make_batches(pictures, small_template(), 1, workers=2, seed=0, pin_memory=False)
+print(sum(len(images) for images, _ in batches.loader))
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["2"]
+
+
+class TestTrainOneEpoch:
+    def test_loss_falls(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, repeats=5)
+        bench.epoch(0, max_iterations=1)
+        bench.epoch(1)
+        bench.epoch(2)
+        losses = [record["loss"] for record in bench.records]  # of step 1, and means of steps 2 to 11 and 12 to 21
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < 0.75 * losses[0]
+
+    def test_iterations_and_rates(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path)
+        bench.epoch(0)
+        bench.epoch(1)
+        assert bench.progress.iteration == 4
+        assert bench.asked == [(0, 0), (0, 1), (1, 2), (1, 3)]
+        assert bench.optimizer.param_groups[0]["lr"] == 0.01
+
+    def test_records(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, repeats=6)
+        bench.epoch(2)
+        assert [record["iteration"] for record in bench.records] == [10, 12]
+        for record in bench.records:
+            parts = ["class", "objectness", "box", "landmarks"]
+            assert set(record) == {"epoch", "iteration", "loss", "learning_rate", "images_per_s"} | {
+                f"loss_{part}" for part in parts
+            }
+            assert record["epoch"] == 3
+            assert record["learning_rate"] == 0.01
+            assert record["images_per_s"] > 0
+            assert record["loss"] == pytest.approx(sum(record[f"loss_{part}"] for part in parts))
+
+    def test_stops_at_max_iterations(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, repeats=3)
+        bench.epoch(max_iterations=1)
+        assert bench.progress.iteration == 1
+        assert [record["iteration"] for record in bench.records] == [1]
+
+    def test_network_is_left_in_training(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path)
+        bench.network.eval()
+        bench.epoch(max_iterations=1)
+        assert bench.network.training
+
+    def test_gradients_are_clipped(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, learning_rate=1.0, momentum=0.0, max_gradient_norm=0.25)
+        before = nn.utils.parameters_to_vector(bench.network.parameters()).detach().clone()
+        bench.epoch(max_iterations=1)
+        step = nn.utils.parameters_to_vector(bench.network.parameters()).detach() - before
+        assert step.norm().item() == pytest.approx(0.25, rel=1e-3)
+
+    def test_pictures_without_faces(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path)
+        bench.batches.dataset.pictures = [  # type: ignore[misc]
+            picture.take(np.zeros(1, bool)) for picture in bench.batches.dataset.pictures
+        ]
+        bench.epoch()
+        assert math.isfinite(bench.records[-1]["loss"])
+        assert bench.records[-1]["loss_box"] == 0
+
+    def test_loss_that_is_no_number(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path)
+        with torch.no_grad():
+            bench.network.backbone.model0.conv1.weight.fill_(torch.nan)
+        with pytest.raises(FacekitError, match=r"The loss became nan at iteration 2 of epoch 1.*--base-learning-rate"):
+            bench.epoch()
+        assert bench.records == []
+
+    def test_learning_rate_far_too_high(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, learning_rate=1e12, repeats=2)
+        with pytest.raises(FacekitError, match=r"The loss became (nan|inf)"):
+            bench.epoch()

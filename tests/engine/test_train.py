@@ -1,0 +1,187 @@
+"""Whole runs on a few small pictures. Started by torchrun, this file is one process of a run over several."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facekit.checkpoint import read_torch_file
+from facekit.datasets.labels import PictureLabels
+from facekit.engine.train import TrainOptions, train
+from facekit.errors import FacekitError
+from facekit.models.yunet import YuNet
+from facekit.template import Template, find_template, load_template
+
+
+def small_template() -> Template:
+    template = load_template(find_template("yunet-n"))
+    return dataclasses.replace(
+        template,
+        input=dataclasses.replace(template.input, size_hw=(64, 64)),
+        training=dataclasses.replace(template.training, batch_size=2, epochs=2),
+    )
+
+
+def ellipse_pictures(folder: Path, count: int = 4, side: int = 96) -> list[PictureLabels]:
+    """One bright ellipse a picture, as face."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(count):
+        x, y = rng.integers(4, side - 44, 2).tolist()
+        image = np.full((side, side, 3), 40, np.uint8)
+        cv2.ellipse(image, (x + 18, y + 20), (18, 20), 0, 0, 360, (220, 220, 220), thickness=-1)
+        path = folder / f"{number}.png"
+        if not path.exists():
+            cv2.imwrite(str(path), image)
+        points = np.add([[[10.0, 15], [26, 15], [18, 22], [11, 30], [25, 30]]], [x, y])
+        box = np.array([[x, y, 36, 40]], dtype=np.float64)
+        pictures.append(PictureLabels(path, (side, side), box, points, np.zeros(1, bool)))
+    return pictures
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    return read_torch_file(path)["state_dict"]
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    weights, others = weights_of(one), weights_of(other)
+    assert weights.keys() == others.keys()
+    different = [name for name in weights if not torch.equal(weights[name], others[name])]
+    assert not different, different
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of two epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    pictures = ellipse_pictures(folder)
+    options = TrainOptions(folder / "out", tensorboard_dir=folder / "board", workers=0)
+    assert train(small_template(), pictures, pictures[:2], options) == folder / "out" / "latest.pth"
+    return folder
+
+
+class TestUninterrupted:
+    def test_files(self, run: Path) -> None:
+        names = {path.name for path in (run / "out").iterdir()}
+        assert names == {"latest.pth", "best.pth", "epoch_1.pth", "epoch_2.pth", "log.jsonl"}
+        assert_equal_weights(run / "out" / "latest.pth", run / "out" / "epoch_2.pth")
+
+    def test_checkpoints_say_how_far(self, run: Path) -> None:
+        for epoch in (1, 2):
+            meta = read_torch_file(run / "out" / f"epoch_{epoch}.pth")["meta"]
+            assert (meta["template"], meta["epoch"], meta["iteration"]) == ("yunet-n", epoch, 2 * epoch)
+
+    def test_weights_moved(self, run: Path) -> None:
+        one, two = (weights_of(run / "out" / f"epoch_{epoch}.pth") for epoch in (1, 2))
+        assert any(not torch.equal(one[name], two[name]) for name in one)
+        assert all(tensor.isfinite().all() for tensor in two.values())
+
+    def test_log(self, run: Path) -> None:
+        lines = lines_of(run / "out")
+        losses = [line for line in lines if "loss" in line]
+        metrics = [line for line in lines if "ap" in line]
+        assert [line["iteration"] for line in losses] == [2, 4]
+        assert [line["epoch"] for line in metrics] == [1, 2]
+        for line in losses:
+            assert line["learning_rate"] > 0
+            assert line["images_per_s"] > 0
+            assert {"loss_class", "loss_objectness", "loss_box", "loss_landmarks"} <= set(line)
+        for line in metrics:
+            assert 0 <= line["ap"] <= 100
+            assert "ap_64x64" in line
+
+    def test_best_is_the_epoch_of_the_best_ap(self, run: Path) -> None:
+        aps = [line["ap"] for line in lines_of(run / "out") if "ap" in line]
+        best = 1 + aps.index(max(aps))
+        assert_equal_weights(run / "out" / "best.pth", run / "out" / f"epoch_{best}.pth")
+
+    def test_tensorboard(self, run: Path) -> None:
+        assert list((run / "board").glob("events.out.tfevents.*"))
+
+
+class TestResume:
+    def test_ends_with_the_same_weights(self, run: Path, tmp_path: Path) -> None:
+        pictures = ellipse_pictures(run)
+        options = TrainOptions(tmp_path, resume_from=run / "out" / "epoch_1.pth", workers=0)
+        train(small_template(), pictures, pictures[:2], options)
+        assert_equal_weights(tmp_path / "latest.pth", run / "out" / "latest.pth")
+        one, other = (read_torch_file(path / "latest.pth") for path in (tmp_path, run / "out"))
+        assert one["meta"] == other["meta"]
+        for number, state in one["optimizer"]["state"].items():
+            assert torch.equal(state["momentum_buffer"], other["optimizer"]["state"][number]["momentum_buffer"])
+        assert not (tmp_path / "epoch_1.pth").exists()
+
+    def test_nothing_left_to_train(self, run: Path, tmp_path: Path) -> None:
+        options = TrainOptions(tmp_path, resume_from=run / "out" / "latest.pth", workers=0)
+        assert train(small_template(), ellipse_pictures(run), [], options) is None
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_more_epoch(self, run: Path, tmp_path: Path) -> None:
+        options = TrainOptions(tmp_path, resume_from=run / "out" / "latest.pth", epochs=3, workers=0)
+        train(small_template(), ellipse_pictures(run), [], options)
+        meta = read_torch_file(tmp_path / "latest.pth")["meta"]
+        assert (meta["epoch"], meta["iteration"]) == (3, 6)
+
+    def test_weights_alone_start_at_the_beginning(self, run: Path, tmp_path: Path) -> None:
+        options = TrainOptions(tmp_path, load_weights=run / "out" / "latest.pth", epochs=1, max_iterations=1, workers=0)
+        train(small_template(), ellipse_pictures(run), [], options)
+        meta = read_torch_file(tmp_path / "latest.pth")["meta"]
+        assert (meta["epoch"], meta["iteration"]) == (1, 1)
+
+    def test_not_both(self, run: Path, tmp_path: Path) -> None:
+        latest = run / "out" / "latest.pth"
+        with pytest.raises(FacekitError, match=r"--resume-from .* or --load-weights .* not both"):
+            train(small_template(), [], [], TrainOptions(tmp_path, resume_from=latest, load_weights=latest))
+
+
+def train_without_batch_statistics(folder: Path, out: Path, batch_size: int) -> None:
+    """One iteration; batch norms stay as in evaluation, for each process would measure its own pictures only."""
+    pictures = ellipse_pictures(folder)[:2]
+    options = TrainOptions(out, epochs=1, batch_size=batch_size, base_learning_rate=0.1, workers=0)
+    train(small_template(), pictures, pictures[:1], options)
+
+
+def stay_in_evaluation(network: nn.Module, mode: bool = True) -> nn.Module:
+    return nn.Module.train(network, False)
+
+
+def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ellipse_pictures(tmp_path)
+    monkeypatch.setattr(YuNet, "train", stay_in_evaluation)
+    train_without_batch_statistics(tmp_path, tmp_path / "one", batch_size=2)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            __file__, str(tmp_path), str(tmp_path / "two"),
+        ],
+        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+        "latest.pth", "best.pth", "epoch_1.pth", "log.jsonl",
+    }  # fmt: skip
+    assert len([line for line in lines_of(tmp_path / "two") if "loss" in line]) == 1
+    one, two = (weights_of(tmp_path / name / "latest.pth") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+if __name__ == "__main__":
+    YuNet.train = stay_in_evaluation  # type: ignore[method-assign,assignment]
+    train_without_batch_statistics(Path(sys.argv[1]), Path(sys.argv[2]), batch_size=1)

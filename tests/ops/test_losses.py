@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from facekit.ops.losses import balance, eiou_loss, hard_negative_mining, smooth_l1
+
+
+class TestSmoothL1:
+    @pytest.mark.parametrize(
+        ("beta", "difference", "expected"),
+        [
+            (1.0, 0.0, 0.0),
+            (1.0, 0.5, 0.125),  # 0.5 * 0.5^2 / 1
+            (1.0, -2.0, 1.5),  # 2 - 1 / 2
+            (1 / 9, 0.05, 0.01125),  # 0.5 * 0.05^2 * 9
+            (1 / 9, -1.0, 1 - 1 / 18),
+        ],
+    )
+    def test_by_hand(self, beta: float, difference: float, expected: float) -> None:
+        loss = smooth_l1(torch.tensor([[3.0 + difference, 3.0]]), torch.tensor([[3.0, 3.0]]), beta)
+        torch.testing.assert_close(loss, torch.tensor([[expected, 0.0]]))
+
+    def test_empty(self) -> None:
+        assert smooth_l1(torch.zeros(0, 4), torch.zeros(0, 4), beta=1.0).shape == (0, 4)
+
+
+class TestHardNegativeMining:
+    def mine(self, losses: list[list[float]], positive: list[list[int]], ratio: float = 3.0) -> list[list[int]]:
+        counted = hard_negative_mining(torch.tensor(losses), torch.tensor(positive).bool(), ratio)
+        assert counted.dtype == torch.bool
+        return counted.int().tolist()
+
+    def test_three_worst_negatives_a_positive(self) -> None:
+        losses = [[9.0, 0.1, 0.5, 0.2, 0.4, 0.3]]
+        assert self.mine(losses, [[1, 0, 0, 0, 0, 0]]) == [[1, 0, 1, 0, 1, 1]]
+
+    def test_each_picture_for_itself(self) -> None:
+        # The second has no positive, hence no negatives, though its losses are the largest.
+        losses = [[0.1, 0.2, 0.3, 0.4, 0.5], [9.0, 9, 9, 9, 9], [0.5, 0.4, 0.3, 0.2, 0.1]]
+        positive = [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+        assert self.mine(losses, positive) == [[0, 1, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 0, 1]]
+
+    def test_fewer_negatives_than_wanted(self) -> None:
+        assert self.mine([[1.0, 2, 3]], [[1, 1, 0]]) == [[1, 1, 1]]
+        assert self.mine([[1.0, 2, 3]], [[1, 1, 1]]) == [[1, 1, 1]]
+
+    def test_equal_losses_are_still_counted_exactly(self) -> None:
+        assert sum(self.mine([[0.7] * 10], [[0, 1] + [0] * 8])[0]) == 4
+
+    def test_other_ratio(self) -> None:
+        assert self.mine([[9.0, 0.1, 0.5, 0.2]], [[1, 0, 0, 0]], ratio=1.0) == [[1, 0, 1, 0]]
+        assert self.mine([[9.0, 9.0, 0.5, 0.2, 0.1, 0.3]], [[1, 1, 0, 0, 0, 0]], ratio=1.5) == [[1, 1, 1, 1, 0, 1]]
+
+    def test_nothing_at_all(self) -> None:
+        assert hard_negative_mining(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool), 3.0).shape == (2, 0)
+
+    def test_losses_that_need_gradients(self) -> None:
+        losses = torch.rand(2, 5, requires_grad=True)
+        counted = hard_negative_mining(losses, torch.zeros(2, 5, dtype=torch.bool), 3.0)
+        losses[counted].sum().backward()
+        assert losses.grad is not None
+        assert not losses.grad.any()
+
+
+def loss_of(box: list[float], face: list[float]) -> float:
+    return float(eiou_loss(torch.tensor([box]), torch.tensor([face])))
+
+
+class TestEIou:
+    def test_empty(self) -> None:
+        none = torch.zeros(0, 4, requires_grad=True)
+        loss = eiou_loss(none, torch.zeros(0, 4))
+        assert loss.shape == (0,)
+        loss.sum().backward()
+
+    @pytest.mark.parametrize(
+        ("box", "face", "distance"),
+        [
+            ([5, 0, 15, 10], [0, 0, 10, 10], 1 - 50 / 150),
+            ([0, 0, 20, 20], [5, 5, 15, 15], 1 - 100 / 400),  # face inside box
+            ([3, -4, 13, 6], [0, 0, 10, 10], 1 - 42 / 158),
+            ([10, 0, 20, 10], [0, 0, 10, 10], 1.0),  # they touch
+        ],
+    )
+    def test_overlapping_boxes_have_1_minus_iou(self, box: list[float], face: list[float], distance: float) -> None:
+        assert loss_of(box, face) == pytest.approx(distance - 0.05, abs=1e-5)
+        assert loss_of(face, box) == pytest.approx(distance - 0.05, abs=1e-5)
+
+    def test_squared_when_close(self) -> None:
+        # IoU 0.95: 0.5 * 0.05^2 / 0.1; IoU 0.9: where both forms meet, 0.05.
+        assert loss_of([0, 0, 100, 95], [0, 0, 100, 100]) == pytest.approx(0.0125, abs=1e-6)
+        assert loss_of([0, 0, 100, 90.0001], [0, 0, 100, 100]) == pytest.approx(0.05, abs=1e-5)
+        assert loss_of([0, 0, 100, 89.9999], [0, 0, 100, 100]) == pytest.approx(0.05, abs=1e-5)
+        assert loss_of([0, 0, 100, 100], [0, 0, 100, 100]) == pytest.approx(0, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("face", "distance"),
+        [
+            # From the corner (0, 0) that encloses both top left corners: near (20, 0), far (10, 10); the signed areas
+            # are 10 * 10 + 10 * 0 - 20 * 10 - 20 * 0 = -100; 1 + 100 / (200 + 100).
+            ([20, 0, 30, 10], 1 + 100 / 300),
+            # near (20, 20), far (10, 10): 100 + 100 - 400 - 400 = -600; 1 + 600 / (200 + 600).
+            ([20, 20, 30, 30], 1 + 600 / 800),
+        ],
+    )
+    def test_boxes_apart_by_hand(self, face: list[float], distance: float) -> None:
+        assert loss_of([0, 0, 10, 10], face) == pytest.approx(distance - 0.05, abs=1e-5)
+        assert loss_of(face, [0, 0, 10, 10]) == pytest.approx(distance - 0.05, abs=1e-5)
+
+    def test_farther_is_worse(self) -> None:
+        losses = [loss_of([x, 0, x + 10, 10], [0, 0, 10, 10]) for x in (0, 0.4, 2, 9, 11, 15, 30, 100)]
+        assert losses == sorted(losses)
+        assert len(set(losses)) == len(losses)
+
+    @pytest.mark.parametrize("face", [[20.0, 0, 30, 10], [0, 40, 12, 50], [-30, -25, -20, -17], [25, -60, 33, -50]])
+    def test_slope_leads_boxes_apart_together(self, face: list[float]) -> None:
+        target = torch.tensor([face])
+        box = torch.tensor([[0.0, 0, 10, 10]], requires_grad=True)
+        loss = eiou_loss(box, target).sum()
+        (slope,) = torch.autograd.grad(loss, box)
+        assert slope.isfinite().all()
+        assert slope.any()
+        moved = (box - 0.5 * slope / slope.norm()).detach()
+        assert eiou_loss(moved, target).item() < loss.item()
+
+    def test_following_the_slope_ends_at_the_face(self) -> None:
+        target = torch.tensor([[20.0, 15, 32, 31]])
+        box: Tensor = torch.tensor([[0.0, 0, 10, 10]])
+        for step in range(600):
+            box = box.requires_grad_()
+            (slope,) = torch.autograd.grad(eiou_loss(box, target).sum(), box)
+            length = 0.5 if step < 300 else 0.02
+            box = (box - length * slope / slope.norm().clamp(min=1e-3)).detach()
+        torch.testing.assert_close(box, target, atol=0.5, rtol=0)
+
+
+class TestBalance:
+    def test_by_hand(self) -> None:
+        loss = torch.tensor(3.0)
+        assert balance(loss, torch.tensor(0.0)).item() == 3
+        assert balance(loss, torch.tensor(math.log(2))).item() == pytest.approx(1.5 + 0.5 * math.log(2))
+
+    def test_the_weight_settles_where_the_losses_log_is_doubled(self) -> None:
+        # d/ds (exp(-s) L + s / 2) = 0 at s = log(2 L).
+        log_variance = torch.tensor(math.log(2 * 3.0), requires_grad=True)
+        balance(torch.tensor(3.0), log_variance).backward()
+        assert log_variance.grad is not None
+        assert log_variance.grad.item() == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from facekit.ops.nms import select_detections
+from facekit.structures import Decoded, Detections
+
+# A and A_AGAIN overlap by 90 / 110; the others by nothing.
+A, A_AGAIN, B, C = [0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [50, 50, 60, 70]
+
+
+def decoded(
+    boxes: Sequence[Sequence[float]], scores: Sequence[float], landmarks: torch.Tensor | None = None
+) -> Decoded:
+    return Decoded(torch.tensor([boxes]).float().reshape(1, -1, 4), torch.tensor([scores]).float(), landmarks)
+
+
+def select(found: Decoded, picture: int = 0, **changes: Any) -> Detections:
+    settings: dict[str, Any] = {
+        "score_threshold": 0.02,
+        "nms_iou_threshold": 0.45,
+        "max_candidates": None,
+        "max_detections": None,
+    }
+    return select_detections(found, picture, **(settings | changes))
+
+
+class TestEmpty:
+    def test_no_priors(self) -> None:
+        found = select(decoded([], []))
+        assert len(found) == 0
+        assert found.boxes_xyxy.shape == (0, 4)
+        assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+
+    def test_nothing_over_the_threshold(self) -> None:
+        found = select(decoded([A, B], [0.01, 0.0], torch.zeros(1, 2, 10)))
+        assert len(found) == 0
+        assert found.landmarks_xy is not None
+        assert found.landmarks_xy.shape == (0, 5, 2)
+
+    def test_scores_that_are_not_numbers_find_nothing(self) -> None:
+        assert len(select(decoded([A], [float("nan")]))) == 0
+
+
+class TestByHand:
+    def test_best_first_and_overlapping_gone(self) -> None:
+        found = select(decoded([B, A_AGAIN, A, C], [0.5, 0.7, 0.9, 0.6]))
+        assert found.boxes_xyxy.tolist() == [A, C, B]
+        np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5])
+        assert found.landmarks_xy is None
+
+    def test_overlap_must_exceed_the_nms_threshold(self) -> None:
+        half = decoded([[0, 0, 10, 10], [0, 0, 10, 5]], [0.9, 0.8])  # IoU 0.5
+        assert len(select(half, nms_iou_threshold=0.5)) == 2
+        assert len(select(half, nms_iou_threshold=0.49)) == 1
+
+    def test_score_must_exceed_the_threshold(self) -> None:
+        found = select(decoded([A, B], [0.25, 0.2500001]), score_threshold=0.25)
+        assert found.boxes_xyxy.tolist() == [B]
+
+    def test_candidates_are_cut_before_nms(self) -> None:
+        many = decoded([A, A_AGAIN, B, C], [0.9, 0.8, 0.7, 0.6])
+        assert select(many, max_candidates=2).boxes_xyxy.tolist() == [A]
+        assert select(many, max_candidates=3).boxes_xyxy.tolist() == [A, B]
+
+    def test_detections_are_cut_after_nms(self) -> None:
+        many = decoded([A, A_AGAIN, B, C], [0.9, 0.8, 0.7, 0.6])
+        assert select(many, max_detections=2).boxes_xyxy.tolist() == [A, B]
+
+    def test_scale_reaches_boxes_and_landmarks(self) -> None:
+        landmarks = torch.arange(10.0).view(1, 1, 10)
+        found = select(decoded([[1, 2, 3, 4]], [0.9], landmarks), scale_xy=(2.0, 10.0))
+        assert found.boxes_xyxy.tolist() == [[2, 20, 6, 40]]
+        assert found.landmarks_xy is not None
+        assert found.landmarks_xy.tolist() == [[[0, 10], [4, 30], [8, 50], [12, 70], [16, 90]]]
+
+    def test_landmarks_stay_with_their_boxes(self) -> None:
+        landmarks = torch.tensor([1.0, 2, 3]).view(1, 3, 1).expand(1, 3, 10)
+        found = select(decoded([A_AGAIN, B, A], [0.8, 0.3, 0.9], landmarks))
+        assert found.landmarks_xy is not None
+        assert found.landmarks_xy[:, 0, 0].tolist() == [3, 2]
+
+    def test_each_picture_has_its_own(self) -> None:
+        both = Decoded(torch.tensor([[A], [B]]).float(), torch.tensor([[0.9], [0.8]]))
+        assert select(both, picture=0).boxes_xyxy.tolist() == [A]
+        assert select(both, picture=1).boxes_xyxy.tolist() == [B]
+
+
+class TestTies:
+    def test_the_first_prior_wins(self) -> None:
+        assert select(decoded([A_AGAIN, A], [0.5, 0.5])).boxes_xyxy.tolist() == [A_AGAIN]
+        assert select(decoded([A, A_AGAIN], [0.5, 0.5])).boxes_xyxy.tolist() == [A]
+
+    def test_many_keep_the_order_of_the_priors(self) -> None:
+        boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(2000)]
+        everything = decoded(boxes, [0.5] * len(boxes))
+        assert select(everything).boxes_xyxy.tolist() == boxes
+        assert select(everything, max_candidates=700).boxes_xyxy.tolist() == boxes[:700]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facekit.errors import FacekitError
+from facekit.files import check_writable_folder, replacing, write_text
+
+# Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
+PROC = Path("/proc/facekit-tests")
+
+
+@pytest.fixture
+def below_a_file(tmp_path: Path) -> Path:
+    file = tmp_path / "file"
+    file.write_text("old")
+    return file / "folder"
+
+
+class TestReplacing:
+    def test_writes_and_makes_the_folder(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "b" / "c.txt"
+        with replacing(path) as beside:
+            assert beside.parent == path.parent
+            assert beside.suffix == ".txt"  # cv2 and torch look at it
+            assert not path.exists()
+            beside.write_text("new")
+        assert path.read_text() == "new"
+        assert [p.name for p in path.parent.iterdir()] == ["c.txt"]
+
+    def test_replaces(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.txt"
+        path.write_text("old")
+        with replacing(path) as beside:
+            beside.write_text("new")
+            assert path.read_text() == "old"
+        assert path.read_text() == "new"
+
+    @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), FacekitError("x"), OSError(28, "full")])
+    def test_failure_leaves_the_old_file_and_no_leftovers(self, tmp_path: Path, error: BaseException) -> None:
+        path = tmp_path / "c.txt"
+        path.write_text("old")
+        expected = FacekitError if isinstance(error, OSError) else type(error)
+        with pytest.raises(expected), replacing(path) as beside:
+            beside.write_text("half")
+            raise error
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_full_disk_is_told_with_its_place(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.txt"
+        with pytest.raises(FacekitError, match=rf"{path}: can't be written \(full\)\. Choose"), replacing(path):
+            raise OSError(28, "full")
+        assert not list(tmp_path.iterdir())
+
+    def test_nothing_written_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.txt"
+        path.write_text("old")
+        with pytest.raises(FacekitError, match="can't be written"), replacing(path):
+            pass
+        assert path.read_text() == "old"
+
+    def test_below_a_file(self, below_a_file: Path) -> None:
+        with pytest.raises(FacekitError, match=f"{below_a_file / 'c.txt'}: can't be written"):
+            write_text(below_a_file / "c.txt", "new")
+        assert below_a_file.parent.read_text() == "old"
+
+    def test_in_proc(self) -> None:
+        with pytest.raises(FacekitError, match="Choose a place"):
+            write_text(PROC / "c.txt", "new")
+
+    def test_folder_is_not_replaced(self, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        with pytest.raises(FacekitError, match="can't be written"):
+            write_text(folder, "new")
+        assert list(tmp_path.iterdir()) == [folder]
+
+    @pytest.mark.parametrize("path", [".", "", "/"])
+    def test_no_file_name(self, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FacekitError, match="can't be written"):
+            write_text(Path(path), "new")
+        assert not list(tmp_path.iterdir())
+
+    def test_name_longer_than_the_disk_takes(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match="name too long"):
+            write_text(tmp_path / ("n" * 300), "new")
+
+
+class TestCheckWritableFolder:
+    def test_makes_it_and_leaves_it_empty(self, tmp_path: Path) -> None:
+        check_writable_folder(tmp_path / "a" / "b")
+        assert not list((tmp_path / "a" / "b").iterdir())
+
+    def test_keeps_what_is_there(self, tmp_path: Path) -> None:
+        (tmp_path / "c.txt").write_text("old")
+        check_writable_folder(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["c.txt"]
+
+    def test_below_a_file(self, below_a_file: Path) -> None:
+        with pytest.raises(FacekitError, match=rf"{below_a_file}: can't write there \(Not a directory\)"):
+            check_writable_folder(below_a_file)
+
+    def test_a_file_itself(self, below_a_file: Path) -> None:
+        with pytest.raises(FacekitError, match="can't write there"):
+            check_writable_folder(below_a_file.parent)
+
+    def test_in_proc(self) -> None:
+        with pytest.raises(FacekitError, match="Choose another output folder"):
+            check_writable_folder(PROC)
+
+
+def test_text_is_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "c.txt", "Gesichter ähnlich → 脸")
+    assert (tmp_path / "c.txt").read_bytes().decode("utf-8") == "Gesichter ähnlich → 脸"

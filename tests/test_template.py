@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facekit.errors import FacekitError
+from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
+
+BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))
+NAMES = [path.parent.name for path in BUNDLED]
+
+# w and h of level 1, w and h of level 2, as the reference tables write them.
+PRIORS_0202 = [
+    [1.28 * side for side in row]
+    for row in (
+        (9.4, 25.1, 14.7, 34.7),
+        (15.0, 39.6, 25.5, 63.2),
+        (143.0, 77.4, 128.8, 51.1, 75.6),
+        (227.5, 162.9, 124.5, 105.1, 72.6),
+    )
+]
+PRIORS = {
+    "face-detection-0200": [
+        [8.0213, 21.4187, 12.544, 29.6107],
+        [12.8, 33.792, 21.76, 53.9307],
+        [122.0267, 66.048, 109.9093, 43.6053, 64.512],
+        [194.1333, 139.008, 106.24, 89.6853, 61.952],
+    ],
+    "face-detection-0202": PRIORS_0202,
+    "face-detection-0204": [
+        [14.0373, 37.4827, 21.952, 51.8187],
+        [22.4, 59.136, 38.08, 94.3787],
+        [213.5467, 115.584, 192.3413, 76.3093, 112.896],
+        [339.7333, 243.264, 185.92, 156.9493, 108.416],
+    ],
+}
+# name: input, batch, GPUs, epochs, size and sha256 of the published .pth
+FACTS = {
+    "face-detection-0200": (
+        256, 65, 2, 70, 14904296, "122e194b95ef631f578fac0dc88ba2be7b2ef9d06263ff6e7a69c846990a85f7"),
+    "face-detection-0202": (
+        384, 65, 2, 70, 14904301, "774ad73bd1529c4f54867f35d18db00ddc896e6586be89b0b1ed4b0c5161051e"),
+    "face-detection-0204": (
+        448, 32, 4, 70, 14904360, "7a227579f8ebc9017a742ed66b3a9bdc3582090a1c06c9ccbf84722b4a2ffad2"),
+    "yunet-n": (
+        640, 16, 2, 640, 747497, "9c7c9e14a4d60e57491d77e4d8b0d451bd834f300e05c0dea7fd1f6533817b06"),
+}  # fmt: skip
+# AP50:95, AP>64, easy, medium, hard, millions of parameters, GFLOPs
+PUBLISHED = {
+    "face-detection-0200": (16.0, 86.743, 82.917, 76.198, 41.443, 1.83, 0.82),
+    "face-detection-0202": (20.3, 91.938, 89.382, 83.919, 50.189, 1.83, 1.84),
+    "face-detection-0204": (21.4, 92.888, 90.453, 85.448, 52.091, 1.83, 2.52),
+}
+METRIC_KEYS = ("ap", "ap_64x64", "widerface_e", "widerface_m", "widerface_h", "size", "complexity")
+
+
+def bundled(name: str) -> Template:
+    return load_template(TEMPLATES_DIR / name / "template.yaml")
+
+
+def edited(folder: Path, old: str, new: str) -> Path:
+    """A copy of 0200's template.yaml with one piece of text replaced."""
+    text = (TEMPLATES_DIR / "face-detection-0200" / "template.yaml").read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    path = folder / "template.yaml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def line_of(path: Path, text: str) -> int:
+    return next(i for i, line in enumerate(path.read_text().splitlines(), start=1) if text in line)
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(FacekitError) as caught:
+        load_template(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_issues_templates_are_there() -> None:
+    assert {*FACTS} <= {*NAMES}
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=NAMES)
+class TestEveryBundled:
+    def test_loads_under_its_folders_name(self, path: Path) -> None:
+        assert load_template(path).name == path.parent.name
+
+    def test_seeds_shell_line_gives_the_epochs(self, path: Path) -> None:
+        line = f"cat '{path}' | grep epochs | tr -dc '0-9'"
+        digits = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+        assert digits == str(load_template(path).training.epochs)
+
+    def test_agrees_with_plain_yaml(self, path: Path) -> None:
+        """Numbers such as 1.0e-4 mean the same to whoever reads the file without our reader."""
+        plain, ours = yaml.safe_load(path.read_text(encoding="utf-8")), load_template(path)
+        for part in ("training", "evaluation"):
+            for key, value in plain[part].items():
+                wanted = tuple(value) if isinstance(value, list) else value
+                assert getattr(getattr(ours, part), key) == wanted, key
+
+    def test_is_frozen(self, path: Path) -> None:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            load_template(path).training.epochs = 1  # type: ignore[misc]
+
+    def test_protocol_says_size_and_thresholds(self, path: Path) -> None:
+        template = load_template(path)
+        text = template.protocol()
+        assert f"score {template.evaluation.score_threshold:g}" in text
+        assert f"NMS {template.evaluation.nms_iou_threshold:g}" in text
+        height, width = template.input.size_hw
+        assert (f"resize {width}x{height}" in text) == (template.evaluation.resize == "stretch")
+
+
+class TestReferenceTables:
+    @pytest.mark.parametrize("name", PRIORS)
+    def test_priors(self, name: str) -> None:
+        first_w, first_h, second_w, second_h = PRIORS[name]
+        levels = bundled(name).model.prior_sizes_wh
+        for level, widths, heights in zip(levels, (first_w, second_w), (first_h, second_h), strict=True):
+            wanted = zip(widths, heights, strict=True)
+            assert list(level) == [pytest.approx(size, abs=1e-4) for size in wanted]
+
+    def test_priors_of_yunet(self) -> None:
+        assert bundled("yunet-n").model.prior_sizes_wh == (((8, 8),), ((16, 16),), ((32, 32),))
+
+    @pytest.mark.parametrize("name", FACTS)
+    def test_facts(self, name: str) -> None:
+        side, batch_size, gpus, epochs, size, sha256 = FACTS[name]
+        template = bundled(name)
+        assert template.input.size_hw == (side, side)
+        assert (template.training.batch_size, template.gpu_num, template.training.epochs) == (batch_size, gpus, epochs)
+        first = template.snapshot[0]
+        assert first.format == "torch"
+        assert [(file.size, file.sha256) for file in first.files] == [(size, sha256)]
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_published_metrics(self, name: str) -> None:
+        metrics = {metric.key: metric.value for metric in bundled(name).metrics}
+        assert metrics == dict(zip(METRIC_KEYS, PUBLISHED[name], strict=True))
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_ssd_training(self, name: str) -> None:
+        template = bundled(name)
+        training = template.training
+        assert (training.base_learning_rate, training.momentum, training.weight_decay) == (0.05, 0.9, 5e-4)
+        assert (training.warmup_iterations, training.milestones, training.dataset_repeats) == (1200, (40, 55, 65), 2)
+        assert training.warmup_start == pytest.approx(1 / 3, abs=1e-3)
+        assert (template.augmentation.min_face_size, template.augmentation.flip_probability) == (17, 0.5)
+        assert (template.input.colour_order, template.input.mean, template.input.std) == ("rgb", (0,) * 3, (255,) * 3)
+        rule = template.evaluation
+        assert (rule.score_threshold, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections) == (
+            0.02, 0.45, 200, 200,
+        )  # fmt: skip
+
+    def test_yunet_training(self) -> None:
+        template = bundled("yunet-n")
+        training = template.training
+        assert (training.base_learning_rate, training.momentum, training.weight_decay) == (0.01, 0.9, 5e-4)
+        assert (training.warmup_iterations, training.warmup_start, training.milestones) == (1500, 0.001, (400, 544))
+        assert (template.input.colour_order, template.input.mean, template.input.std) == ("bgr", (0,) * 3, (1,) * 3)
+        assert (template.evaluation.resize, template.evaluation.size_multiple) == ("none", 32)
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_digests_of_the_shared_irs(self, name: str, shared_dir: Path) -> None:
+        """The second source is byte for byte what lies in ../shared."""
+        known = {}
+        for line in (shared_dir / "weights" / "SHA256SUMS").read_text().splitlines():
+            digest, _, file = line.partition(" ")
+            known[Path(file.strip(" *")).name] = digest
+        second = bundled(name).snapshot[1]
+        assert second.format == "openvino_ir"
+        assert [file.sha256 for file in second.files] == [known[f"{name}.xml"], known[f"{name}.bin"]]
+
+
+class TestComplaints:
+    def test_unknown_key(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "  epochs: 70", "  epochs: 70\n  momentun: 0.9")
+        text = complaint(path)
+        assert f":{line_of(path, 'momentun')}: training.momentun: unknown key; did you mean 'momentum'" in text
+
+    def test_missing_key(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "  epochs: 70\n", "")
+        assert f":{line_of(path, 'batch_size')}: training: missing key epochs" in complaint(path)
+
+    def test_misspelt_key_is_told_with_the_right_one(self, tmp_path: Path) -> None:
+        assert "did you mean 'gpu_num'" in complaint(edited(tmp_path, "gpu_num:", "gpu_nun:"))
+
+    def test_text_for_a_number(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "epochs: 70", "epochs: seventy")
+        text = complaint(path)
+        assert f":{line_of(path, 'seventy')}: training.epochs: expected a whole number, got 'seventy'" in text
+
+    @pytest.mark.parametrize(
+        ("old", "new", "expected"),
+        [
+            ("epochs: 70", "epochs: 0", "training: batch_size, epochs and dataset_repeats must be 1 or more"),
+            ("[40, 55, 65]", "[55, 40]", "training: milestones must ascend"),
+            ("std: [255, 255, 255]", "std: [255, 0, 255]", "input: size_hw and std must be positive"),
+            ("ratio: 0.5", "ratio: 1.5", "compression.sparsity: ratio must lie between 0 and 1, got 1.5"),
+            ("url: https://", "url: http://", "snapshot[0].files[0]: url must start with https://"),
+            ("sha256: 122e", "sha256: 122E", "snapshot[0].files[0]: sha256 must be 64 lower-case hexadecimal"),
+            ("format: torch", "format: openvino_ir", "snapshot[0]: files: one for format torch, two"),
+            ("kind: min_iou", "kind: max_iou", "augmentation.crop: expected a mapping whose 'kind' is one of"),
+            ("colour_order: rgb", "colour_order: rbg", "input.colour_order: expected one of rgb, bgr, got 'rbg'"),
+        ],
+    )
+    def test_values(self, tmp_path: Path, old: str, new: str, expected: str) -> None:
+        text = complaint(edited(tmp_path, old, new))
+        assert expected in text
+        assert text.removeprefix(f"{tmp_path / 'template.yaml'}:").partition(":")[0].isdigit()
+
+    def test_short_exponent(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "weight_decay: 5.0e-4", "weight_decay: 5e-4")
+        assert load_template(path).training.weight_decay == 0.0005
+
+
+class TestFind:
+    def test_name(self) -> None:
+        assert find_template("yunet-n") == TEMPLATES_DIR / "yunet-n" / "template.yaml"
+
+    def test_file_and_work_dir(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "gpu_num: 2", "gpu_num: 1")
+        assert find_template(str(path)) == path
+        assert find_template(str(tmp_path)) == path
+
+    @pytest.mark.parametrize("name", ["", "face-detection-9999", "/no/such/template.yaml"])
+    def test_unknown_lists_the_known(self, name: str) -> None:
+        with pytest.raises(FacekitError, match=r"face-detection-0200, .*yunet-n"):
+            find_template(name)

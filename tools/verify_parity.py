@@ -1,0 +1,139 @@
+"""Measures what facekit claims, on the shared pictures and weights: python tools/verify_parity.py [--work DIR]
+
+For each template: a work dir with imported weights, its eval.py on the 566 WIDER FACE pictures for .pth, .onnx and
+.bin against truth.md (bar: 0.3 points); every reference box over score 0.3 (bar: IoU > 0.98, score within 0.005); the
+evaluator on two complete published prediction sets (bar: 1e-4, 5 s). Needs the folder FACEKIT_SHARED or ../shared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import yaml
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared"))
+WIDER = SHARED / "data" / "widerface"
+SUBSET = WIDER / "ground_truth_subset"
+# template: its published weights, its reference detections, its row in truth.md
+CASES = {
+    "face-detection-0200": ("openvino/face-detection-0200.xml", "ir0200", "face-detection-0200 |"),
+    "face-detection-0202": ("openvino/face-detection-0202.xml", "ir0202", "face-detection-0202 |"),
+    "face-detection-0204": ("openvino/face-detection-0204.xml", "ir0204", "face-detection-0204 |"),
+    "yunet-n": ("yunet/yunet_n.pth", "yunet-n-orig", "yunet-n | published dynamic ONNX; own size"),
+}
+PUBLISHED_SETS = {
+    "yolov7-face": (0.9324932633835993, 0.9127942909886333, 0.8297205022059916),
+    "retinaface-jit": (0.9448373912694071, 0.9244706568389409, 0.8153250447873874),
+}
+
+
+@click.command()
+@click.option("--work", type=click.Path(path_type=Path), default=Path("/tmp/facekit-parity"), show_default=True)
+@click.option("--templates", default=",".join(CASES), show_default=True)
+@click.option("--kinds", default="pth,onnx,bin", show_default=True)
+def main(work: Path, templates: str, kinds: str) -> None:
+    """Print every figure beside its bar; exit code 1 where one is missed."""
+    good = check_evaluator()
+    for name in templates.split(","):
+        weights, reference, row = CASES[name]
+        folder = work / name
+        run("tools/instantiate_template.py", name, folder, "--snapshot", SHARED / "weights" / weights)
+        run(folder / "export.py")
+        exported = folder / "export"
+        files = {"pth": folder / "snapshot.pth", "onnx": exported / "model.onnx", "bin": exported / "model.bin"}
+        for kind in kinds.split(","):
+            good &= check_wider(name, folder, kind, files[kind], truth(row))
+        good &= check_boxes(name, folder / "output" / "wider_predictions", reference)
+    click.echo("all bars met" if good else "SOME BARS MISSED")
+    sys.exit(not good)
+
+
+def run(*command: object) -> None:
+    subprocess.run([sys.executable, *map(str, command)], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+
+
+def truth(row: str) -> list[float]:
+    """Easy, medium, hard from truth.md."""
+    line = next(line for line in (WIDER / "truth.md").read_text().splitlines() if line.startswith(f"| {row}"))
+    return [float(cell) for cell in re.findall(r"\| (\d+\.\d+) (?=\|)", line)]
+
+
+def check_wider(name: str, folder: Path, kind: str, weights: Path, expected: list[float]) -> bool:
+    metrics_file = folder / f"metrics-{kind}.yaml"
+    started = time.perf_counter()
+    run(
+        folder / "eval.py", "--load-weights", weights, "--wider-dir", WIDER, "--wider-gt", SUBSET,
+        "--save-metrics-to", metrics_file, "--save-output-to", folder / "output", "--threshold", "0.3",
+    )  # fmt: skip
+    values = {m["key"]: m["value"] for m in yaml.safe_load(metrics_file.read_text())["metrics"]}
+    got = [values[f"widerface_{subset}"] for subset in "emh"]
+    worst = max(abs(a - b) for a, b in zip(got, expected, strict=True))
+    click.echo(
+        f"{name:<20} {kind:<5} easy/medium/hard {got[0]:.2f} {got[1]:.2f} {got[2]:.2f}  truth "
+        f"{expected[0]:.2f} {expected[1]:.2f} {expected[2]:.2f}  off by {worst:.2f} (bar 0.3)  "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+    return worst <= 0.3
+
+
+def check_boxes(name: str, predictions_dir: Path, reference: str) -> bool:
+    """Every reference box over score 0.3 against the predictions of the last kind that was measured."""
+    from facekit.metrics.wider_files import read_predictions
+
+    ours = read_predictions(predictions_dir)
+    theirs = read_predictions(WIDER / "reference_detections" / f"{reference}.npz")
+    total = missed = 0
+    worst_iou, worst_score = 1.0, 0.0
+    for picture, boxes in theirs.items():
+        for box in boxes[boxes[:, 4] > 0.3]:
+            ious = iou_xywh(ours[picture], box)
+            best = int(ious.argmax()) if len(ious) else -1
+            iou = float(ious[best]) if len(ious) else 0.0
+            difference = abs(float(ours[picture][best, 4] - box[4])) if len(ious) else 1.0
+            total += 1
+            missed += not (iou > 0.98 and difference <= 0.005)
+            worst_iou, worst_score = min(worst_iou, iou), max(worst_score, difference)
+    click.echo(
+        f"{name:<20} boxes {total} reference boxes over 0.3, {missed} unmatched; worst IoU {worst_iou:.5f} (bar 0.98), "
+        f"worst score difference {worst_score:.6f} (bar 0.005)"
+    )
+    return missed == 0
+
+
+def iou_xywh(boxes_xywhs: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(N, 5) against one (5,) -> (N,), without +1."""
+    far = np.minimum(boxes_xywhs[:, :2] + boxes_xywhs[:, 2:4], box[:2] + box[2:4])
+    shared = np.clip(far - np.maximum(boxes_xywhs[:, :2], box[:2]), 0, None).prod(axis=1)
+    return shared / (boxes_xywhs[:, 2:4].prod(axis=1) + box[2:4].prod() - shared)
+
+
+def check_evaluator() -> bool:
+    from facekit.metrics.wider import read_wider_ground_truth, wider_ap
+    from facekit.metrics.wider_files import read_predictions
+
+    good = True
+    ground_truth = read_wider_ground_truth(WIDER / "ground_truth")
+    for name, expected in PUBLISHED_SETS.items():
+        predictions = read_predictions(WIDER / "predictions" / f"{name}.npz")
+        started = time.perf_counter()
+        got = wider_ap(predictions, ground_truth)
+        seconds = time.perf_counter() - started
+        worst = max(abs(a - b) for a, b in zip(got.values(), expected, strict=True))
+        click.echo(
+            f"evaluator: {name:<15} {got['easy']:.6f} {got['medium']:.6f} {got['hard']:.6f}  off by {worst:.1e} "
+            f"(bar 1e-4)  {seconds:.2f} s (bar 5 s)"
+        )
+        good &= worst <= 1e-4 and seconds < 5
+    return good
+
+
+if __name__ == "__main__":
+    main()
