@@ -86,7 +86,7 @@ def compress(
     load_state(network, checkpoint.state_dict, str(options.load_weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device)  # not channels last: NNCF flattens weights by view()
     batches = make_batches(
         train_pictures, template, options.batch_size or template.training.batch_size, options.workers, options.seed,
         pin_memory=device.type == "cuda",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.evaluate import Metric, OnPicture, evaluate_labelled, evaluate_wider, model_metrics
-from facekit.engine.report import format_table, write_metrics
+from facekit.engine.report import format_table, read_metrics, write_metrics
 from facekit.files import check_writable_folder
 from facekit.metrics.wider_files import write_predictions
 from facekit.structures import Detections
@@ -39,6 +39,8 @@ def measure(template: Template, pictures: list[PictureLabels], options: EvalOpti
     for folder in (options.save_metrics_to and options.save_metrics_to.parent, options.save_output_to):
         if folder is not None:
             check_writable_folder(folder)
+    if options.save_metrics_to is not None:
+        read_metrics(options.save_metrics_to)  # refused now rather than after an hour of measuring
     detector = Detector.open(options.load_weights, template)
     metrics: list[Metric] = []
     counts = []

@@ -31,11 +31,8 @@ def format_table(metrics: Sequence[Metric], template: Template, protocol: str) -
     return "\n".join([*lines, f"protocol: {protocol}"])
 
 
-def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol: str) -> None:
-    """Writes `files`, `metrics` and `protocol` into metrics.yaml; other keys of an existing file are kept.
-
-    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
-    """
+def read_metrics(path: Path) -> dict[str, Any]:
+    """An existing metrics.yaml; empty where there is none. Raises FacekitError where the file is something else."""
     content: dict[str, Any] = {}
     if path.exists():
         try:
@@ -46,6 +43,15 @@ def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol
             ) from error
         if not isinstance(content, dict):
             raise FacekitError(f"{path}: exists and is no metrics file. Remove it or choose another file.")
+    return content
+
+
+def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol: str) -> None:
+    """Writes `files`, `metrics` and `protocol` into metrics.yaml; other keys of an existing file are kept.
+
+    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
+    """
+    content = read_metrics(path)
     parts = [weights]
     if weights.suffix in (".xml", ".bin"):
         parts = [weights.with_suffix(".xml"), weights.with_suffix(".bin")]

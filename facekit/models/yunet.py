@@ -95,7 +95,7 @@ class YuNet(nn.Module):
         marked = targets.has_landmarks[faces]
         priors = priors_cxcywh.expand(*positive.shape, 4)[positive][marked]
         wanted = self.head.coder.encode_points(targets.landmarks_xy[faces][marked], priors)
-        landmark_loss = smooth_l1(raw.landmark_deltas[positive][marked], wanted, LANDMARK_BETA).mean(dim=1).sum()
+        landmark_loss = smooth_l1(raw.landmark_deltas[positive][marked], wanted, LANDMARK_BETA).sum()
         return {
             "class": class_loss / positives,
             "objectness": objectness_loss / positives,
