@@ -73,7 +73,7 @@ class Photometric:
 
 @dataclass(frozen=True)
 class MinIouCrop:
-    """SSD's crop (Liu et al., ECCV 2016, section 2.2): overlaps some face by at least a random minimum."""
+    """SSD's crop (Liu et al., ECCV 2016, section 2.2): its IoU with every face is at least a random minimum."""
 
     kind: Literal["min_iou"]
     min_ious: tuple[float, ...]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+# The first process evaluates while the others wait: longer than the backends' own ten minutes allow.
+TIMEOUT = timedelta(hours=2)
 
 
 def world_size() -> int:
@@ -24,7 +29,7 @@ def join_processes() -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     return device
 
 
