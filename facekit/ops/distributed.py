@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
 # The first process evaluates while the others wait: longer than the backends' own ten minutes allow.
 TIMEOUT = timedelta(hours=2)
 
