@@ -32,7 +32,7 @@ class ExportedOutputs:
         per_level = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.head.strides]
         if {"boxes", "scores"} <= set(names):
             self.names, self.read = ["boxes", "scores", *(["landmarks"] if "landmarks" in names else [])], self._decoded
-        elif set(per_level) <= set(names):
+        elif set(names) == set(per_level):
             self.names, self.read = per_level, self._per_level
         elif names == ["detection_out"]:
             self.names, self.read = names, self._detection_out
