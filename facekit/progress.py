@@ -28,6 +28,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, hidden: bool = False, **
         return tqdm(iterable, disable=hidden, dynamic_ncols=True, **options)
     lines: Any = _Lines()
     return tqdm(
-        iterable, disable=hidden, file=lines, mininterval=LINE_INTERVAL_S, delay=LINE_INTERVAL_S, leave=False,
+        iterable, disable=hidden, file=lines, mininterval=LINE_INTERVAL_S,
+        maxinterval=LINE_INTERVAL_S, delay=LINE_INTERVAL_S, leave=False,
         ncols=160, bar_format="{desc}: {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}", **options,
     )  # fmt: skip

@@ -219,8 +219,9 @@ def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> 
     """Brings back batch norms that the source of the weights had folded away, measured on training pictures."""
     log.info("The weights come from a deployed graph: measuring its batch norms anew on training pictures ...")
     batches.start_epoch(0)
+    device = next(network.parameters()).device
     images = (
-        normalise(batch, template.input)
+        normalise(batch.to(device), template.input)
         for _, (batch, _) in zip(range(UNFOLDING_BATCHES), batches.loader, strict=False)
     )
     unfold_batch_norm(network, images)
