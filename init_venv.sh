@@ -10,7 +10,7 @@ fail() {
 
 python=${FACEKIT_PYTHON:-}
 if [ -z "$python" ]; then
-    for candidate in python3.11 python3.12 python3.10 python3; do
+    for candidate in python3.11 python3.12 python3; do
         if command -v "$candidate" >/dev/null 2>&1; then
             python=$candidate
             break
@@ -18,8 +18,8 @@ if [ -z "$python" ]; then
     done
 fi
 [ -n "$python" ] || fail "no Python found. Install Python 3.11, or set FACEKIT_PYTHON to its path."
-"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' ||
-    fail "$python is $("$python" --version 2>&1); the pinned packages need 3.10 to 3.12. Set FACEKIT_PYTHON to such a one."
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' ||
+    fail "$python is $("$python" --version 2>&1); the pinned packages need 3.11 or 3.12. Set FACEKIT_PYTHON to such a one."
 
 stamp=venv/.facekit-stamp
 wanted=$(cat requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)-$(pwd)
