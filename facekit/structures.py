@@ -25,6 +25,18 @@ class RawOutputs(NamedTuple):
     landmark_deltas: Tensor | None = None  # (B, A, 10): x, y of the five LANDMARK_NAMES
 
 
+class Priors(NamedTuple):
+    """The A priors (anchors, grid points) of an input of one size, in the order of RawOutputs."""
+
+    cxcywh: Tensor  # (A, 4) float32, pixels of the input
+    strides: Tensor  # (A,) float32, pixels between cells of the prior's level
+    size_hw: tuple[int, int]  # of the input
+
+    def at(self, columns: Tensor) -> Priors:
+        """The priors of (P,) int64 columns, in that order; a prior may come more than once."""
+        return Priors(self.cxcywh[columns], self.strides[columns], self.size_hw)
+
+
 class Activated(NamedTuple):
     """RawOutputs with probabilities in place of logits; deltas are untouched."""
 

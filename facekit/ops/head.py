@@ -6,95 +6,80 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from facekit.ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from facekit.structures import Activated, Decoded, RawOutputs
-
-
-@dataclass(frozen=True)
-class DeltaCoder:
-    """Centre and size relative to the prior, over variances (Liu et al., SSD, section 2.2; Ren et al., Faster R-CNN).
-
-    Variances (1, 1) on square priors of the stride's size are the anchor-free coding of YuNet and YOLOX.
-    """
-
-    centre_variance: float
-    size_variance: float
-
-    def encode(self, boxes_xyxy: Tensor, priors_cxcywh: Tensor) -> Tensor:
-        """(..., 4) boxes and (..., 4) priors -> (..., 4) deltas. Boxes must have width and height."""
-        boxes_cxcywh = xyxy_to_cxcywh(boxes_xyxy)
-        centre = (boxes_cxcywh[..., :2] - priors_cxcywh[..., :2]) / priors_cxcywh[..., 2:] / self.centre_variance
-        size = (boxes_cxcywh[..., 2:] / priors_cxcywh[..., 2:]).log() / self.size_variance
-        return torch.cat([centre, size], dim=-1)
-
-    def decode(self, deltas: Tensor, priors_cxcywh: Tensor) -> Tensor:
-        """(..., 4) deltas and priors -> (..., 4) boxes xyxy."""
-        centre = priors_cxcywh[..., :2] + deltas[..., :2] * priors_cxcywh[..., 2:] * self.centre_variance
-        size = priors_cxcywh[..., 2:] * (deltas[..., 2:] * self.size_variance).exp()
-        return cxcywh_to_xyxy(torch.cat([centre, size], dim=-1))
-
-    def encode_points(self, points_xy: Tensor, priors_cxcywh: Tensor) -> Tensor:
-        """(..., 2 P) points and (..., 4) priors -> (..., 2 P) deltas."""
-        repeats = points_xy.shape[-1] // 2
-        centre, size = (half.tile(repeats) for half in priors_cxcywh.chunk(2, dim=-1))
-        return (points_xy - centre) / size / self.centre_variance
-
-    def decode_points(self, deltas: Tensor, priors_cxcywh: Tensor) -> Tensor:
-        """(..., 2 P) deltas and (..., 4) priors -> (..., 2 P) points."""
-        repeats = deltas.shape[-1] // 2
-        centre, size = (half.tile(repeats) for half in priors_cxcywh.chunk(2, dim=-1))
-        return centre + deltas * size * self.centre_variance
+from facekit.ops.boxes import clip_to
+from facekit.ops.coders import Coder
+from facekit.structures import Activated, Decoded, Priors, RawOutputs
 
 
 @dataclass(frozen=True)
 class Head:
     """The meaning of RawOutputs, declared by each model file as data."""
 
-    strides: tuple[int, ...]
+    strides: tuple[int, ...]  # finest level first
     prior_sizes_wh: tuple[tuple[tuple[float, float], ...], ...]  # pixels, a list a level
     cell_offset: float  # prior centres at (cell + cell_offset) * stride
-    coder: DeltaCoder
-    # softmax: the face's column of the classes; sigmoid_product: sigmoid(class) * sigmoid(objectness)
-    scoring: Literal["softmax", "sigmoid_product"]
+    coder: Coder
+    # softmax over face and background, or sigmoid of one class; times the sigmoid of objectness where there is one
+    scoring: Literal["softmax", "sigmoid"]
     face_column: int = 0
+    has_objectness: bool = False  # or centre-ness
+    has_landmarks: bool = False
+    # Cells share the input's sides evenly instead of lying a stride apart (they differ where the stride does not
+    # divide the input), and priors are clipped to the input, component by component (Ultra-Light).
+    fits_cells: bool = False
+    clips_boxes: bool = False  # decoded boxes end at the input's border
 
-    def priors_cxcywh(self, size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        """(A, 4) float32 priors of an input of that size, in the order of RawOutputs."""
-        levels = []
-        for stride, sizes_wh in zip(self.strides, self.prior_sizes_wh, strict=True):
-            rows, columns = (-(-side // stride) for side in size_hw)
+    @property
+    def priors_a_cell(self) -> tuple[int, ...]:
+        """How many priors share a cell, a level."""
+        return tuple(len(sizes_wh) for sizes_wh in self.prior_sizes_wh)
+
+    @property
+    def level_names(self) -> list[str]:
+        """Names of the tensors of each level, quantity by quantity: cls_8, cls_16, ..., bbox_8, ..."""
+        kinds = ["cls", *["obj"] * self.has_objectness, "bbox", *["kps"] * self.has_landmarks]
+        return [f"{kind}_{stride}" for kind in kinds for stride in self.strides]
+
+    def cells(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+        """Rows and columns of each level for an input of that size."""
+        height, width = size_hw
+        return [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+
+    def priors(self, size_hw: tuple[int, int], device: torch.device | None = None) -> Priors:
+        """The A priors of an input of that size: level by level, row by row, cell by cell."""
+        height, width = size_hw
+        levels, strides = [], []
+        for stride, sizes_wh, (rows, columns) in zip(
+            self.strides, self.prior_sizes_wh, self.cells(size_hw), strict=True
+        ):
             y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-            centres = (torch.stack([x, y], dim=-1).float() + self.cell_offset) * stride
+            step_xy = torch.tensor((width / columns, height / rows) if self.fits_cells else (stride, stride))
+            centres = (torch.stack([x, y], dim=-1).float() + self.cell_offset) * step_xy
             sizes = torch.tensor(sizes_wh).expand(rows, columns, -1, 2)
             levels.append(torch.cat([centres[:, :, None].expand_as(sizes), sizes], dim=-1).reshape(-1, 4))
-        return torch.cat(levels).to(device)
-
-    def prior_strides(self, size_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        """(A,) float32 stride of each prior's level."""
-        levels = []
-        for stride, sizes_wh in zip(self.strides, self.prior_sizes_wh, strict=True):
-            rows, columns = (-(-side // stride) for side in size_hw)
-            levels.append(torch.full((rows * columns * len(sizes_wh),), float(stride)))
-        return torch.cat(levels).to(device)
+            strides.append(torch.full((len(levels[-1]),), float(stride)))
+        cxcywh = torch.cat(levels)
+        if self.fits_cells:
+            cxcywh = cxcywh.minimum(torch.tensor([width, height, width, height]))
+        return Priors(cxcywh.to(device), torch.cat(strides).to(device), size_hw)
 
     def activate(self, raw: RawOutputs) -> Activated:
         """Logits to probabilities."""
-        if self.scoring == "softmax":
-            return Activated(raw.class_logits.softmax(dim=-1), raw.box_deltas, None, raw.landmark_deltas)
-        assert raw.objectness_logits is not None
-        return Activated(
-            raw.class_logits.sigmoid(), raw.box_deltas, raw.objectness_logits.sigmoid(), raw.landmark_deltas
-        )
+        softmax = self.scoring == "softmax"
+        probabilities = raw.class_logits.softmax(dim=-1) if softmax else raw.class_logits.sigmoid()
+        objectness = None if raw.objectness_logits is None else raw.objectness_logits.sigmoid()
+        return Activated(probabilities, raw.box_deltas, objectness, raw.landmark_deltas)
 
-    def decode(self, activated: Activated, priors_cxcywh: Tensor) -> Decoded:
+    def decode(self, activated: Activated, priors: Priors) -> Decoded:
         """Probabilities and deltas to scores, boxes and landmarks in pixels of the input."""
         scores = activated.class_probabilities[..., self.face_column]
         if activated.objectness is not None:
             scores = scores * activated.objectness
-        boxes_xyxy = self.coder.decode(activated.box_deltas, priors_cxcywh)
+        boxes_xyxy = self.coder.decode(activated.box_deltas, priors)
+        if self.clips_boxes:
+            boxes_xyxy = clip_to(boxes_xyxy, priors.size_hw)
         landmarks_xy = None
         if activated.landmark_deltas is not None:
-            landmarks_xy = self.coder.decode_points(activated.landmark_deltas, priors_cxcywh)
+            landmarks_xy = self.coder.decode_points(activated.landmark_deltas, priors)
         return Decoded(boxes_xyxy, scores, landmarks_xy)

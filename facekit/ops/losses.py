@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facekit.ops.boxes import area
+from facekit.ops.boxes import area, paired_iou
 
 
 def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -41,6 +41,28 @@ def eiou_loss(boxes_xyxy: Tensor, targets_xyxy: Tensor, smooth_point: float = 0.
     union = area(boxes_xyxy) + area(targets_xyxy) - intersection
     distance = 1 - intersection / (union + 1e-7)
     return torch.where(distance < smooth_point, 0.5 * distance**2 / smooth_point, distance - 0.5 * smooth_point)
+
+
+def iou_loss(boxes_xyxy: Tensor, targets_xyxy: Tensor) -> Tensor:
+    """-log IoU (Yu et al., UnitBox, section 3.1): (N, 4), (N, 4) -> (N,). GIoU and DIoU come from torchvision."""
+    return -paired_iou(boxes_xyxy, targets_xyxy).clamp(min=1e-6).log()
+
+
+def quality_focal_loss(logits: Tensor, qualities: Tensor, beta: float = 2.0) -> Tensor:
+    """Quality focal loss (Li et al., Generalized Focal Loss, NeurIPS 2020, eq. 5), element-wise.
+
+    qualities: 0..1, the label itself: 0 for background, the IoU of the predicted box for a prior that learns a face.
+    """
+    distance = (qualities - logits.sigmoid()).abs()
+    return F.binary_cross_entropy_with_logits(logits, qualities, reduction="none") * distance.pow(beta)
+
+
+def centre_ness(distances: Tensor) -> Tensor:
+    """How central a point lies in its box (Tian et al., FCOS, eq. 3): (N, 4) distances to the left, top, right and
+    bottom border, all positive -> (N,) in 0..1."""
+    across, down = distances[:, 0::2], distances[:, 1::2]
+    ratios = across.amin(dim=1) / across.amax(dim=1) * (down.amin(dim=1) / down.amax(dim=1))
+    return ratios.clamp(min=0).sqrt()
 
 
 def balance(loss: Tensor, log_variance: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torchvision.ops import nms
 
+from facekit.ops.boxes import area, intersections
 from facekit.structures import Decoded, Detections
 
 
@@ -15,21 +17,21 @@ def select_detections(
     nms_iou_threshold: float,
     max_candidates: int | None,
     max_detections: int | None,
+    union_slack: float = 0.0,
     scale_xy: tuple[float, float] = (1.0, 1.0),
 ) -> Detections:
     """The faces of one picture of a batch: threshold, best candidates, greedy NMS, best detections.
 
-    `scale_xy` multiplies x and y: from pixels of the network's input to pixels of the picture. Equal scores keep the
-    order of the priors, so the result is the same on every runtime.
+    `scale_xy` multiplies x and y: from pixels of the network's input to pixels of the picture. `union_slack` is added
+    to each union of two boxes, in square pixels of the input. Equal scores keep the order of the priors, so the result
+    is the same on every runtime.
     """
     scores = decoded.scores[picture].float()
     chosen = torch.nonzero(scores > score_threshold).squeeze(1)
     order = torch.sort(scores[chosen], descending=True, stable=True).indices
     chosen = chosen[order[:max_candidates]]
     boxes_xyxy = decoded.boxes_xyxy[picture, chosen].float()
-    # torchvision sorts by score itself and breaks ties as it likes: hand it the rank.
-    rank = torch.arange(len(chosen), 0, -1, dtype=torch.float32, device=boxes_xyxy.device)
-    kept = nms(boxes_xyxy, rank, nms_iou_threshold)[:max_detections]
+    kept = suppress(boxes_xyxy, nms_iou_threshold, union_slack)[:max_detections]
     scale = torch.tensor(scale_xy, device=boxes_xyxy.device)
     landmarks = None
     if decoded.landmarks_xy is not None:
@@ -40,3 +42,21 @@ def select_detections(
         scores=scores[chosen[kept]].cpu().numpy(),
         landmarks_xy=landmarks,
     )
+
+
+def suppress(boxes_xyxy: Tensor, iou_threshold: float, union_slack: float = 0.0) -> Tensor:
+    """Greedy NMS of (N, 4) boxes, best first: the (K,) indices of those that overlap no better kept box by more than
+    the threshold, ascending."""
+    if not union_slack:
+        # torchvision sorts by score itself and breaks ties as it likes: hand it the rank.
+        rank = torch.arange(len(boxes_xyxy), 0, -1, dtype=torch.float32, device=boxes_xyxy.device)
+        return nms(boxes_xyxy, rank, iou_threshold)
+    shared = intersections(boxes_xyxy[:, None], boxes_xyxy[None])
+    areas = area(boxes_xyxy)
+    overlap = shared / (areas[:, None] + areas[None] - shared + union_slack)
+    beats = (overlap > iou_threshold).triu(diagonal=1).float()
+    # A box falls if a better one that stands overlaps it: repeated, this settles from the best box downwards.
+    kept, before = areas.new_ones(len(areas)), areas.new_zeros(len(areas))
+    while not torch.equal(kept, before):
+        before, kept = kept, (kept @ beats == 0).float()
+    return torch.nonzero(kept).squeeze(1)
