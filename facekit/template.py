@@ -5,6 +5,8 @@ The only configuration there is. Complete YAML without inheritance; overrides ar
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ class ModelSettings:
     """Which network, and the priors that it regresses from."""
 
     architecture: str  # a key of facekit.models.MODELS
+    imagenet_weights: str | None  # torchvision's name of the weights that the backbone starts training from
     prior_sizes_wh: tuple[tuple[tuple[float, float], ...], ...]  # pixels at input.size_hw, a list a level
     options: Section  # what only this architecture has; read by its own file
 
@@ -39,15 +42,31 @@ class InputSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """Stochastic gradient descent with linear warm-up and steps."""
+class Sgd:
+    """Stochastic gradient descent with momentum."""
 
+    kind: Literal["sgd"]
+    momentum: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    kind: Literal["adamw"]
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Linear warm-up, then steps."""
+
+    optimizer: Sgd | AdamW
     batch_size: int  # pictures a process (GPU)
     base_learning_rate: float
     epochs: int
     dataset_repeats: int  # times that the training set is gone through in one epoch
-    momentum: float
-    weight_decay: float
     warmup_iterations: int
     warmup_start: float  # fraction of the learning rate at the first iteration
     milestones: tuple[int, ...]  # epochs after which the learning rate is multiplied by milestone_factor
@@ -90,12 +109,26 @@ class SquareCrop:
 
 
 @dataclass(frozen=True)
+class WholeFaceCrop:
+    """A square within the picture, its side a random multiple of the short side, that wholly holds at least one face;
+    else the whole picture, padded to a square with the input's mean."""
+
+    kind: Literal["whole_face"]
+    scales: tuple[float, ...]  # at most 1
+    attempts: int
+
+    def __post_init__(self) -> None:
+        if not self.scales or not 0 < min(self.scales) <= max(self.scales) <= 1:
+            raise ValueError(f"scales must lie over 0 and not over 1, got {list(self.scales)}.")
+
+
+@dataclass(frozen=True)
 class AugmentationSettings:
     """What training does to a picture and its faces before the resize to input.size_hw."""
 
     min_face_size: float  # pixels of the original picture; smaller faces (either side) are not trained on
     photometric: Photometric | None
-    crop: MinIouCrop | SquareCrop
+    crop: MinIouCrop | SquareCrop | WholeFaceCrop
     flip_probability: float
 
 
@@ -103,12 +136,24 @@ class AugmentationSettings:
 class EvaluationSettings:
     """The protocol that the template's figures are measured with."""
 
-    resize: Literal["stretch", "none"]  # to input.size_hw whatever the shape, or the picture at its own size
+    # stretch: to input.size_hw whatever the shape; fit: into input.size_hw, keeping the shape; letterbox: fit, then
+    # zero padding right and bottom to the whole of input.size_hw; none: the picture's own size
+    resize: Literal["stretch", "fit", "letterbox", "none"]
     size_multiple: int  # zero padding right and bottom up to a multiple of this
     score_threshold: float
     nms_iou_threshold: float
+    nms_union_slack: float  # added to each union, as a fraction of the input's area; what some makers' NMS does
     max_candidates: int | None  # best boxes kept before NMS
     max_detections: int | None  # best boxes kept after it
+
+    def __post_init__(self) -> None:
+        if self.size_multiple < 1:
+            raise ValueError(f"size_multiple must be 1 or more, got {self.size_multiple}.")
+
+    @property
+    def feeds_one_size(self) -> bool:
+        """Whether the network sees input.size_hw and nothing else."""
+        return self.resize in ("stretch", "letterbox")
 
 
 @dataclass(frozen=True)
@@ -196,10 +241,34 @@ class Template:
         """The evaluation protocol in words, to stand beside every figure."""
         height, width = self.input.size_hw
         rule = self.evaluation
-        size = f"resize {width}x{height}" if rule.resize == "stretch" else "own size"
-        pad = f", zero-padded to {rule.size_multiple}" if rule.size_multiple > 1 else ""
+        size, pad = "own size", f", zero-padded to {rule.size_multiple}" if rule.size_multiple > 1 else ""
+        if rule.resize == "stretch":
+            size, pad = f"resize {width}x{height}", ""
+        elif rule.resize == "letterbox":
+            size, pad = f"fit into {width}x{height}", ", zero-padded to it"
+        elif rule.resize == "fit":
+            size = f"fit into {width}x{height}"
         cap = f"{rule.max_detections} boxes" if rule.max_detections else "no cap"
         return f"{size}{pad}; score {rule.score_threshold:g}, NMS {rule.nms_iou_threshold:g}, {cap}"
+
+
+def at_scale(template: Template, scale: str) -> Template:
+    """The template with another evaluation size: `template` (its own), `origin` (the pictures' own size), `max:N` (the
+    longest side scaled to N), `WxH` (stretched to W x H). Priors keep their pixels. Raises FacekitError else."""
+    rule, settings = template.evaluation, template.input
+    if scale == "template":
+        return template
+    if scale == "origin":
+        rule = dataclasses.replace(rule, resize="none")
+    elif match := re.fullmatch(r"max:(\d{1,5})", scale):
+        rule = dataclasses.replace(rule, resize="fit")
+        settings = dataclasses.replace(settings, size_hw=(int(match[1]), int(match[1])))
+    elif match := re.fullmatch(r"(\d{1,5})x(\d{1,5})", scale):
+        rule = dataclasses.replace(rule, resize="stretch")
+        settings = dataclasses.replace(settings, size_hw=(int(match[2]), int(match[1])))
+    else:
+        raise FacekitError(f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480.")
+    return dataclasses.replace(template, evaluation=rule, input=settings)
 
 
 def load_template(path: Path) -> Template:

@@ -8,12 +8,22 @@ from collections.abc import Callable
 from torch import nn
 
 from facekit.errors import FacekitError
-from facekit.models.mobilenetv2_ssd import MobileNetV2SSD
+from facekit.models.atss import ATSS
+from facekit.models.fcos import FCOS
+from facekit.models.retinaface import RetinaFace
+from facekit.models.scrfd import SCRFD
+from facekit.models.ssd import SSD
+from facekit.models.ultralight import UltraLight
 from facekit.models.yunet import YuNet
 from facekit.template import ModelSettings, Template
 
 MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
-    "mobilenetv2_ssd": MobileNetV2SSD,
+    "atss": ATSS,
+    "fcos": FCOS,
+    "retinaface": RetinaFace,
+    "scrfd": SCRFD,
+    "ssd": SSD,
+    "ultralight": UltraLight,
     "yunet": YuNet,
 }
 

@@ -7,19 +7,20 @@ from typing import Protocol
 from torch import Tensor
 
 from facekit.ops.head import Head
-from facekit.structures import RawOutputs, Targets
+from facekit.structures import Priors, RawOutputs, Targets
 
 
 class DetectorNetwork(Protocol):
     """A torch.nn.Module that also says what its numbers mean and how they are learnt."""
 
     head: Head
-    # "decoded": boxes, scores (and landmarks) in pixels leave the exported graph; "per_level": one tensor a level and
-    # quantity, class and objectness as probabilities, the layout that cv2.FaceDetectorYN reads.
+    # "decoded": boxes, scores (and landmarks) in pixels leave the exported graph, which takes one size. "per_level":
+    # one tensor a level and quantity, at any size, class and objectness as probabilities: the layout that
+    # cv2.FaceDetectorYN and SCRFD's users read.
     export_layout: str
 
     def __call__(self, images: Tensor) -> RawOutputs:
         """(B, 3, H, W) normalised images -> raw outputs."""
 
-    def losses(self, raw: RawOutputs, targets: Targets, priors_cxcywh: Tensor) -> dict[str, Tensor]:
+    def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         """Named scalar losses of a batch; training minimises their sum."""

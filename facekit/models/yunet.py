@@ -14,11 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
+from facekit.ops.coders import DeltaCoder
 from facekit.ops.distributed import mean_over_processes
-from facekit.ops.head import DeltaCoder, Head
-from facekit.ops.losses import eiou_loss, smooth_l1
-from facekit.structures import RawOutputs, Targets
+from facekit.ops.head import Head
+from facekit.ops.losses import eiou_loss
+from facekit.ops.multibox import landmark_loss
+from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
 STRIDES = (8, 16, 32)
@@ -46,7 +49,9 @@ class YuNet(nn.Module):
             prior_sizes_wh=settings.prior_sizes_wh,
             cell_offset=0.0,
             coder=DeltaCoder(centre_variance=1.0, size_variance=1.0),
-            scoring="sigmoid_product",
+            scoring="sigmoid",
+            has_objectness=True,
+            has_landmarks=True,
         )
         self.backbone = _Backbone(options.stage_channels)
         tap_channels = [options.stage_channels[stage] for stage in TAP_STAGES]
@@ -66,41 +71,36 @@ class YuNet(nn.Module):
     def forward(self, images: Tensor) -> RawOutputs:
         return self.bbox_head(self.neck(self.backbone(images)))
 
-    def losses(self, raw: RawOutputs, targets: Targets, priors_cxcywh: Tensor) -> dict[str, Tensor]:
+    def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assert raw.objectness_logits is not None and raw.landmark_deltas is not None
-        decoded = self.head.decode(self.head.activate(raw), priors_cxcywh)
-        strides = priors_cxcywh[:, 2]
+        decoded = self.head.decode(self.head.activate(raw), priors)
+        # Cells are assigned by their middle although they decode from their corner.
+        middles = torch.cat([priors.cxcywh[:, :2] + priors.strides[:, None] / 2, priors.cxcywh[:, 2:]], dim=1)
         assignment = sim_ota_assign(
             targets,
             decoded.scores.detach(),
             decoded.boxes_xyxy.detach(),
-            # Cells are assigned by their middle although they decode from their corner.
-            prior_centres_xy=priors_cxcywh[:, :2] + strides[:, None] / 2,
-            prior_strides=strides,
+            priors._replace(cxcywh=middles),
             centre_radius=2.5,
             top_candidates=10,
             score_weight=1.0,
             overlap_weight=3.0,
         )
-        positive = assignment.face_index >= 0
+        positive, faces, columns = assignment.pairs()
         positives = mean_over_processes(positive.sum()).clamp(min=1)
-        faces = assignment.face_index[positive]
 
         objectness_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits, positive.float(), reduction="sum")
         class_loss = F.binary_cross_entropy_with_logits(
             raw.class_logits[..., 0][positive], assignment.overlap[positive], reduction="sum"
         )
         box_loss = eiou_loss(decoded.boxes_xyxy[positive], targets.boxes_xyxy[faces]).sum()
-
-        marked = targets.has_landmarks[faces]
-        priors = priors_cxcywh.expand(*positive.shape, 4)[positive][marked]
-        wanted = self.head.coder.encode_points(targets.landmarks_xy[faces][marked], priors)
-        landmark_loss = smooth_l1(raw.landmark_deltas[positive][marked], wanted, LANDMARK_BETA).sum()
+        wanted = self.head.coder.encode_points(targets.landmarks_xy[faces], priors.at(columns))
+        marks = landmark_loss(raw.landmark_deltas[positive], wanted, targets.has_landmarks[faces], LANDMARK_BETA)
         return {
             "class": class_loss / positives,
             "objectness": objectness_loss / positives,
             "box": BOX_LOSS_WEIGHT * box_loss / positives,
-            "landmarks": LANDMARK_LOSS_WEIGHT * landmark_loss / mean_over_processes(marked.sum()).clamp(min=1),
+            "landmarks": LANDMARK_LOSS_WEIGHT * marks,
         }
 
 
@@ -188,12 +188,12 @@ class _HeadBranches(nn.Module):
     def forward(self, levels: list[Tensor]) -> RawOutputs:
         levels = [shared(level) for shared, level in zip(self.multi_level_share_convs, levels, strict=True)]
         logits, deltas, objectness, landmarks = (
-            torch.cat([_flatten(branch(level)) for branch, level in zip(branches, levels, strict=True)], dim=1)
-            for branches in (self.multi_level_cls, self.multi_level_bbox, self.multi_level_obj, self.multi_level_kps)
+            level_rows((branch(level) for branch, level in zip(branches, levels, strict=True)), columns)
+            for branches, columns in (
+                (self.multi_level_cls, 1),
+                (self.multi_level_bbox, 4),
+                (self.multi_level_obj, 1),
+                (self.multi_level_kps, 10),
+            )
         )
         return RawOutputs(logits, deltas, objectness.squeeze(-1), landmarks)
-
-
-def _flatten(level: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H * W, C)."""
-    return level.permute(0, 2, 3, 1).flatten(1, 2)

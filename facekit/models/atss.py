@@ -1,0 +1,114 @@
+"""ATSS (Zhang et al., CVPR 2020) on ResNet-152 with a feature pyramid and context modules: the OpenVINO template
+face-detection-0206."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet152
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from facekit.models.heads.dense import DenseHead
+from facekit.models.necks.fpn import FeaturePyramid
+from facekit.ops.assigners import atss_assign
+from facekit.ops.boxes import border_distances
+from facekit.ops.coders import DeltaCoder
+from facekit.ops.distributed import mean_over_processes
+from facekit.ops.head import Head
+from facekit.ops.losses import centre_ness
+from facekit.structures import Priors, RawOutputs, Targets
+from facekit.template import ModelSettings
+
+STRIDES = (4, 8, 16, 32, 64)
+TAP_CHANNELS = (256, 512, 1024, 2048)
+PYRAMID_CHANNELS, TOWER_CHANNELS = 256, 128
+TOP_CANDIDATES = 9
+BOX_LOSS_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing beyond the priors."""
+
+
+class ATSS(nn.Module):
+    export_layout = "decoded"
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        settings.options.parse(Options)
+        self.head = Head(
+            strides=STRIDES,
+            prior_sizes_wh=settings.prior_sizes_wh,
+            cell_offset=0.0,
+            coder=DeltaCoder(centre_variance=0.1, size_variance=0.2),
+            scoring="sigmoid",
+            has_objectness=True,
+            clips_boxes=True,
+        )
+        self.backbone = _ResNet152()
+        self.neck = FeaturePyramid(TAP_CHANNELS, PYRAMID_CHANNELS, len(STRIDES))
+        self.context_modules = nn.ModuleList(_ContextModule() for _ in STRIDES)
+        self.bbox_head = DenseHead(PYRAMID_CHANNELS, TOWER_CHANNELS, len(STRIDES), centre_ness_on="box")
+
+    def forward(self, images: Tensor) -> RawOutputs:
+        levels = self.neck(self.backbone(images))
+        return self.bbox_head([context(level) for context, level in zip(self.context_modules, levels, strict=True)])
+
+    def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
+        assert raw.objectness_logits is not None
+        positive, faces, columns = atss_assign(targets, priors, TOP_CANDIDATES).pairs()
+        positives = mean_over_processes(positive.sum()).clamp(min=1)
+        learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
+        centre_targets = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
+        weight = mean_over_processes(centre_targets.sum()).clamp(min=1e-6)
+
+        class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
+        predicted_xyxy = self.head.coder.decode(raw.box_deltas[positive], learnt)
+        box_loss = (generalized_box_iou_loss(predicted_xyxy, boxes_xyxy) * centre_targets).sum()
+        centre_loss = F.binary_cross_entropy_with_logits(
+            raw.objectness_logits[positive], centre_targets, reduction="sum"
+        )
+        return {
+            "class": class_loss / positives,
+            "box": BOX_LOSS_WEIGHT * box_loss / weight,
+            "centre_ness": centre_loss / positives,
+        }
+
+
+class _ResNet152(nn.Module):
+    """He et al., CVPR 2016: torchvision's (stride in the 3x3 convolutions), without its classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, layer in resnet152().named_children():
+            if name not in ("avgpool", "fc"):
+                self.add_module(name, layer)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        taps = []
+        for name, layer in self.named_children():
+            images = layer(images)
+            if name.startswith("layer"):
+                taps.append(images)
+        return taps
+
+
+class _ContextModule(nn.Module):
+    """RSSH: three 1x1 convolutions in a row, all their outputs side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        half, quarter = PYRAMID_CHANNELS // 2, PYRAMID_CHANNELS // 4
+        self.conv1 = nn.Conv2d(PYRAMID_CHANNELS, half, kernel_size=1)
+        self.conv2 = nn.Conv2d(half, quarter, kernel_size=1)
+        self.conv3 = nn.Conv2d(quarter, quarter, kernel_size=1)
+
+    def forward(self, level: Tensor) -> Tensor:
+        # No activation in between: the makers' code passes none on, so the published weights were learnt without.
+        first = self.conv1(level)
+        second = self.conv2(first)
+        return torch.cat([first, second, self.conv3(second)], dim=1)

@@ -1,0 +1,60 @@
+"""The head of FCOS and ATSS: two towers that all levels share, with a centre-ness beside class and box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from facekit.models.layers import level_rows
+from facekit.structures import RawOutputs
+
+TOWER_CONVOLUTIONS = 4
+NORM_GROUPS = 32
+BACKGROUND_PRIOR = 0.01  # probability of a face at the start: nearly all priors are background (RetinaNet, section 4.1)
+
+
+class DenseHead(nn.Module):
+    """Levels (B, channels, H, W) -> class logits, box numbers times a learnt scale a level, centre-ness logits."""
+
+    def __init__(
+        self, channels: int, tower_channels: int, levels: int, centre_ness_on: Literal["class", "box"]
+    ) -> None:
+        super().__init__()
+        self.centre_ness_on = centre_ness_on
+        self.class_tower = _tower(channels, tower_channels)
+        self.box_tower = _tower(channels, tower_channels)
+        self.class_conv = nn.Conv2d(tower_channels, 1, kernel_size=3, padding=1)
+        self.box_conv = nn.Conv2d(tower_channels, 4, kernel_size=3, padding=1)
+        self.centre_ness_conv = nn.Conv2d(tower_channels, 1, kernel_size=3, padding=1)
+        self.scales = nn.ParameterList(nn.Parameter(torch.tensor(1.0)) for _ in range(levels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        assert self.class_conv.bias is not None
+        nn.init.constant_(self.class_conv.bias, math.log(BACKGROUND_PRIOR / (1 - BACKGROUND_PRIOR)))
+
+    def forward(self, levels: Sequence[Tensor]) -> RawOutputs:
+        classes, boxes, centres = [], [], []
+        for level, scale in zip(levels, self.scales, strict=True):
+            class_features, box_features = self.class_tower(level), self.box_tower(level)
+            classes.append(self.class_conv(class_features))
+            boxes.append(self.box_conv(box_features) * scale)
+            centres.append(self.centre_ness_conv(class_features if self.centre_ness_on == "class" else box_features))
+        return RawOutputs(level_rows(classes, 1), level_rows(boxes, 4), level_rows(centres, 1).squeeze(-1))
+
+
+def _tower(channels: int, tower_channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(TOWER_CONVOLUTIONS):
+        layers += [
+            nn.Conv2d(tower_channels if number else channels, tower_channels, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(NORM_GROUPS, tower_channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
