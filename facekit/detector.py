@@ -43,6 +43,7 @@ class Detector:
             nms_iou_threshold=rule.nms_iou_threshold,
             max_candidates=rule.max_candidates,
             max_detections=rule.max_detections,
+            union_slack=rule.nms_union_slack * image_bgr.shape[0] * image_bgr.shape[1],
             scale_xy=scale_xy,
         )
 
@@ -50,17 +51,25 @@ class Detector:
 def prepare(image_bgr: NDArray[np.uint8], template: Template) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """The picture as the template's protocol feeds it, and the factors (x, y) that lead back to its own pixels."""
     rule = template.evaluation
+    height, width = image_bgr.shape[:2]
+    input_height, input_width = template.input.size_hw
     scale_xy = (1.0, 1.0)
     if rule.resize == "stretch":
-        height, width = template.input.size_hw
-        scale_xy = (image_bgr.shape[1] / width, image_bgr.shape[0] / height)
-        image_bgr = as_uint8(cv2.resize(image_bgr, (width, height)))
-    return pad_to_multiple(image_bgr, rule.size_multiple), scale_xy
+        scale_xy = (width / input_width, height / input_height)
+        image_bgr = as_uint8(cv2.resize(image_bgr, (input_width, input_height)))
+    elif rule.resize in ("fit", "letterbox"):
+        scale = max(height / input_height, width / input_width)
+        scale_xy = (scale, scale)  # also where rounding to whole pixels has bent the shape a little
+        size_wh = (max(1, round(width / scale)), max(1, round(height / scale)))
+        image_bgr = as_uint8(cv2.resize(image_bgr, size_wh))
+    if rule.resize == "letterbox":
+        return pad(image_bgr, input_height - image_bgr.shape[0], input_width - image_bgr.shape[1]), scale_xy
+    bottom, right = (-side % rule.size_multiple for side in image_bgr.shape[:2])
+    return pad(image_bgr, bottom, right), scale_xy
 
 
-def pad_to_multiple(image_bgr: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    """Zeros right and bottom until both sides are multiples of `multiple`."""
-    bottom, right = (-side % multiple for side in image_bgr.shape[:2])
+def pad(image_bgr: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uint8]:
+    """That many rows and columns of zeros more."""
     if not bottom and not right:
         return image_bgr
     return np.pad(image_bgr, ((0, bottom), (0, right), (0, 0)))

@@ -1,8 +1,9 @@
 """Measures what facekit claims, on the shared pictures and weights: python tools/verify_parity.py [--work DIR]
 
-For each template: a work dir with imported weights, its eval.py on the 566 WIDER FACE pictures for .pth, .onnx and
-.bin against truth.md (bar: 0.3 points); every reference box over score 0.3 (bar: IoU > 0.98, score within 0.005); the
-evaluator on two complete published prediction sets (bar: 1e-4, 5 s). Needs the folder FACEKIT_SHARED or ../shared.
+For each template whose weights lie there: a work dir with imported weights, and its eval.py on the 566 WIDER FACE
+pictures for .pth, .onnx and .bin against truth.md (bar: 0.3 points); every reference box over score 0.3 (bar: IoU over
+0.98, score within 0.005); the evaluator on two complete published prediction sets (bar: 1e-4, 5 s). Needs the folder
+FACEKIT_SHARED or ../shared.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -22,13 +24,39 @@ PROJECT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared"))
 WIDER = SHARED / "data" / "widerface"
 SUBSET = WIDER / "ground_truth_subset"
-# template: its published weights, its reference detections, its row in truth.md
-CASES = {
-    "face-detection-0200": ("openvino/face-detection-0200.xml", "ir0200", "face-detection-0200 |"),
-    "face-detection-0202": ("openvino/face-detection-0202.xml", "ir0202", "face-detection-0202 |"),
-    "face-detection-0204": ("openvino/face-detection-0204.xml", "ir0204", "face-detection-0204 |"),
-    "yunet-n": ("yunet/yunet_n.pth", "yunet-n-orig", "yunet-n | published dynamic ONNX; own size"),
-}
+
+
+class Case(NamedTuple):
+    """A template with the weights that were published for it, at one scale of its evaluation."""
+
+    template: str
+    weights: str
+    reference: str  # detections
+    row: str  # how its row in truth.md starts
+    scale: str = "template"
+
+    @property
+    def name(self) -> str:
+        return self.template if self.scale == "template" else f"{self.template} {self.scale}"
+
+
+P3 = "retinaface-mobilenetv1-0.25-p3"
+OPENVINO = ("face-detection-0200", "face-detection-0202", "face-detection-0204", "face-detection-0205")
+CASES = (
+    *(Case(name, f"openvino/{name}.xml", f"ir{name[-4:]}", f"{name} |") for name in OPENVINO),
+    Case("tiny-ssd-300", "openvino/face-detection-retail-0005.xml", "ir0005", "tiny-ssd-300 |"),
+    Case("yunet-n", "yunet/yunet_n.pth", "yunet-n-orig", "yunet-n | published dynamic ONNX; own size"),
+    Case("yunet-n", "yunet/yunet_n.pth", "yunet-n-640", "yunet-n | same; longest side 640", "max:640"),
+    Case("yunet-s", "yunet/yunet_s.pth", "yunet-s-orig", "yunet-s | as yunet-n, own size"),
+    Case("yunet-s", "yunet/yunet_s.pth", "yunet-s-640", "yunet-s | as yunet-n, longest side 640", "max:640"),
+    *(
+        Case(f"ultralight-{kind}-{side}", f"ultralight/version-{theirs}-{side}.pth", f"ultra-{theirs}-{side}", row)
+        for kind, theirs in (("slim", "slim"), ("rfb", "RFB"))
+        for side in (320, 640)
+        for row in (f"ultralight-{kind}-{side} |",)
+    ),
+    Case(P3, "retinaface/mobilenet0.25_p3.pth", "retina-B", f"{P3} |"),
+)
 PUBLISHED_SETS = {
     "yolov7-face": (0.9324932633835993, 0.9127942909886333, 0.8297205022059916),
     "retinaface-jit": (0.9448373912694071, 0.9244706568389409, 0.8153250447873874),
@@ -37,23 +65,36 @@ PUBLISHED_SETS = {
 
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/tmp/facekit-parity"), show_default=True)
-@click.option("--templates", default=",".join(CASES), show_default=True)
+@click.option("--templates", help="Only these, comma-separated.")
 @click.option("--kinds", default="pth,onnx,bin", show_default=True)
-def main(work: Path, templates: str, kinds: str) -> None:
+def main(work: Path, templates: str | None, kinds: str) -> None:
     """Print every figure beside its bar; exit code 1 where one is missed."""
     good = check_evaluator()
-    for name in templates.split(","):
-        weights, reference, row = CASES[name]
-        folder = work / name
-        run("tools/instantiate_template.py", name, folder, "--snapshot", SHARED / "weights" / weights)
-        run(folder / "export.py")
+    measured: dict[str, list[dict[str, object]]] = {}
+    for case in CASES:
+        if templates and case.template not in templates.split(","):
+            continue
+        folder = work / case.template
         exported = folder / "export"
+        if case.template not in measured:
+            run("tools/instantiate_template.py", case.template, folder, "--snapshot", SHARED / "weights" / case.weights)
+            if kinds != "pth":
+                run(folder / "export.py")
         files = {"pth": folder / "snapshot.pth", "onnx": exported / "model.onnx", "bin": exported / "model.bin"}
         for kind in kinds.split(","):
-            good &= check_wider(name, folder, kind, files[kind], truth(row))
-        good &= check_boxes(name, folder / "output" / "wider_predictions", reference)
+            figures, is_good = check_wider(case, folder, kind, files[kind])
+            good &= is_good
+            measured.setdefault(case.template, []).append(figures)
+        good &= check_boxes(case.name, folder / "output" / "wider_predictions", case.reference)
+    write_measured(work / "measured.yaml", measured)
     click.echo("all bars met" if good else "SOME BARS MISSED")
     sys.exit(not good)
+
+
+def write_measured(path: Path, measured: dict[str, list[dict[str, object]]]) -> None:
+    """For tools/zoo_table.py: what each template gave, a row a scale and kind of weights."""
+    path.write_text(yaml.safe_dump(measured, sort_keys=False), encoding="utf-8")
+    click.echo(f"figures written to {path}")
 
 
 def run(*command: object) -> None:
@@ -66,22 +107,26 @@ def truth(row: str) -> list[float]:
     return [float(cell) for cell in re.findall(r"\| (\d+\.\d+) (?=\|)", line)]
 
 
-def check_wider(name: str, folder: Path, kind: str, weights: Path, expected: list[float]) -> bool:
-    metrics_file = folder / f"metrics-{kind}.yaml"
+def check_wider(case: Case, folder: Path, kind: str, weights: Path) -> tuple[dict[str, object], bool]:
+    metrics_file = folder / f"metrics-{kind}-{case.scale.replace(':', '')}.yaml"
     started = time.perf_counter()
     run(
         folder / "eval.py", "--load-weights", weights, "--wider-dir", WIDER, "--wider-gt", SUBSET,
-        "--save-metrics-to", metrics_file, "--save-output-to", folder / "output", "--threshold", "0.3",
+        "--scale", case.scale, "--save-metrics-to", metrics_file, "--save-output-to", folder / "output",
+        "--threshold", "0.3",
     )  # fmt: skip
-    values = {m["key"]: m["value"] for m in yaml.safe_load(metrics_file.read_text())["metrics"]}
+    content = yaml.safe_load(metrics_file.read_text())
+    values = {m["key"]: m["value"] for m in content["metrics"]}
     got = [values[f"widerface_{subset}"] for subset in "emh"]
+    expected = truth(case.row)
     worst = max(abs(a - b) for a, b in zip(got, expected, strict=True))
     click.echo(
-        f"{name:<20} {kind:<5} easy/medium/hard {got[0]:.2f} {got[1]:.2f} {got[2]:.2f}  truth "
+        f"{case.name:<30} {kind:<5} easy/medium/hard {got[0]:.2f} {got[1]:.2f} {got[2]:.2f}  truth "
         f"{expected[0]:.2f} {expected[1]:.2f} {expected[2]:.2f}  off by {worst:.2f} (bar 0.3)  "
         f"{time.perf_counter() - started:.0f} s"
     )
-    return worst <= 0.3
+    figures = {"easy": got[0], "medium": got[1], "hard": got[2], "protocol": content["protocol"]}
+    return figures, worst <= 0.3
 
 
 def check_boxes(name: str, predictions_dir: Path, reference: str) -> bool:
@@ -102,7 +147,7 @@ def check_boxes(name: str, predictions_dir: Path, reference: str) -> bool:
             missed += not (iou > 0.98 and difference <= 0.005)
             worst_iou, worst_score = min(worst_iou, iou), max(worst_score, difference)
     click.echo(
-        f"{name:<20} boxes {total} reference boxes over 0.3, {missed} unmatched; worst IoU {worst_iou:.5f} (bar 0.98), "
+        f"{name:<30} boxes {total} reference boxes over 0.3, {missed} unmatched; worst IoU {worst_iou:.5f} (bar 0.98), "
         f"worst score difference {worst_score:.6f} (bar 0.005)"
     )
     return missed == 0

@@ -28,8 +28,8 @@ class ExportedOutputs:
 
     def __init__(self, names: list[str], template: Template, source: str) -> None:
         self.head: Head = cast(DetectorNetwork, build_model(template)).head
-        self.priors = lru_cache(maxsize=8)(self.head.priors_cxcywh)
-        per_level = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.head.strides]
+        self.priors = lru_cache(maxsize=8)(self.head.priors)
+        per_level = self.head.level_names
         if {"boxes", "scores"} <= set(names):
             self.names, self.read = ["boxes", "scores", *(["landmarks"] if "landmarks" in names else [])], self._decoded
         elif set(names) == set(per_level):
@@ -51,8 +51,10 @@ class ExportedOutputs:
 
     def _per_level(self, tensors: list[torch.Tensor], size_hw: tuple[int, int]) -> Decoded:
         levels = len(self.head.strides)
-        cls, obj, bbox, kps = (torch.cat(tensors[i : i + levels], dim=1) for i in range(0, 4 * levels, levels))
-        return self.head.decode(Activated(cls, bbox, obj.squeeze(-1), kps), self.priors(size_hw))
+        kinds = [torch.cat(tensors[first : first + levels], dim=1) for first in range(0, len(tensors), levels)]
+        classes = kinds.pop(0)
+        objectness = kinds.pop(0).squeeze(-1) if self.head.has_objectness else None
+        return self.head.decode(Activated(classes, kinds.pop(0), objectness, *kinds), self.priors(size_hw))
 
     def _detection_out(self, tensors: list[torch.Tensor], size_hw: tuple[int, int]) -> Decoded:
         rows = tensors[0].reshape(-1, 7)  # picture, label, score, x1, y1, x2, y2 in 0..1; picture -1 ends the list
@@ -64,11 +66,10 @@ class ExportedOutputs:
 def check_input_size(size_hw: Sequence[int | str | None], template: Template, weights: Path) -> None:
     """Raises FacekitError for a graph of a fixed size that the template's protocol doesn't feed."""
     fixed = all(isinstance(side, int) for side in size_hw)
-    if fixed and (tuple(size_hw) != template.input.size_hw or template.evaluation.resize == "none"):
+    feeds_one_size = template.evaluation.feeds_one_size
+    if fixed and (tuple(size_hw) != template.input.size_hw or not feeds_one_size):
         wanted = f"{template.input.size_hw[1]}x{template.input.size_hw[0]}"
-        if template.evaluation.resize == "none":
-            wanted = "pictures of any size"
         raise FacekitError(
-            f"{weights}: takes {size_hw[1]}x{size_hw[0]} pictures, template {template.name!r} feeds {wanted}. "
-            f"Use the template that it was exported with."
+            f"{weights}: takes {size_hw[1]}x{size_hw[0]} pictures, template {template.name!r} feeds "
+            f"{wanted if feeds_one_size else 'pictures of any size'}. Use the template that it was exported with."
         )

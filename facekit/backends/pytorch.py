@@ -29,7 +29,7 @@ class PyTorchBackend:
         self.head = cast(DetectorNetwork, head_of or network).head
         self.is_compressed = head_of is not None
         self.device = next(network.parameters()).device
-        self.priors = lru_cache(maxsize=8)(lambda size_hw: self.head.priors_cxcywh(size_hw, self.device))
+        self.priors = lru_cache(maxsize=8)(lambda size_hw: self.head.priors(size_hw, self.device))
 
     @classmethod
     def from_file(cls, weights: Path, template: Template, device: str | None = None) -> PyTorchBackend:

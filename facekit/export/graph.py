@@ -9,17 +9,21 @@ from torch import Tensor, nn
 
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
+from facekit.structures import Priors
 from facekit.template import Template
 
 INPUT_NAME = "image"
 EXAMPLE_SIZE_HW = (128, 160)  # for tracing graphs of any size: small, and not square
 
+ODD_SIZE_HW = (99, 133)  # that no stride divides
+
 
 class ExportGraph(nn.Module):
     """(B, 3, H, W) float32 BGR pixels 0..255 -> the tensors of `output_names`, in their order.
 
-    Layout "decoded": boxes (B, A, 4) xyxy in pixels of the input, scores (B, A), and landmarks (B, A, 10) if any.
-    Layout "per_level": cls_S, obj_S as probabilities, bbox_S, kps_S as deltas, each (B, H * W, C), S the stride.
+    Layout "decoded", of one size: boxes (B, A, 4) xyxy in pixels of the input, scores (B, A), and landmarks (B, A, 10)
+    if any. Layout "per_level", of any size: cls_S, obj_S as probabilities, bbox_S, kps_S as the head's coder defines
+    them, each (B, priors of the level, C), S the stride; obj and kps where the head has them.
     """
 
     def __init__(self, network: nn.Module, template: Template, head_of: nn.Module | None = None) -> None:
@@ -29,17 +33,24 @@ class ExportGraph(nn.Module):
         self.settings = template.input
         described = cast(DetectorNetwork, head_of or network)
         self.head = described.head
-        self.per_level = described.export_layout == "per_level"
-        self.any_size = template.evaluation.resize == "none"
-        self.size_multiple = template.evaluation.size_multiple
+        self.any_size = described.export_layout == "per_level"
+        # A protocol that pads to multiples of the coarsest stride never feeds anything else.
+        coarsest = max(self.head.strides)
+        self.size_multiple = coarsest if template.evaluation.size_multiple % coarsest == 0 else 1
         self.example_size_hw = EXAMPLE_SIZE_HW if self.any_size else template.input.size_hw
-        if self.per_level:
-            self.output_names = [
-                f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.head.strides
-            ]
+        if self.any_size:
+            self.output_names = self.head.level_names
         else:
-            self.register_buffer("priors", self.head.priors_cxcywh(template.input.size_hw), persistent=False)
-            self.output_names = ["boxes", "scores"]
+            priors = self.head.priors(template.input.size_hw)
+            self.register_buffer("priors_cxcywh", priors.cxcywh, persistent=False)
+            self.register_buffer("prior_strides", priors.strides, persistent=False)
+            self.output_names = ["boxes", "scores", *["landmarks"] * self.head.has_landmarks]
+
+    @property
+    def check_sizes_hw(self) -> list[tuple[int, int]]:
+        """Sizes of pictures to compare the exported graph with: for any size also one that it was not traced with."""
+        other = (3 * self.size_multiple, 5 * self.size_multiple) if self.size_multiple > 1 else ODD_SIZE_HW
+        return [self.example_size_hw, other] if self.any_size else [self.example_size_hw]
 
     def example(self, batch: int = 1) -> Tensor:
         """Pixels to trace the graph with."""
@@ -50,15 +61,11 @@ class ExportGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         activated = self.head.activate(self.network(normalise(image, self.settings)))
-        if not self.per_level:
-            decoded = self.head.decode(activated, cast(Tensor, self.priors))
-            return tuple(tensor for tensor in decoded if tensor is not None)
-        assert activated.objectness is not None and activated.landmark_deltas is not None
-        cells = [(image.shape[2] // stride) * (image.shape[3] // stride) for stride in self.head.strides]
-        quantities = (
-            activated.class_probabilities,
-            activated.objectness.unsqueeze(-1),
-            activated.box_deltas,
-            activated.landmark_deltas,
-        )
-        return tuple(level for quantity in quantities for level in quantity.split(cells, dim=1))
+        if not self.any_size:
+            priors = Priors(cast(Tensor, self.priors_cxcywh), cast(Tensor, self.prior_strides), self.example_size_hw)
+            return tuple(tensor for tensor in self.head.decode(activated, priors) if tensor is not None)
+        cells = self.head.cells((image.shape[2], image.shape[3]))
+        rows = [h * w * priors for (h, w), priors in zip(cells, self.head.priors_a_cell, strict=True)]
+        objectness = None if activated.objectness is None else activated.objectness.unsqueeze(-1)
+        quantities = (activated.class_probabilities, objectness, activated.box_deltas, activated.landmark_deltas)
+        return tuple(level for quantity in quantities if quantity is not None for level in quantity.split(rows, dim=1))

@@ -32,7 +32,6 @@ def export_weights(
     if backend.is_compressed:
         raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")
     graph = ExportGraph(backend.network, template)
-    size_hw = graph.example_size_hw
     written = []
     with tempfile.TemporaryDirectory(prefix="facekit-export-", dir=folder) as scratch:
         # Made and checked aside: a graph that fails the check never takes the place of a good one.
@@ -44,7 +43,7 @@ def export_weights(
             export_openvino(draft, draft.with_suffix(".xml"), template.name)
             targets.append(draft.with_suffix(".xml"))
         for target in targets:
-            difference = verify_export(target, backend, template, size_hw)
+            difference = max(verify_export(target, backend, template, size_hw) for size_hw in graph.check_sizes_hw)
             log.info("%s agrees with PyTorch (largest score difference %.1e)", target.name, difference)
         for name in (["model.onnx"] if onnx else []) + (["model.bin", "model.xml"] if openvino else []):
             (Path(scratch) / name).replace(folder / name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,12 @@ ANY_AREA = [0.0, 1e10]  # square pixels, COCO's "all"
 
 
 def coco_ap(
-    annotation: Mapping[str, Any], detections: Mapping[int, tuple[ArrayLike, ArrayLike]], category_id: int
+    annotation: Mapping[str, Any],
+    detections: Mapping[int, tuple[ArrayLike, ArrayLike]],
+    category_id: int,
+    iou_thresholds: Sequence[float] | None = None,
 ) -> float:
-    """COCO AP of one category: IoU 0.50:0.95, area all, at most 100 detections a picture.
+    """COCO AP of one category: IoU 0.50:0.95 or the mean over those given, area all, at most 100 detections a picture.
 
     Args:
         annotation: a loaded COCO json; annotations without `iscrowd` count as 0, without `area` as w * h.
@@ -57,6 +60,8 @@ def coco_ap(
         return 0.0
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_indexed(image_ids, category_id, faces), _indexed(image_ids, category_id, found), "bbox")
+        if iou_thresholds is not None:
+            evaluation.params.iouThrs = np.asarray(iou_thresholds, dtype=float)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [ANY_AREA], ["all"]
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
