@@ -138,11 +138,28 @@ def import_weights(source: Path, template: str, output: Path) -> None:
 
 
 @cli.command()
+@click.argument("template")
+@click.option("--per-layer", is_flag=True, help="A table with a line a layer above the totals.")
+@click.option("--input-size", metavar="WxH", help="Pixels of the picture [template's].")
+def flops(template: str, per_layer: bool, input_size: str | None) -> None:
+    """Count parameters and FLOPs of a template's network: a name, template.yaml or work dir."""
+    from facekit.engine.flops import format_costs, parse_size, template_costs
+
+    loaded = _load_template(template)
+    try:
+        size_hw = parse_size(input_size) if input_size is not None else loaded.input.size_hw
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--input-size") from error
+    click.echo(format_costs(template_costs(loaded, size_hw), size_hw, per_layer))
+
+
+@cli.command()
 @_template_option
 @_data_options("train-ann-files", "train-data-roots", required=True)
 @_data_options("val-ann-files", "val-data-roots")
 @click.option("--resume-from", type=FILE, help="Go on from these weights, at their epoch.")
 @click.option("--load-weights", type=FILE, help="Start at epoch 0 from these weights.")
+@click.option("--from-scratch", is_flag=True, help="Start from random weights, not the template's ImageNet backbone.")
 @click.option("--save-checkpoints-to", type=FILE, required=True, help="Folder for latest.pth, best.pth, epoch_N.pth.")
 @click.option("--epochs", type=click.IntRange(min=1), help="The absolute last epoch [template's].")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Pictures a process [template's].")
@@ -177,6 +194,8 @@ def train(
 @_template_option
 @click.option("--load-weights", type=FILE, required=True, help=".pth, .onnx, .xml or .bin.")
 @_data_options("test-ann-files", "test-data-roots")
+@click.option("--scale", default="template", show_default=True,
+              help="template; origin (pictures' own size); max:N (longest side); WxH (stretched).")  # fmt: skip
 @click.option("--save-metrics-to", type=FILE, help="metrics.yaml to write.")
 @click.option("--save-output-to", type=FILE, help="Folder for pictures with boxes and WIDER result files.")
 @click.option("--wider-dir", type=FILE, help="Folder with WIDER_val/images and ground_truth/.")
@@ -184,19 +203,21 @@ def train(
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Score of the boxes that --save-output-to draws; figures use the template's.")  # fmt: skip
 def evaluate(
-    template: str, load_weights: Path, test_ann_files: str | None, test_data_roots: str | None,
+    template: str, load_weights: Path, test_ann_files: str | None, test_data_roots: str | None, scale: str,
     save_metrics_to: Path | None, save_output_to: Path | None, wider_dir: Path | None, wider_gt: Path | None,
     threshold: float,
 ) -> None:  # fmt: skip
     """Measure weights: COCO AP and AP over 64 px on labelled pictures, WIDER FACE easy/medium/hard."""
     from facekit.engine.measure import EvalOptions, measure
+    from facekit.template import at_scale
 
     if not test_ann_files and not wider_dir:
         raise click.UsageError(
             "Nothing to measure on: give --test-ann-files (with --test-data-roots), --wider-dir, or both."
         )
     options = EvalOptions(load_weights, wider_dir, wider_gt, save_metrics_to, save_output_to, threshold)
-    click.echo(measure(_load_template(template), _read_labels(test_ann_files, test_data_roots, "test"), options))
+    loaded = at_scale(_load_template(template), scale)
+    click.echo(measure(loaded, _read_labels(test_ann_files, test_data_roots, "test"), options))
 
 
 @cli.command("eval-predictions")

@@ -54,12 +54,19 @@ def fetch_snapshot(template: Template) -> Path:
             failures.append(f"  {file.url}: {reason}")
         except FacekitError as error:
             failures.append(f"  {error}")
+    bring = "Bring the file yourself: --snapshot FILE takes a .pth or an Open Model Zoo .xml (with its .bin)."
+    do_without = "Do without: --no-snapshot, and train from scratch or give train.py --load-weights."
+    if not template.snapshot:
+        raise NoSnapshotError(
+            f"{template.name} has no snapshot to fetch: its weights are published nowhere that could be named (its "
+            f"template.yaml says more). Two remedies:\n  1. {bring}\n  2. {do_without}"
+        )
     raise NoSnapshotError(
         f"The snapshot of {template.name} could not be fetched:\n" + "\n".join(failures) + "\n"
         "Three remedies:\n"
         "  1. With network, run the same command again: a download that was cut off goes on where it stopped.\n"
-        "  2. Bring the file yourself: --snapshot FILE takes a .pth or an Open Model Zoo .xml (with its .bin).\n"
-        "  3. Do without: --no-snapshot, and train from scratch or give train.py --load-weights."
+        f"  2. {bring}\n"
+        f"  3. {do_without}"
     )
 
 

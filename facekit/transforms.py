@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.pictures import as_uint8
-from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop
+from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
 
 # left eye <-> right eye, nose, left mouth <-> right mouth: mirrored, a left eye is a right one.
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
 MIN_IOU_CROP_ATTEMPTS = 50
+
+Colour = tuple[int, int, int]  # 0..255
 
 
 @dataclass
@@ -28,12 +30,25 @@ class LabelledImage:
         return LabelledImage(self.image_bgr, self.boxes_xyxy[keep], self.landmarks_xy[keep])
 
 
+def mean_colour_bgr(settings: InputSettings) -> Colour:
+    """The colour that the network sees as zeros, to the nearest that a picture can hold."""
+    first, second, third = (min(max(round(value), 0), 255) for value in settings.mean)
+    return (third, second, first) if settings.colour_order == "rgb" else (first, second, third)
+
+
 def augment(
-    sample: LabelledImage, settings: AugmentationSettings, size_hw: tuple[int, int], rng: np.random.Generator
+    sample: LabelledImage,
+    settings: AugmentationSettings,
+    size_hw: tuple[int, int],
+    rng: np.random.Generator,
+    fill_bgr: Colour,
 ) -> LabelledImage:
-    """What the network is trained on: crop, resize to size_hw, mirror, distort colours."""
+    """What the network is trained on: crop, resize to size_hw, mirror, distort colours. `fill_bgr` is what the
+    whole-face crop pads with; the square crop pads with zeros."""
     if isinstance(settings.crop, MinIouCrop):
         sample = crop_min_iou(sample, settings.crop, rng)
+    elif isinstance(settings.crop, WholeFaceCrop):
+        sample = crop_whole_face(sample, settings.crop, rng, fill_bgr)
     else:
         sample = crop_square(sample, settings.crop, rng)
     sample = resize(sample, size_hw)
@@ -106,6 +121,31 @@ def _offset(length: int, side: int, rng: np.random.Generator) -> int:
     """Where a window starts: within the picture, or with the picture within it where it is the larger."""
     low, high = sorted((0, length - side))
     return int(rng.integers(low, high + 1))
+
+
+def crop_whole_face(
+    sample: LabelledImage, settings: WholeFaceCrop, rng: np.random.Generator, fill_bgr: Colour
+) -> LabelledImage:
+    """RetinaFace's: a square within the picture that wholly holds at least one face, or any square of a picture
+    without faces; where none was found, the whole picture as a square."""
+    height, width = sample.image_bgr.shape[:2]
+    for _ in range(settings.attempts):
+        side = max(1, int(rng.choice(settings.scales) * min(height, width)))
+        left = _offset(width, side, rng)
+        top = _offset(height, side, rng)
+        low, high = (left, top), (left + side, top + side)
+        whole = (sample.boxes_xyxy[:, :2] >= low) & (sample.boxes_xyxy[:, 2:] <= high)
+        if not len(sample.boxes_xyxy) or whole.all(axis=1).any():
+            return crop(sample, left, top, side, side)
+    return pad_to_square(sample, fill_bgr)
+
+
+def pad_to_square(sample: LabelledImage, fill_bgr: Colour) -> LabelledImage:
+    """The picture in the top left corner of a square of its long side."""
+    height, width = sample.image_bgr.shape[:2]
+    canvas = np.full((max(height, width), max(height, width), 3), fill_bgr, dtype=np.uint8)
+    canvas[:height, :width] = sample.image_bgr
+    return LabelledImage(canvas, sample.boxes_xyxy, sample.landmarks_xy)
 
 
 def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:

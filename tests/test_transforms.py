@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop
+from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
 from facekit.transforms import (
     LabelledImage,
     augment,
@@ -17,12 +17,17 @@ from facekit.transforms import (
     crop,
     crop_min_iou,
     crop_square,
+    crop_whole_face,
     distort,
     flip,
+    mean_colour_bgr,
+    pad_to_square,
     resize,
 )
 
 SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250)
+WHOLE_FACE = WholeFaceCrop("whole_face", (0.3, 0.45, 0.6, 0.8, 1.0), attempts=250)
+FILL = (104, 117, 0)  # in BGR; no place has 0 in red
 MIN_IOU = MinIouCrop("min_iou", (0.1, 0.3, 0.5, 0.7, 0.9), min_scale=0.1)
 PHOTOMETRIC = Photometric(32, (0.5, 1.5), (0.5, 1.5), 18)
 NO_FACES: tuple[NDArray[np.float32], NDArray[np.float32]] = (
@@ -252,6 +257,88 @@ class TestRandomCrops:
         assert 60 < whole < 140  # one mode of seven
 
 
+def wholly_inside(sample: LabelledImage, left: int, top: int, width: int, height: int) -> bool:
+    """Whether any face is."""
+    return any(
+        left <= x1 and top <= y1 and x2 <= left + width and y2 <= top + height
+        for x1, y1, x2, y2 in sample.boxes_xyxy.tolist()
+    )
+
+
+class TestWholeFaceCrop:
+    def cropped(self, sample: LabelledImage, seed: int, settings: WholeFaceCrop = WHOLE_FACE) -> LabelledImage:
+        return crop_whole_face(sample, settings, np.random.default_rng(seed), FILL)
+
+    @given(sample=samples(), seed=st.integers(0, 2**32))
+    def test_properties(self, sample: LabelledImage, seed: int) -> None:
+        before = copy_of(sample)
+        cropped = self.cropped(sample, seed)
+        assert_same(sample, before)
+        assert_same(cropped, self.cropped(sample, seed))
+        height, width = sample.image_bgr.shape[:2]
+        side = len(cropped.image_bgr)
+        assert cropped.image_bgr.shape == (side, side, 3)
+        if side <= min(width, height):  # a window within the picture
+            check_crop(sample, cropped)
+            left, top, _, _ = window = window_of(cropped)
+            assert left >= 0 and top >= 0 and left + side <= width and top + side <= height
+            assert side in {max(1, int(scale * min(width, height))) for scale in WHOLE_FACE.scales}
+            assert not len(sample.boxes_xyxy) or wholly_inside(sample, *window)
+        else:
+            assert len(sample.boxes_xyxy)
+            assert_same(cropped, pad_to_square(sample, FILL))
+
+    @given(sample=samples(), seed=st.integers(0, 2**32))
+    def test_at_least_one_face_stays(self, sample: LabelledImage, seed: int) -> None:
+        cropped = self.cropped(sample, seed)
+        assert len(cropped.boxes_xyxy) >= min(1, len(sample.boxes_xyxy))
+
+    def test_draws_differ(self) -> None:
+        sample = LabelledImage(map_of_places(60, 50), np.array([[20, 20, 30, 30]], np.float32), one_face().landmarks_xy)
+        windows = {window_of(self.cropped(sample, seed)) for seed in range(60)}
+        assert len(windows) > 30
+        assert len({side for _, _, side, _ in windows}) > 3
+
+    def test_faces_that_are_cut_are_kept_by_their_centre(self) -> None:
+        """One face is whole; of the large one the middle is always there, of the corner's it seldom is."""
+        faces = np.array([[28, 28, 32, 32], [5, 5, 55, 55], [0, 0, 20, 20]], np.float32)
+        sample = LabelledImage(map_of_places(60, 60), faces, np.zeros((3, 5, 2), np.float32))
+        counts = set()
+        for seed in range(40):
+            cropped = self.cropped(sample, seed)
+            check_crop(sample, cropped)
+            counts.add(len(cropped.boxes_xyxy))
+        assert counts == {2, 3} or counts == {1, 2, 3}
+
+    def test_no_attempt_fits(self) -> None:
+        # The face is wider than the short side: no square within the picture holds it.
+        sample = LabelledImage(map_of_places(40, 20), np.array([[2, 5, 32, 15]], np.float32), one_face().landmarks_xy)
+        padded = self.cropped(sample, seed=0)
+        assert padded.image_bgr.shape == (40, 40, 3)
+        np.testing.assert_array_equal(padded.image_bgr[:20], sample.image_bgr)
+        assert (padded.image_bgr[20:] == FILL).all()
+        np.testing.assert_array_equal(padded.boxes_xyxy, sample.boxes_xyxy)
+        np.testing.assert_array_equal(padded.landmarks_xy, sample.landmarks_xy)
+
+    def test_high_picture_is_padded_on_the_right(self) -> None:
+        padded = pad_to_square(LabelledImage(map_of_places(5, 9), *NO_FACES), FILL)
+        np.testing.assert_array_equal(padded.image_bgr[:, :5], map_of_places(5, 9))
+        assert (padded.image_bgr[:, 5:] == FILL).all()
+        assert padded.image_bgr.dtype == np.uint8
+
+    def test_patience_ends(self) -> None:
+        sample = LabelledImage(map_of_places(60, 60), np.array([[3, 3, 6, 6]], np.float32), one_face().landmarks_xy)
+        patient = WholeFaceCrop("whole_face", (0.3,), attempts=2000)
+        assert all(len(self.cropped(sample, seed, patient).image_bgr) == 18 for seed in range(20))
+        once = WholeFaceCrop("whole_face", (0.3,), attempts=1)
+        assert sum(len(self.cropped(sample, seed, once).image_bgr) == 18 for seed in range(100)) < 10
+
+    def test_picture_without_faces_is_cropped(self) -> None:
+        sample = LabelledImage(map_of_places(60, 40), *NO_FACES)
+        sides = {len(self.cropped(sample, seed).image_bgr) for seed in range(60)}
+        assert sides == {12, 18, 24, 32, 40}
+
+
 class FirstDraw(np.random.Generator):
     """A generator whose first integer, the crop's mode, is given."""
 
@@ -338,19 +425,21 @@ class TestAugment:
         base = {"min_face_size": 0, "photometric": PHOTOMETRIC, "crop": SQUARE, "flip_probability": 0.5}
         return AugmentationSettings(**(base | changes))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("kind", [SQUARE, MIN_IOU])
+    @pytest.mark.parametrize("kind", [SQUARE, MIN_IOU, WHOLE_FACE])
     @given(sample=samples(), seed=st.integers(0, 2**32))
-    def test_whatever_comes_in(self, kind: SquareCrop | MinIouCrop, sample: LabelledImage, seed: int) -> None:
+    def test_whatever_comes_in(
+        self, kind: SquareCrop | MinIouCrop | WholeFaceCrop, sample: LabelledImage, seed: int
+    ) -> None:
         before = copy_of(sample)
         settings = self.settings(crop=kind)
-        out = augment(sample, settings, (24, 40), np.random.default_rng(seed))
+        out = augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL)
         assert_same(sample, before)
         assert out.image_bgr.shape == (24, 40, 3)
         assert out.image_bgr.dtype == np.uint8
         assert len(out.boxes_xyxy) == len(out.landmarks_xy) <= len(sample.boxes_xyxy)
         assert (out.boxes_xyxy >= -1e-3).all()
         assert (out.boxes_xyxy <= np.array([40, 24, 40, 24]) + 1e-3).all()
-        assert_same(out, augment(sample, settings, (24, 40), np.random.default_rng(seed)))
+        assert_same(out, augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL))
 
     @pytest.mark.parametrize(("probability", "left"), [(0.0, 2.0), (1.0, 12.0)])
     def test_flip_probability(self, probability: float, left: float) -> None:
@@ -359,12 +448,41 @@ class TestAugment:
         sample.boxes_xyxy = np.array([[2, 2, 8, 6]], np.float32)
         sample.landmarks_xy = one_face().landmarks_xy
         settings = self.settings(photometric=None, crop=whole, flip_probability=probability)
-        out = augment(sample, settings, (20, 20), np.random.default_rng(0))
+        out = augment(sample, settings, (20, 20), np.random.default_rng(0), FILL)
         assert out.boxes_xyxy[0, 0] == left
         assert (out.image_bgr[0, 0, 0] == 19) == (probability == 1)
 
     def test_faces_of_a_picture_without_landmarks(self) -> None:
         sample = one_face()
         sample.landmarks_xy[:] = np.nan
-        out = augment(sample, self.settings(), (24, 24), np.random.default_rng(3))
+        out = augment(sample, self.settings(), (24, 24), np.random.default_rng(3), FILL)
         assert len(out.landmarks_xy) and np.isnan(out.landmarks_xy).all()
+
+    def test_square_crop_still_pads_with_zeros(self) -> None:
+        settings = self.settings(photometric=None, crop=SquareCrop("square", (2.0,), attempts=1), flip_probability=0)
+        out = augment(
+            LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0), FILL
+        )
+        assert int((out.image_bgr == 0).all(axis=2).sum()) == 40 * 40 - 20 * 20
+
+    def test_whole_face_crop_pads_with_the_given_colour(self) -> None:
+        wide = LabelledImage(map_of_places(40, 20), np.array([[2, 5, 32, 15]], np.float32), one_face().landmarks_xy)
+        settings = self.settings(photometric=None, crop=WHOLE_FACE, flip_probability=0)
+        out = augment(wide, settings, (40, 40), np.random.default_rng(0), FILL)
+        assert (out.image_bgr[20:] == FILL).all()
+
+
+class TestMeanColour:
+    @pytest.mark.parametrize(
+        ("colour_order", "mean", "colour_bgr"),
+        [
+            ("bgr", (104, 117, 123), (104, 117, 123)),
+            ("rgb", (104, 117, 123), (123, 117, 104)),
+            ("rgb", (123.675, 116.28, 103.53), (104, 116, 124)),  # the nearest whole numbers
+            ("bgr", (0, 0, 0), (0, 0, 0)),
+            ("bgr", (-7, 300, 254.9), (0, 255, 255)),
+        ],
+    )
+    def test_by_hand(self, colour_order: str, mean: tuple[float, ...], colour_bgr: tuple[int, ...]) -> None:
+        settings = InputSettings((64, 64), colour_order, mean, (1, 1, 1))  # type: ignore[arg-type]
+        assert mean_colour_bgr(settings) == colour_bgr

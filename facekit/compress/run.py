@@ -39,6 +39,7 @@ from facekit.template import Template
 log = logging.getLogger(__name__)
 
 WARMUP_FRACTION = 0.1  # of the fine-tuning: fresh quantisers and masks want small first steps
+MOMENTUM = 0.9  # whatever optimiser the template trains with: compression mends, by SGD
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class _Run:
         passes = passes if self.options.passes is None else self.options.passes
         device = next(network.parameters()).device
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.SGD(trainable, lr=0.0, momentum=self.template.training.momentum)
+        optimizer = torch.optim.SGD(trainable, lr=0.0, momentum=MOMENTUM)
         steps = passes * min(len(self.batches), self.options.max_iterations or len(self.batches))
         warmup = max(1, int(WARMUP_FRACTION * steps))
         progress = Progress(0, passes, 0)

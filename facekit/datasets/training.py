@@ -14,7 +14,7 @@ from facekit.datasets.pictures import read_picture
 from facekit.errors import FacekitError
 from facekit.structures import Targets
 from facekit.template import AugmentationSettings
-from facekit.transforms import LabelledImage, augment
+from facekit.transforms import Colour, LabelledImage, augment
 
 
 class PictureError(FacekitError):
@@ -32,12 +32,14 @@ class TrainingSet(Dataset[LabelledImage]):
         pictures: Sequence[PictureLabels],
         augmentation: AugmentationSettings,
         size_hw: tuple[int, int],
+        fill_bgr: Colour,
         repeats: int,
         seed: int,
     ) -> None:
         self.pictures = pictures
         self.augmentation = augmentation
         self.size_hw = size_hw
+        self.fill_bgr = fill_bgr
         self.repeats = repeats
         self.seed = seed
         self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that live on must see it change
@@ -48,7 +50,7 @@ class TrainingSet(Dataset[LabelledImage]):
     def __getitem__(self, index: int) -> LabelledImage:
         rng = np.random.default_rng((self.seed, int(self.epoch), index))
         labels = self.pictures[index % len(self.pictures)]
-        sample = augment(self._read(labels), self.augmentation, self.size_hw, rng)
+        sample = augment(self._read(labels), self.augmentation, self.size_hw, rng, self.fill_bgr)
         width, height = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).T
         return sample.take((width >= 1) & (height >= 1))
 

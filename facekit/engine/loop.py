@@ -22,6 +22,7 @@ from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
 from facekit.structures import RawOutputs
 from facekit.template import Template
+from facekit.transforms import mean_colour_bgr
 
 LOG_INTERVAL = 10  # iterations between two looks at the losses: each look waits for the GPU
 
@@ -62,7 +63,10 @@ def make_batches(
 ) -> Batches:
     """Shuffled, augmented batches of the template's input size."""
     settings = template.training
-    dataset = TrainingSet(pictures, template.augmentation, template.input.size_hw, settings.dataset_repeats, seed)
+    dataset = TrainingSet(
+        pictures, template.augmentation, template.input.size_hw, mean_colour_bgr(template.input),
+        settings.dataset_repeats, seed,
+    )  # fmt: skip
     if workers:
         # Here, not in the workers: a fork of a process whose OpenCV threads have run hangs as soon as it touches them.
         cv2.setNumThreads(1)
@@ -105,7 +109,7 @@ def train_one_epoch(
     network.train()
     device = next(network.parameters()).device
     size_hw = template.input.size_hw
-    priors = described.head.priors_cxcywh(size_hw, device)
+    priors = described.head.priors(size_hw, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     batches.start_epoch(progress.epoch)
     description = f"epoch {progress.epoch + 1}/{progress.last_epoch}"

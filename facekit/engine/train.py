@@ -22,12 +22,14 @@ from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
 from facekit.engine.evaluate import Metric, evaluate_labelled, metric_value
 from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.optimizers import make_optimizer, restore_optimizer
 from facekit.engine.schedule import step_schedule
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, replacing
 from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
+from facekit.models.imagenet import load_imagenet_backbone
 from facekit.ops.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
@@ -45,6 +47,7 @@ class TrainOptions:
     save_checkpoints_to: Path
     resume_from: Path | None = None
     load_weights: Path | None = None
+    from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
     epochs: int | None = None  # the absolute last epoch
     batch_size: int | None = None
     base_learning_rate: float | None = None
@@ -67,9 +70,11 @@ def train(
     """
     if options.resume_from and options.load_weights:
         raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
+    source = options.resume_from or options.load_weights
+    if options.from_scratch and source:
+        raise FacekitError(f"--from-scratch starts from random weights: give it without {source}, or leave it out.")
     check_writable_folder(options.save_checkpoints_to)
     last_epoch = options.epochs or template.training.epochs
-    source = options.resume_from or options.load_weights
     checkpoint = load_weights(source, template) if source else None
     if checkpoint is not None and checkpoint.meta.get("compression"):
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
@@ -151,7 +156,9 @@ class _Run:
 
     def _load(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is None:
-            log.info("No weights given: training starts from random ones.")
+            if rank() == 0:  # the other processes get its weights
+                self._start()
+            wait_for_all()
             return
         load_state(self.plain, checkpoint.state_dict, "checkpoint")
         if checkpoint.meta.get("batch_norm_folded"):
@@ -159,17 +166,22 @@ class _Run:
         if self.options.resume_from:
             self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
 
+    def _start(self) -> None:
+        """The weights to begin with where none are given."""
+        if not self.options.from_scratch and load_imagenet_backbone(self.plain, self.template):
+            name = self.template.model.imagenet_weights
+            log.info("The backbone starts from torchvision's %s, all else from random weights.", name)
+        else:
+            log.info("Training starts from random weights.")
+
     def _optimizer(self, checkpoint: Checkpoint | None) -> torch.optim.Optimizer:
-        settings = self.template.training
-        optimizer = torch.optim.SGD(
-            self.plain.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-        if checkpoint is not None and self.options.resume_from:
+        optimizer = make_optimizer(self.plain, self.template.training.optimizer)
+        if checkpoint is not None and self.options.resume_from is not None:
             if checkpoint.optimizer is None:
                 log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")
             else:
-                optimizer.load_state_dict(checkpoint.optimizer)
-                if "scaler" in checkpoint.extra:
+                restore_optimizer(optimizer, checkpoint.optimizer, self.options.resume_from)
+                if checkpoint.extra.get("scaler"):  # empty where training needed none
                     self.scaler.load_state_dict(checkpoint.extra["scaler"])
         return optimizer
 

@@ -7,13 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from facekit.checkpoint import Checkpoint, load_state, new_meta, parse_checkpoint, read_torch_file
 from facekit.errors import FacekitError
 from facekit.import_weights.openvino_ir import read_ir
-from facekit.import_weights.torch_names import our_names
+from facekit.import_weights.torch_names import imagenet_backbone, our_names
 from facekit.models import build_model
+from facekit.models.imagenet import turn_to_input
 from facekit.template import TEMPLATES_DIR, Template, load_template
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,22 @@ def load_weights(source: Path, template: Template) -> Checkpoint:
         raise FacekitError(
             f"{source}: holds names with and without 'module.' in front. Which are meant? Take some out."
         )
+    if (backbone := imagenet_backbone(plain, template)) is not None:
+        return _with_backbone(backbone, source, template)
     renamed = our_names(plain, source, template)
     return _accounted(renamed, source, template, batch_norm_folded=False)
+
+
+def _with_backbone(backbone: dict[str, Tensor], source: Path, template: Template) -> Checkpoint:
+    """A network that was trained for nothing yet but its backbone, on ImageNet."""
+    network = build_model(template)
+    part = network.backbone
+    assert isinstance(part, nn.Module)
+    load_state(part, backbone, f"{source} (for the backbone of {template.name})")
+    turn_to_input(part, template.input)
+    log.info("%s holds an ImageNet backbone alone: the rest of %s is random and wants training.", source, template.name)
+    meta = new_meta(template, epoch=0, iteration=0) | {"imported_from": source.name}
+    return Checkpoint(meta, network.state_dict())
 
 
 def _accounted(state_dict: dict[str, Tensor], source: Path, template: Template, batch_norm_folded: bool) -> Checkpoint:

@@ -35,6 +35,15 @@ _SHUFFLENETV2_PARTS = {
 }
 
 
+def imagenet_backbone(state_dict: dict[str, Tensor], template: Template) -> dict[str, Tensor] | None:
+    """The tensors of network.backbone if the file is a classifier that was trained on ImageNet for it: MobileNetV1 of
+    the RetinaFace family, `stage1` to `stage3` and `fc`. None for any other file."""
+    if template.model.architecture != "retinaface" or not any(name.startswith("fc.") for name in state_dict):
+        return None
+    backbone = {name: tensor for name, tensor in state_dict.items() if not name.startswith("fc.")}
+    return backbone if all(re.match(r"stage[123]\.", name) for name in backbone) else None
+
+
 def our_names(state_dict: dict[str, Tensor], source: Path, template: Template) -> dict[str, Tensor]:
     """The same tensors under our names; names that no rule knows stay as they are, to be listed as unexpected.
 

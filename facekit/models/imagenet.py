@@ -49,7 +49,7 @@ def load_imagenet_backbone(network: nn.Module, template: Template) -> bool:
     if not isinstance(backbone, nn.Module):
         raise FacekitError(f"{where}: {template.model.architecture} has no backbone to fill. Write null instead.")
     _fill(backbone, _read(path), where)
-    _turn_to_input(backbone, template.input)
+    turn_to_input(backbone, template.input)
     return True
 
 
@@ -121,7 +121,7 @@ def _fill(backbone: nn.Module, state: dict[str, Tensor], where: str) -> None:
         raise FacekitError(f"{error}\nName weights of the template's own backbone, or null for none.") from error
 
 
-def _turn_to_input(backbone: nn.Module, settings: InputSettings) -> None:
+def turn_to_input(backbone: nn.Module, settings: InputSettings) -> None:
     """Makes the first convolution and its batch norm expect the template's input in place of torchvision's."""
     convolution = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     norm = next(module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d))

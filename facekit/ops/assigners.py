@@ -70,7 +70,8 @@ def atss_assign(targets: Targets, priors: Priors, top_candidates: int) -> Assign
         return _with_overlap(_best_face_per_prior(overlap, targets)[1], overlap)
     centres_xy = priors.cxcywh[:, :2]
     face_centres_xy = (targets.boxes_xyxy[:, :2] + targets.boxes_xyxy[:, 2:]) / 2
-    distance = torch.cdist(face_centres_xy, centres_xy)
+    # By products of matrices, single precision would be off by a tenth of a pixel.
+    distance = torch.cdist(face_centres_xy, centres_xy, compute_mode="donot_use_mm_for_euclid_dist")
     candidates, first = [], 0
     for count in torch.unique_consecutive(priors.strides, return_counts=True)[1].tolist():
         nearest = distance[:, first : first + count].topk(min(top_candidates, count), dim=1, largest=False).indices
@@ -89,13 +90,13 @@ def atss_assign(targets: Targets, priors: Priors, top_candidates: int) -> Assign
 
 def fcos_assign(targets: Targets, priors: Priors, size_ranges: tuple[tuple[float, float], ...]) -> Assignment:
     """FCOS (Tian et al., ICCV 2019, section 3.2): a point inside a face learns it if the largest of the distances to
-    its borders lies in the range of the point's level (low < distance <= high); of several faces the smallest.
+    its borders lies in the range of the point's level, both ends included; of several faces the smallest.
     """
     depths = border_distances(priors.cxcywh[None, :, :2], targets.boxes_xyxy[:, None])
     levels = torch.unique_consecutive(priors.strides, return_inverse=True)[1]
     low, high = priors.cxcywh.new_tensor(size_ranges)[levels].unbind(dim=1)
     reach = depths.amax(dim=2)
-    fits = (depths.amin(dim=2) > 0) & (reach > low) & (reach <= high)
+    fits = (depths.amin(dim=2) > 0) & (reach >= low) & (reach <= high)
     smallness = torch.where(fits, 1 / area(targets.boxes_xyxy).clamp(min=1e-9)[:, None], -1.0)
     best, face_index = _best_face_per_prior(smallness, targets)
     overlap = pairwise_iou(targets.boxes_xyxy, cxcywh_to_xyxy(priors.cxcywh))
@@ -153,9 +154,11 @@ def sim_ota_assign(
         matched = (rank < wanted[:, None])[faces, face_columns]
         faces, slots, cost, overlap = faces[matched], slots[matched], cost[matched], overlap[matched]
 
-        # A prior wanted by several faces goes to the one that it costs least.
+        # A prior wanted by several faces goes to the one that it costs least, of equals to the first.
         least = cost.new_full((batch * columns,), torch.inf).scatter_reduce(0, slots, cost, reduce="amin")
-        wins = cost <= least[slots]
+        bids = torch.where(cost <= least[slots], faces, len(targets.boxes_xyxy))
+        winner = torch.full_like(face_index, len(targets.boxes_xyxy)).view(-1).scatter_reduce(0, slots, bids, "amin")
+        wins = faces == winner[slots]
         face_index.view(-1)[slots[wins]] = faces[wins]
         overlap_of_prior.view(-1)[slots[wins]] = overlap[wins]
         return Assignment(face_index, overlap_of_prior)

@@ -18,7 +18,7 @@ from facekit.detector import Detector
 from facekit.engine.evaluate import evaluate_labelled, metric_value
 from facekit.errors import FacekitError
 from facekit.export.run import export_weights
-from facekit.template import Template, find_template, load_template
+from facekit.template import AdamW, Template, find_template, load_template
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,22 @@ def test_compressed_weights_are_refused_where_float_ones_belong(
         compress(template, pictures, [], options(int8[0], tmp_path, True, False))
     with pytest.raises(FacekitError, match="compressed"):
         export_weights(int8[0], template, tmp_path)
+
+
+def test_fine_tuning_is_by_sgd_whatever_the_template_trains_with(
+    template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made = []
+
+    def step(optimizer: torch.optim.SGD, *args: object) -> None:
+        made.append((type(optimizer), optimizer.param_groups[0]["momentum"], optimizer.param_groups[0]["weight_decay"]))
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    training = dataclasses.replace(template.training, optimizer=AdamW("adamw", weight_decay=0.1))
+    adamw = dataclasses.replace(template, training=training)
+    compress(adamw, pictures, [], options(drawn_weights, tmp_path, False, True))
+    assert set(made) == {(torch.optim.SGD, 0.9, 0)}
 
 
 def test_nothing_asked_for(

@@ -40,7 +40,7 @@ def picture(
 
 
 def plain_set(*pictures: PictureLabels, side: int = 100, **changes: Any) -> TrainingSet:
-    return TrainingSet(pictures, dataclasses.replace(PLAIN, **changes), (side, side), repeats=1, seed=0)
+    return TrainingSet(pictures, dataclasses.replace(PLAIN, **changes), (side, side), (0, 0, 0), repeats=1, seed=0)
 
 
 def assert_same(one: LabelledImage, other: LabelledImage) -> None:
@@ -110,7 +110,7 @@ class TestDeterminism:
             for i in range(2)
         ]
         augmentation = load_template(find_template("face-detection-0200")).augmentation
-        return TrainingSet(pictures, augmentation, (64, 64), repeats, seed)
+        return TrainingSet(pictures, augmentation, (64, 64), (0, 0, 0), repeats, seed)
 
     def test_the_same_again(self, tmp_path: Path) -> None:
         one, other = self.random_set(tmp_path), self.random_set(tmp_path)

@@ -17,7 +17,15 @@ from facekit.datasets.labels import PictureLabels
 from facekit.engine.loop import Batches, EpochSampler, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.models import build_model
-from facekit.template import AugmentationSettings, SquareCrop, Template, find_template, load_template
+from facekit.template import (
+    AugmentationSettings,
+    Sgd,
+    SquareCrop,
+    Template,
+    WholeFaceCrop,
+    find_template,
+    load_template,
+)
 
 
 def ellipse_pictures(folder: Path, count: int, side: int = 96) -> list[PictureLabels]:
@@ -44,7 +52,10 @@ def small_template(repeats: int = 1, max_gradient_norm: float | None = None) -> 
         # The whole pictures as they are: so few steps learn little of random crops.
         augmentation=AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0),
         training=dataclasses.replace(
-            template.training, dataset_repeats=repeats, max_gradient_norm=max_gradient_norm, weight_decay=0.0
+            template.training,
+            optimizer=Sgd("sgd", momentum=0.9, weight_decay=0.0),
+            dataset_repeats=repeats,
+            max_gradient_norm=max_gradient_norm,
         ),
     )
 
@@ -123,6 +134,23 @@ class TestMakeBatches:
         ((images, targets),) = batches.loader
         assert images.shape == (3, 3, 64, 64)
         assert targets.batch_size == 3
+
+    def test_pads_with_the_colour_that_the_network_sees_as_zeros(self, tmp_path: Path) -> None:
+        """The mean is written in the network's channel order, pictures are BGR."""
+        template = small_template()
+        template = dataclasses.replace(
+            template,
+            input=dataclasses.replace(template.input, colour_order="rgb", mean=(123.675, 116.28, 103.53)),
+            augmentation=dataclasses.replace(template.augmentation, crop=WholeFaceCrop("whole_face", (0.1,), 1)),
+        )
+        path = tmp_path / "wide.png"
+        cv2.imwrite(str(path), np.full((64, 128, 3), 9, np.uint8))
+        box = np.array([[20.0, 10, 50, 50]])
+        picture = PictureLabels(path, (128, 64), box, np.zeros((1, 5, 2)), np.zeros(1, bool))
+        ((images, targets),) = make_batches([picture], template, 1, workers=0, seed=0, pin_memory=False).loader
+        assert images[0, :, 5, 5].tolist() == [9, 9, 9]
+        assert images[0, :, 60, 30].tolist() == [104, 116, 124]
+        assert targets.boxes_xyxy.tolist() == [[10, 5, 35, 30]]
 
     def test_workers_start_after_opencvs_threads_have_run(self, tmp_path: Path) -> None:
         """As when pictures are read for calibration before the training that follows: forks of threads can hang."""

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
 from facekit.checkpoint import read_torch_file
 from facekit.datasets.labels import PictureLabels
 from facekit.engine.train import TrainOptions, train
 from facekit.errors import FacekitError
+from facekit.models import imagenet
 from facekit.models.yunet import YuNet
-from facekit.template import Template, find_template, load_template
+from facekit.template import AdamW, Template, find_template, load_template
 
 
 def small_template() -> Template:
@@ -147,6 +149,119 @@ class TestResume:
         latest = run / "out" / "latest.pth"
         with pytest.raises(FacekitError, match=r"--resume-from .* or --load-weights .* not both"):
             train(small_template(), [], [], TrainOptions(tmp_path, resume_from=latest, load_weights=latest))
+
+
+class TestOptimizers:
+    def with_adamw(self) -> Template:
+        template = small_template()
+        return dataclasses.replace(
+            template,
+            training=dataclasses.replace(
+                template.training, optimizer=AdamW("adamw", weight_decay=5e-4), base_learning_rate=1e-3
+            ),
+        )
+
+    def test_adamw_goes_on_as_if_never_stopped(self, run: Path, tmp_path: Path) -> None:
+        template, pictures = self.with_adamw(), ellipse_pictures(run)
+        train(template, pictures, [], TrainOptions(tmp_path / "whole", workers=0))
+        first = tmp_path / "whole" / "epoch_1.pth"
+        train(template, pictures, [], TrainOptions(tmp_path / "rest", resume_from=first, workers=0))
+        assert_equal_weights(tmp_path / "rest" / "latest.pth", tmp_path / "whole" / "latest.pth")
+        state = read_torch_file(tmp_path / "rest" / "latest.pth")["optimizer"]["state"]
+        assert {int(entry["step"]) for entry in state.values()} == {4}
+
+    def test_resume_with_another_optimizer(self, run: Path, tmp_path: Path) -> None:
+        first = run / "out" / "epoch_1.pth"
+        with pytest.raises(FacekitError, match=r"epoch_1\.pth: its optimiser can't go on .*\(AdamW\).*--load-weights"):
+            train(self.with_adamw(), ellipse_pictures(run), [], TrainOptions(tmp_path, resume_from=first, workers=0))
+        assert not list(tmp_path.glob("*.pth"))
+
+    def test_load_weights_with_another_optimizer(self, run: Path, tmp_path: Path) -> None:
+        first = run / "out" / "epoch_1.pth"
+        options = TrainOptions(tmp_path, load_weights=first, max_iterations=1, epochs=1, workers=0)
+        train(self.with_adamw(), ellipse_pictures(run), [], options)
+        assert (tmp_path / "latest.pth").is_file()
+
+
+class TestStart:
+    """Weights to begin with where none are given."""
+
+    @pytest.fixture
+    def template(self) -> Template:
+        template = load_template(find_template("face-detection-0200"))
+        return dataclasses.replace(
+            template,
+            input=dataclasses.replace(template.input, size_hw=(64, 64)),
+            training=dataclasses.replace(template.training, batch_size=2, epochs=1, base_learning_rate=1e-9),
+        )
+
+    @pytest.fixture
+    def published(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+        """What torchvision would fetch."""
+        torch.manual_seed(8)
+        state = mobilenet_v2().state_dict()
+        monkeypatch.setattr(imagenet, "_bring", lambda weights, name: Path("fetched.pth"))
+        monkeypatch.setattr(imagenet, "_read", lambda path: state)
+        return state
+
+    NAME = "features.17.conv.2.weight"
+
+    def backbone_after(self, folder: Path, template: Template, **flags: Any) -> Tensor:
+        """A deep convolution of it after one step that hardly moves anything."""
+        train(template, ellipse_pictures(folder), [], TrainOptions(folder, workers=0, max_iterations=1, **flags))
+        return weights_of(folder / "latest.pth")[f"backbone.{self.NAME}"]
+
+    def test_imagenet_backbone(
+        self, tmp_path: Path, template: Template, published: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("INFO", "facekit"):
+            trained = self.backbone_after(tmp_path, template)
+        torch.testing.assert_close(trained, published[self.NAME], rtol=0, atol=1e-5)
+        assert "The backbone starts from torchvision's MobileNet_V2_Weights.IMAGENET1K_V1" in caplog.text
+
+    def test_from_scratch(
+        self, tmp_path: Path, template: Template, published: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("INFO", "facekit"):
+            trained = self.backbone_after(tmp_path, template, from_scratch=True)
+        assert (trained - published[self.NAME]).abs().max() > 0.01
+        assert "Training starts from random weights." in caplog.text
+
+    def test_given_weights_are_kept(self, tmp_path: Path, template: Template, published: dict[str, Tensor]) -> None:
+        random = self.backbone_after(tmp_path, template, from_scratch=True)
+        (tmp_path / "more").mkdir()
+        loaded = self.backbone_after(tmp_path / "more", template, load_weights=tmp_path / "latest.pth")
+        torch.testing.assert_close(loaded, random, rtol=0, atol=1e-5)
+
+    def test_offline_goes_on(
+        self, tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError("Network is unreachable")
+
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+        monkeypatch.setattr("torch.hub.urlopen", refuse)
+        with caplog.at_level("INFO", "facekit"):
+            self.backbone_after(tmp_path, template)
+        assert "can't be had (Network is unreachable)" in caplog.text
+        assert "Training starts from random weights." in caplog.text
+
+    def test_first_process_alone_fetches(
+        self, tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr("facekit.engine.train.load_imagenet_backbone", fail)
+        monkeypatch.setattr("facekit.engine.train.rank", lambda: 1)
+        train(template, ellipse_pictures(tmp_path), [], TrainOptions(tmp_path, workers=0, max_iterations=1))
+
+    @pytest.mark.parametrize("flag", ["resume_from", "load_weights"])
+    def test_from_scratch_with_weights(self, run: Path, tmp_path: Path, flag: str) -> None:
+        flags: dict[str, Any] = {flag: run / "out" / "latest.pth"}
+        with pytest.raises(FacekitError, match=r"--from-scratch starts from random weights: .*latest\.pth"):
+            train(small_template(), [], [], TrainOptions(tmp_path / "out", from_scratch=True, **flags))
+        assert not (tmp_path / "out").exists()
 
 
 def train_without_batch_statistics(folder: Path, out: Path, batch_size: int) -> None:
