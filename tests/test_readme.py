@@ -49,6 +49,6 @@ def test_shell_scripts_parse(project_dir: Path, script: str) -> None:
 
 def test_zoo_page_is_the_templates(project_dir: Path) -> None:
     before = (project_dir / "model_templates/face-detection/README.md").read_text()
-    code = "import runpy; print(runpy.run_path('tools/zoo_table.py')['table'](), end='')"
+    code = "import runpy; print(runpy.run_path('tools/zoo_table.py')['page'](), end='')"
     done = subprocess.run([sys.executable, "-c", code], cwd=project_dir, capture_output=True, text=True, check=True)
     assert done.stdout == before

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from facekit.errors import FacekitError
-from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
+from facekit.template import TEMPLATES_DIR, AdamW, Sgd, Template, find_template, load_template
 
 BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))
 NAMES = [path.parent.name for path in BUNDLED]
@@ -102,7 +102,8 @@ class TestEveryBundled:
         for part in ("training", "evaluation"):
             for key, value in plain[part].items():
                 wanted = tuple(value) if isinstance(value, list) else value
-                assert getattr(getattr(ours, part), key) == wanted, key
+                given = getattr(getattr(ours, part), key)
+                assert (dataclasses.asdict(given) if isinstance(value, dict) else given) == wanted, key
 
     def test_is_frozen(self, path: Path) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -148,7 +149,7 @@ class TestReferenceTables:
     def test_ssd_training(self, name: str) -> None:
         template = bundled(name)
         training = template.training
-        assert (training.base_learning_rate, training.momentum, training.weight_decay) == (0.05, 0.9, 5e-4)
+        assert (training.base_learning_rate, training.optimizer) == (0.05, Sgd("sgd", 0.9, 5e-4))
         assert (training.warmup_iterations, training.milestones, training.dataset_repeats) == (1200, (40, 55, 65), 2)
         assert training.warmup_start == pytest.approx(1 / 3, abs=1e-3)
         assert (template.augmentation.min_face_size, template.augmentation.flip_probability) == (17, 0.5)
@@ -161,7 +162,7 @@ class TestReferenceTables:
     def test_yunet_training(self) -> None:
         template = bundled("yunet-n")
         training = template.training
-        assert (training.base_learning_rate, training.momentum, training.weight_decay) == (0.01, 0.9, 5e-4)
+        assert (training.base_learning_rate, training.optimizer) == (0.01, Sgd("sgd", 0.9, 5e-4))
         assert (training.warmup_iterations, training.warmup_start, training.milestones) == (1500, 0.001, (400, 544))
         assert (template.input.colour_order, template.input.mean, template.input.std) == ("bgr", (0,) * 3, (1,) * 3)
         assert (template.evaluation.resize, template.evaluation.size_multiple) == ("none", 32)
@@ -180,13 +181,19 @@ class TestReferenceTables:
 
 class TestComplaints:
     def test_unknown_key(self, tmp_path: Path) -> None:
-        path = edited(tmp_path, "  epochs: 70", "  epochs: 70\n  momentun: 0.9")
+        path = edited(tmp_path, "  epochs: 70", "  epochs: 70\n  bach_size: 65")
         text = complaint(path)
-        assert f":{line_of(path, 'momentun')}: training.momentun: unknown key; did you mean 'momentum'" in text
+        assert f":{line_of(path, 'bach_size')}: training.bach_size: unknown key; did you mean 'batch_size'" in text
+
+    def test_unknown_key_of_an_inner_section(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "momentum: 0.9", "momentun: 0.9")
+        text = complaint(path)
+        place = f":{line_of(path, 'momentun')}: training.optimizer.momentun"
+        assert f"{place}: unknown key; did you mean 'momentum'" in text
 
     def test_missing_key(self, tmp_path: Path) -> None:
         path = edited(tmp_path, "  epochs: 70\n", "")
-        assert f":{line_of(path, 'batch_size')}: training: missing key epochs" in complaint(path)
+        assert f":{line_of(path, 'optimizer:')}: training: missing key epochs" in complaint(path)
 
     def test_misspelt_key_is_told_with_the_right_one(self, tmp_path: Path) -> None:
         assert "did you mean 'gpu_num'" in complaint(edited(tmp_path, "gpu_num:", "gpu_nun:"))
@@ -207,6 +214,13 @@ class TestComplaints:
             ("sha256: 122e", "sha256: 122E", "snapshot[0].files[0]: sha256 must be 64 lower-case hexadecimal"),
             ("format: torch", "format: openvino_ir", "snapshot[0]: files: one for format torch, two"),
             ("kind: min_iou", "kind: max_iou", "augmentation.crop: expected a mapping whose 'kind' is one of"),
+            (
+                "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
+                "kind: whole_face\n    scales: [0.5, 1.2]\n    attempts: 9",
+                "augmentation.crop: scales must lie over 0 and not over 1, got [0.5, 1.2]",
+            ),
+            ("kind: sgd", "kind: sdg", "training.optimizer: expected a mapping whose 'kind' is one of sgd, adamw"),
+            ("kind: sgd", "kind: adamw", "training.optimizer.momentum: unknown key; did you mean 'weight_decay'"),
             ("colour_order: rgb", "colour_order: rbg", "input.colour_order: expected one of rgb, bgr, got 'rbg'"),
         ],
     )
@@ -217,7 +231,15 @@ class TestComplaints:
 
     def test_short_exponent(self, tmp_path: Path) -> None:
         path = edited(tmp_path, "weight_decay: 5.0e-4", "weight_decay: 5e-4")
-        assert load_template(path).training.weight_decay == 0.0005
+        assert load_template(path).training.optimizer.weight_decay == 0.0005
+
+    def test_other_optimizer(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "{kind: sgd, momentum: 0.9, weight_decay: 5.0e-4}", "{kind: adamw, weight_decay: 0.1}")
+        assert load_template(path).training.optimizer == AdamW("adamw", 0.1)
+
+    def test_no_imagenet_weights(self, tmp_path: Path) -> None:
+        path = edited(tmp_path, "imagenet_weights: MobileNet_V2_Weights.IMAGENET1K_V1", "imagenet_weights: null")
+        assert load_template(path).model.imagenet_weights is None
 
 
 class TestFind:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x1_0
 
@@ -79,14 +80,22 @@ class _ShuffleNetV2(nn.Module):
         for name, layer in shufflenet_v2_x1_0().named_children():
             if name not in ("conv5", "fc"):
                 self.add_module(name, layer)
-        # The published weights come from pytorchcv's network, whose pooling pads at the far borders alone.
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+        self.maxpool = _FarPaddedPool(kernel_size=3, stride=2, ceil_mode=True)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         outputs = {}
         for name, layer in self.named_children():
             outputs[name] = images = layer(images)
         return [outputs["stage3"], outputs["stage4"]]
+
+
+class _FarPaddedPool(nn.MaxPool2d):
+    """Halves as pytorchcv's network does, which the published weights come from: padding at the far borders alone. Its
+    odd sides are rounded up, as all other layers and the head's cells round them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bottom, right = x.shape[2] % 2, x.shape[3] % 2
+        return super().forward(F.pad(x, (0, right, 0, bottom)) if bottom or right else x)
 
 
 def _head_branch(channels: int, out_channels: int) -> nn.Sequential:

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from facekit.ops.boxes import area, cxcywh_to_xyxy, paired_iou, pairwise_iou, xyxy_to_cxcywh
+from facekit.ops.boxes import (
+    area,
+    border_distances,
+    clip_to,
+    cxcywh_to_xyxy,
+    paired_iou,
+    pairwise_iou,
+    xyxy_to_cxcywh,
+)
 
 coordinate = st.floats(0, 1000, width=32)
 
@@ -71,3 +79,35 @@ class TestConversion:
     @given(boxes_with_area())
     def test_there_and_back(self, boxes: Tensor) -> None:
         torch.testing.assert_close(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes)
+
+
+class TestClipTo:
+    def test_by_hand(self) -> None:
+        # An input 20 wide and 10 high: within, over each border, and wholly outside.
+        boxes = torch.tensor([[1.0, 2, 3, 4], [-1, -2, 3, 4], [1, 2, 21, 12], [-5, 30, -1, 40], [25, -9, 30, -3]])
+        expected = [[1, 2, 3, 4], [0, 0, 3, 4], [1, 2, 20, 10], [0, 10, 0, 10], [20, 0, 20, 0]]
+        assert clip_to(boxes, (10, 20)).tolist() == expected
+        assert clip_to(boxes.expand(2, 5, 4), (10, 20)).tolist() == [expected] * 2
+
+    def test_empty(self) -> None:
+        assert clip_to(torch.zeros(0, 4), (10, 20)).shape == (0, 4)
+
+    def test_leaves_its_argument_alone(self) -> None:
+        boxes = torch.tensor([[-1.0, -2, 30, 40]])
+        clip_to(boxes, (10, 20))
+        assert boxes.tolist() == [[-1, -2, 30, 40]]
+
+
+class TestBorderDistances:
+    def test_left_top_right_bottom(self) -> None:
+        points, boxes = torch.tensor([[3.0, 5], [12, 5]]), torch.tensor([[1.0, 2, 10, 20]])
+        assert border_distances(points, boxes).tolist() == [[2, 3, 7, 15], [11, 3, -2, 15]]
+
+    def test_all_pairs(self) -> None:
+        points, boxes = torch.rand(3, 2), torch.rand(2, 4)
+        table = border_distances(points[None], boxes[:, None])
+        assert table.shape == (2, 3, 4)
+        torch.testing.assert_close(table[1, 2], border_distances(points[2], boxes[1]))
+
+    def test_empty(self) -> None:
+        assert border_distances(torch.zeros(0, 2), torch.zeros(0, 4)).shape == (0, 4)

@@ -5,8 +5,17 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 
-from facekit.ops.losses import balance, eiou_loss, hard_negative_mining, smooth_l1
+from facekit.ops.losses import (
+    balance,
+    centre_ness,
+    eiou_loss,
+    hard_negative_mining,
+    iou_loss,
+    quality_focal_loss,
+    smooth_l1,
+)
 
 
 class TestSmoothL1:
@@ -54,6 +63,19 @@ class TestHardNegativeMining:
     def test_other_ratio(self) -> None:
         assert self.mine([[9.0, 0.1, 0.5, 0.2]], [[1, 0, 0, 0]], ratio=1.0) == [[1, 0, 1, 0]]
         assert self.mine([[9.0, 9.0, 0.5, 0.2, 0.1, 0.3]], [[1, 1, 0, 0, 0, 0]], ratio=1.5) == [[1, 1, 1, 1, 0, 1]]
+        assert self.mine([[9.0, 0.1, 0.5, 0.2]], [[1, 0, 0, 0]], ratio=1.5) == [[1, 0, 1, 0]]  # rounded down
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_agrees_with_a_slow_reference(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        losses = torch.rand(5, 40, generator=generator)
+        positive = torch.rand(5, 40, generator=generator) < torch.tensor([[0.0], [0.02], [0.1], [0.3], [1.0]])
+        expected = []
+        for row, learns in zip(losses.tolist(), positive.tolist(), strict=True):
+            negatives = sorted((prior for prior in range(40) if not learns[prior]), key=lambda prior: -row[prior])
+            counted = {prior for prior in range(40) if learns[prior]} | set(negatives[: 7 * sum(learns)])
+            expected.append([int(prior in counted) for prior in range(40)])
+        assert self.mine(losses.tolist(), positive.tolist(), ratio=7.0) == expected
 
     def test_nothing_at_all(self) -> None:
         assert hard_negative_mining(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool), 3.0).shape == (2, 0)
@@ -64,6 +86,126 @@ class TestHardNegativeMining:
         losses[counted].sum().backward()
         assert losses.grad is not None
         assert not losses.grad.any()
+
+
+class TestFocal:
+    """torchvision's, with the paper's alpha 0.25 and gamma 2: -alpha_t (1 - p_t)^2 log p_t."""
+
+    @pytest.mark.parametrize(
+        ("logit", "label", "expected"),
+        [
+            (math.log(3), 1, 1 / 4 * (1 / 4) ** 2 * math.log(4 / 3)),  # p = p_t = 3/4
+            (math.log(3), 0, 3 / 4 * (3 / 4) ** 2 * math.log(4)),  # p = 3/4, p_t = 1/4, alpha_t = 3/4
+            (-math.log(3), 1, 1 / 4 * (3 / 4) ** 2 * math.log(4)),
+            (-math.log(3), 0, 3 / 4 * (1 / 4) ** 2 * math.log(4 / 3)),
+            (0.0, 1, math.log(2) / 16),
+            (0.0, 0, 3 * math.log(2) / 16),
+        ],
+    )
+    def test_by_hand(self, logit: float, label: int, expected: float) -> None:
+        loss = sigmoid_focal_loss(torch.tensor([logit]), torch.tensor([float(label)]), alpha=0.25, gamma=2.0)
+        torch.testing.assert_close(loss, torch.tensor([expected]))
+
+
+class TestQualityFocal:
+    @pytest.mark.parametrize(
+        ("logit", "quality", "expected"),
+        [
+            # sigma = 3/4: |y - sigma|^2 * -((1 - y) log(1/4) + y log(3/4))
+            (math.log(3), 0.0, (3 / 4) ** 2 * math.log(4)),
+            (math.log(3), 1.0, (1 / 4) ** 2 * math.log(4 / 3)),
+            (math.log(3), 0.25, (1 / 2) ** 2 * (3 / 4 * math.log(4) + 1 / 4 * math.log(4 / 3))),
+            (math.log(3), 0.75, 0.0),
+            (0.0, 0.75, (1 / 4) ** 2 * math.log(2)),
+        ],
+    )
+    def test_by_hand(self, logit: float, quality: float, expected: float) -> None:
+        loss = quality_focal_loss(torch.tensor([logit]), torch.tensor([quality]))
+        torch.testing.assert_close(loss, torch.tensor([expected]), atol=1e-7, rtol=1e-5)
+
+    def test_other_beta(self) -> None:
+        loss = quality_focal_loss(torch.tensor([math.log(3)]), torch.tensor([0.0]), beta=1.0)
+        torch.testing.assert_close(loss, torch.tensor([3 / 4 * math.log(4)]))
+
+    def test_each_prior_for_itself(self) -> None:
+        logits, qualities = torch.tensor([[0.0, math.log(3)], [-math.log(3), 0]]), torch.tensor([[0.0, 1], [0, 1]])
+        expected = [[math.log(2) / 4, math.log(4 / 3) / 16], [math.log(4 / 3) / 16, math.log(2) / 4]]
+        torch.testing.assert_close(quality_focal_loss(logits, qualities), torch.tensor(expected))
+
+    @pytest.mark.parametrize(("quality", "direction"), [(0.2, 1), (0.75, 0), (0.9, -1)])
+    def test_slope_leads_to_the_quality(self, quality: float, direction: int) -> None:
+        logit = torch.tensor([math.log(3)], requires_grad=True)
+        (slope,) = torch.autograd.grad(quality_focal_loss(logit, torch.tensor([quality])).sum(), logit)
+        assert (slope.round(decimals=5).sign() == direction).all()
+
+    def test_sure_and_wrong_is_finite(self) -> None:
+        logits = torch.tensor([-200.0, 200.0], requires_grad=True)
+        loss = quality_focal_loss(logits, torch.tensor([1.0, 0.0]))
+        torch.testing.assert_close(loss.detach(), torch.tensor([200.0, 200.0]))
+        (slope,) = torch.autograd.grad(loss.sum(), logits)
+        torch.testing.assert_close(slope, torch.tensor([-1.0, 1.0]))
+
+    def test_empty(self) -> None:
+        assert quality_focal_loss(torch.zeros(2, 0), torch.zeros(2, 0)).shape == (2, 0)
+
+
+class TestIou:
+    @pytest.mark.parametrize(
+        ("box", "expected"),
+        [
+            ([0.0, 0, 10, 10], 0.0),
+            ([5.0, 0, 15, 10], math.log(3)),  # 50 of 150
+            ([0.0, 0, 20, 20], math.log(4)),
+            ([50.0, 50, 60, 60], 6 * math.log(10)),  # apart: as for an IoU of a millionth
+        ],
+    )
+    def test_by_hand(self, box: list[float], expected: float) -> None:
+        loss = iou_loss(torch.tensor([box]), torch.tensor([[0.0, 0, 10, 10]]))
+        torch.testing.assert_close(loss, torch.tensor([expected]), atol=1e-6, rtol=1e-5)
+
+    def test_slope_by_hand(self) -> None:
+        # A box that ends at x = 15 in a face that ends at 20 has IoU x / 20; the slope of -log(x / 20) is -1 / 15.
+        box = torch.tensor([[0.0, 0, 15, 10]], requires_grad=True)
+        (slope,) = torch.autograd.grad(iou_loss(box, torch.tensor([[0.0, 0, 20, 10]])).sum(), box)
+        assert slope[0, 2].item() == pytest.approx(-1 / 15)
+
+    def test_empty(self) -> None:
+        none = torch.zeros(0, 4, requires_grad=True)
+        loss = iou_loss(none, torch.zeros(0, 4))
+        assert loss.shape == (0,)
+        loss.sum().backward()
+
+
+class TestOtherIous:
+    """Of torchvision, per box. The boxes share 25 of 175: IoU 1/7."""
+
+    BOX, FACE = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[5.0, 5, 15, 15]])
+
+    def test_giou(self) -> None:
+        # The hull is 15 x 15 = 225, of which 50 belong to neither: 1 - (1/7 - 50/225) = 68/63.
+        torch.testing.assert_close(generalized_box_iou_loss(self.BOX, self.FACE), torch.tensor([68 / 63]))
+
+    def test_diou(self) -> None:
+        # Centres are sqrt(50) apart, the hull's diagonal is sqrt(450): 1 - 1/7 + 50/450 = 61/63.
+        torch.testing.assert_close(distance_box_iou_loss(self.BOX, self.FACE), torch.tensor([61 / 63]))
+
+
+class TestCentreNess:
+    @pytest.mark.parametrize(
+        ("distances", "expected"),
+        [
+            ([5.0, 9, 5, 9], 1.0),  # the middle
+            ([1.0, 2, 3, 8], math.sqrt(1 / 3 * 2 / 8)),
+            ([3.0, 8, 1, 2], math.sqrt(1 / 3 * 2 / 8)),  # the opposite corner
+            ([2.0, 5, 8, 5], 0.5),
+            ([0.01, 5, 99.99, 5], math.sqrt(0.01 / 99.99)),
+        ],
+    )
+    def test_by_hand(self, distances: list[float], expected: float) -> None:
+        torch.testing.assert_close(centre_ness(torch.tensor([distances])), torch.tensor([expected]))
+
+    def test_empty(self) -> None:
+        assert centre_ness(torch.zeros(0, 4)).shape == (0,)
 
 
 def loss_of(box: list[float], face: list[float]) -> float:
@@ -89,6 +231,11 @@ class TestEIou:
     def test_overlapping_boxes_have_1_minus_iou(self, box: list[float], face: list[float], distance: float) -> None:
         assert loss_of(box, face) == pytest.approx(distance - 0.05, abs=1e-5)
         assert loss_of(face, box) == pytest.approx(distance - 0.05, abs=1e-5)
+
+    def test_each_pair_for_itself(self) -> None:
+        boxes = torch.tensor([[5.0, 0, 15, 10], [0, 0, 100, 95]])
+        faces = torch.tensor([[0.0, 0, 10, 10], [0, 0, 100, 100]])
+        torch.testing.assert_close(eiou_loss(boxes, faces), torch.tensor([2 / 3 - 0.05, 0.0125]), atol=1e-6, rtol=0)
 
     def test_squared_when_close(self) -> None:
         # IoU 0.95: 0.5 * 0.05^2 / 0.1; IoU 0.9: where both forms meet, 0.05.

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from facekit.ops.nms import select_detections
+from facekit.ops.nms import select_detections, suppress
 from facekit.structures import Decoded, Detections
 
 # A and A_AGAIN overlap by 90 / 110; the others by nothing.
@@ -100,3 +101,40 @@ class TestTies:
         everything = decoded(boxes, [0.5] * len(boxes))
         assert select(everything).boxes_xyxy.tolist() == boxes
         assert select(everything, max_candidates=700).boxes_xyxy.tolist() == boxes[:700]
+
+
+class TestUnionSlack:
+    """Square pixels added to each union: A and A_AGAIN share 90 of 110."""
+
+    def test_by_hand(self) -> None:
+        # 90 / (110 + 90) = 0.45 is not over the threshold of 0.45; 90 / 199 = 0.4523 is.
+        both = decoded([A, A_AGAIN, B], [0.9, 0.8, 0.7])
+        assert select(both, union_slack=90.0).boxes_xyxy.tolist() == [A, A_AGAIN, B]
+        assert select(both, union_slack=89.0).boxes_xyxy.tolist() == [A, B]
+
+    def test_what_falls_suppresses_nothing(self) -> None:
+        # Neighbours share 80 of 120, the first and the third 60 of 140: with 20 more 0.571 and 0.375.
+        row = [[0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10], [6, 0, 16, 10]]
+        found = select(decoded(row, [0.9, 0.8, 0.7, 0.6]), union_slack=20.0)
+        assert found.boxes_xyxy.tolist() == [row[0], row[2]]
+
+    def test_no_boxes(self) -> None:
+        assert len(select(decoded([], []), union_slack=20.0)) == 0
+
+    @pytest.mark.parametrize("union_slack", [0.0, 30.0])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_agrees_with_a_slow_reference(self, union_slack: float, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        corner, size = 60 * torch.rand(200, 2, generator=generator), 5 + 20 * torch.rand(200, 2, generator=generator)
+        boxes = torch.cat([corner, corner + size], dim=1)
+        kept: list[int] = []
+        for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            overlaps = []
+            for a1, b1, a2, b2 in boxes[kept].tolist():
+                shared = max(min(x2, a2) - max(x1, a1), 0) * max(min(y2, b2) - max(y1, b1), 0)
+                union = (x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared
+                overlaps.append(shared / (union + union_slack))
+            if all(overlap <= 0.3 for overlap in overlaps):
+                kept.append(index)
+        assert 10 < len(kept) < 200
+        assert suppress(boxes, 0.3, union_slack).tolist() == kept
