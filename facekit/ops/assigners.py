@@ -152,13 +152,14 @@ def sim_ota_assign(
         wanted = overlap_table.topk(k_max, dim=1).values.sum(dim=1).int().clamp(min=1)
         rank = cost_table.argsort(dim=1, stable=True).argsort(dim=1)
         matched = (rank < wanted[:, None])[faces, face_columns]
-        faces, slots, cost, overlap = faces[matched], slots[matched], cost[matched], overlap[matched]
 
-        # A prior wanted by several faces goes to the one that it costs least, of equals to the first.
+        # A prior that several faces take goes to the face that it costs least, of equals to the first: of all faces of
+        # the picture, also those that did not take it (so YOLOX's and mmdetection's code).
+        takers = torch.zeros_like(face_index).view(-1).index_add(0, slots, matched.long())
         least = cost.new_full((batch * columns,), torch.inf).scatter_reduce(0, slots, cost, reduce="amin")
         bids = torch.where(cost <= least[slots], faces, len(targets.boxes_xyxy))
         winner = torch.full_like(face_index, len(targets.boxes_xyxy)).view(-1).scatter_reduce(0, slots, bids, "amin")
-        wins = faces == winner[slots]
+        wins = torch.where(takers[slots] > 1, faces == winner[slots], matched)
         face_index.view(-1)[slots[wins]] = faces[wins]
         overlap_of_prior.view(-1)[slots[wins]] = overlap[wins]
         return Assignment(face_index, overlap_of_prior)

@@ -517,6 +517,17 @@ class TestSimOta:
         assignment = self.assign(targets_of([face_1, face_0]), torch.ones(1, 4), boxes)
         expect(assignment, [[1, 1, 0, -1]], [[1, 204 / 276, 1, 0]])
 
+    def test_wanted_by_two_goes_to_a_third_that_it_costs_less(self) -> None:
+        # IoUs of prior 0's box with the faces: 1, 100 / 160, 100 / 180; of prior 1's: 100 / 110, 110 / 160, 110 / 180:
+        # k = 1 for each. Face 0 takes prior 0, the two larger ones both want prior 1; but face 0 costs it least.
+        faces = [[10, 5, 20, 15], [10, 5, 26, 15], [10, 5, 28, 15]]
+        boxes = torch.tensor([[faces[0], [10, 5, 21, 15]]]).float()
+        assignment = sim_ota_assign(
+            targets_of(faces), torch.ones(1, 2), boxes, points_of((16, 10, 8), (18, 10, 8)), centre_radius=2.5,
+            top_candidates=10, score_weight=1.0, overlap_weight=3.0,
+        )  # fmt: skip
+        expect(assignment, [[0, 0]], [[1, 100 / 110]])
+
     def test_wanted_alike_by_two_goes_to_the_first(self) -> None:
         # Three perfect boxes for each of two equal faces: both want 0, 1 and 2 at the same costs.
         face = [4.0, 4, 24, 16]
@@ -633,6 +644,7 @@ def slow_sim_ota(
             if any(inside[face][prior] or near[face][prior] for face in range(len(faces)))
         ]
         claims: dict[int, list[tuple[float, int, float]]] = {}
+        offers: dict[int, list[tuple[float, int, float]]] = {prior: [] for prior in candidates}
         for face, box in enumerate(faces):
             overlap = {prior: plain_iou(picture_boxes[prior], box) for prior in candidates}
             cost = {
@@ -641,12 +653,15 @@ def slow_sim_ota(
                 + (0 if inside[face][prior] and near[face][prior] else 1e5)
                 for prior in candidates
             }
+            for prior in candidates:
+                offers[prior].append((cost[prior], face, overlap[prior]))
             wanted = max(1, int(sum(sorted(overlap.values(), reverse=True)[:10])))
             for prior in sorted(candidates, key=lambda prior: cost[prior])[:wanted]:
                 claims.setdefault(prior, []).append((cost[prior], face, overlap[prior]))
         face_row, overlap_row = [-1] * len(centres), [0.0] * len(centres)
         for prior, bids in claims.items():
-            _, face, iou = min(bids)
+            # Contested: the cheapest of all faces has it, as in YOLOX's code, be it among those that claim it or not.
+            _, face, iou = min(offers[prior] if len(bids) > 1 else bids)
             face_row[prior], overlap_row[prior] = face + first, iou
         face_rows.append(face_row)
         overlap_rows.append(overlap_row)
