@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from facekit.checkpoint import Checkpoint, load_state, new_meta, parse_checkpoint, read_torch_file
 from facekit.errors import FacekitError
+from facekit.import_weights.onnx_graph import read_onnx
 from facekit.import_weights.openvino_ir import read_ir
 from facekit.import_weights.torch_names import imagenet_backbone, our_names
 from facekit.models import build_model
@@ -28,6 +29,8 @@ def load_weights(source: Path, template: Template) -> Checkpoint:
     """
     if source.suffix in (".xml", ".bin"):
         return _accounted(read_ir(source, template), source, template, batch_norm_folded=True)
+    if source.suffix == ".onnx":
+        return _accounted(read_onnx(source, template), source, template, batch_norm_folded=True)
     content = read_torch_file(source)
     ours = parse_checkpoint(content, source, template)
     if ours is not None:
