@@ -6,19 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet152
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss
 
-from facekit.models.heads.dense import DenseHead
+from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import atss_assign
-from facekit.ops.boxes import border_distances
 from facekit.ops.coders import DeltaCoder
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
-from facekit.ops.losses import centre_ness
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -59,24 +55,9 @@ class ATSS(nn.Module):
         return self.bbox_head([context(level) for context, level in zip(self.context_modules, levels, strict=True)])
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
-        assert raw.objectness_logits is not None
-        positive, faces, columns = atss_assign(targets, priors, TOP_CANDIDATES).pairs()
-        positives = mean_over_processes(positive.sum()).clamp(min=1)
-        learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
-        centre_targets = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
-        weight = mean_over_processes(centre_targets.sum()).clamp(min=1e-6)
-
-        class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
-        predicted_xyxy = self.head.coder.decode(raw.box_deltas[positive], learnt)
-        box_loss = (generalized_box_iou_loss(predicted_xyxy, boxes_xyxy) * centre_targets).sum()
-        centre_loss = F.binary_cross_entropy_with_logits(
-            raw.objectness_logits[positive], centre_targets, reduction="sum"
-        )
-        return {
-            "class": class_loss / positives,
-            "box": BOX_LOSS_WEIGHT * box_loss / weight,
-            "centre_ness": centre_loss / positives,
-        }
+        assignment = atss_assign(targets, priors, TOP_CANDIDATES)
+        losses = dense_losses(self.head, raw, targets, priors, assignment, generalized_box_iou_loss)
+        return losses | {"box": BOX_LOSS_WEIGHT * losses["box"]}
 
 
 class _ResNet152(nn.Module):

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import sigmoid_focal_loss
 
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
-from facekit.models.heads.dense import DenseHead
+from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import fcos_assign
-from facekit.ops.boxes import border_distances
 from facekit.ops.coders import DistanceCoder
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
-from facekit.ops.losses import centre_ness, iou_loss
+from facekit.ops.losses import iou_loss
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -56,21 +52,5 @@ class FCOS(nn.Module):
         return raw._replace(box_deltas=raw.box_deltas.exp())
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
-        assert raw.objectness_logits is not None
-        positive, faces, columns = fcos_assign(targets, priors, SIZE_RANGES).pairs()
-        positives = mean_over_processes(positive.sum()).clamp(min=1)
-        learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
-        centre_targets = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
-        weight = mean_over_processes(centre_targets.sum()).clamp(min=1e-6)
-
-        class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
-        predicted_xyxy = self.head.coder.decode(raw.box_deltas[positive], learnt)
-        box_loss = (iou_loss(predicted_xyxy, boxes_xyxy) * centre_targets).sum()
-        centre_loss = F.binary_cross_entropy_with_logits(
-            raw.objectness_logits[positive], centre_targets, reduction="sum"
-        )
-        return {
-            "class": class_loss / positives,
-            "box": box_loss / weight,
-            "centre_ness": centre_loss / positives,
-        }
+        assignment = fcos_assign(targets, priors, SIZE_RANGES)
+        return dense_losses(self.head, raw, targets, priors, assignment, iou_loss)

@@ -1,16 +1,23 @@
-"""The head of FCOS and ATSS: two towers that all levels share, with a centre-ness beside class and box."""
+"""The head of FCOS and ATSS: two towers that all levels share, with a centre-ness beside class and box; its losses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from facekit.models.layers import level_rows
-from facekit.structures import RawOutputs
+from facekit.ops.assigners import Assignment
+from facekit.ops.boxes import border_distances
+from facekit.ops.distributed import mean_over_processes
+from facekit.ops.head import Head
+from facekit.ops.losses import centre_ness
+from facekit.structures import Priors, RawOutputs, Targets
 
 TOWER_CONVOLUTIONS = 4
 NORM_GROUPS = 32
@@ -47,6 +54,32 @@ class DenseHead(nn.Module):
             boxes.append(self.box_conv(box_features) * scale)
             centres.append(self.centre_ness_conv(class_features if self.centre_ness_on == "class" else box_features))
         return RawOutputs(level_rows(classes, 1), level_rows(boxes, 4), level_rows(centres, 1).squeeze(-1))
+
+
+def dense_losses(
+    head: Head,
+    raw: RawOutputs,
+    targets: Targets,
+    priors: Priors,
+    assignment: Assignment,
+    box_loss: Callable[[Tensor, Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """Focal loss `class` over all priors; `box` over the positive ones ((P, 4) and (P, 4) xyxy -> (P,)), each weighted
+    by how central its prior lies in its face; binary cross-entropy `centre_ness` (Tian et al., FCOS, section 3.2)."""
+    assert raw.objectness_logits is not None
+    positive, faces, columns = assignment.pairs()
+    positives = mean_over_processes(positive.sum()).clamp(min=1)
+    learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
+    centres = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
+    predicted_xyxy = head.coder.decode(raw.box_deltas[positive], learnt)
+    class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
+    centre_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits[positive], centres, reduction="sum")
+    weight = mean_over_processes(centres.sum()).clamp(min=1e-6)
+    return {
+        "class": class_loss / positives,
+        "box": (box_loss(predicted_xyxy, boxes_xyxy) * centres).sum() / weight,
+        "centre_ness": centre_loss / positives,
+    }
 
 
 def _tower(channels: int, tower_channels: int) -> nn.Sequential:
