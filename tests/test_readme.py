@@ -47,8 +47,10 @@ def test_shell_scripts_parse(project_dir: Path, script: str) -> None:
     subprocess.run(["bash", "-n", script], cwd=project_dir, check=True)
 
 
-def test_zoo_page_is_the_templates(project_dir: Path) -> None:
-    before = (project_dir / "model_templates/face-detection/README.md").read_text()
-    code = "import runpy; print(runpy.run_path('tools/zoo_table.py')['page'](), end='')"
+@pytest.mark.parametrize(
+    ("function", "path"), [("page", "model_templates/face-detection/README.md"), ("readme", "README.md")]
+)
+def test_zoo_tables_are_the_templates(project_dir: Path, function: str, path: str) -> None:
+    code = f"import runpy; print(runpy.run_path('tools/zoo_table.py')['{function}'](), end='')"
     done = subprocess.run([sys.executable, "-c", code], cwd=project_dir, capture_output=True, text=True, check=True)
-    assert done.stdout == before
+    assert done.stdout == (project_dir / path).read_text()

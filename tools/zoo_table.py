@@ -1,6 +1,7 @@
-"""Writes model_templates/face-detection/README.md from the templates: python tools/zoo_table.py
+"""Writes model_templates/face-detection/README.md, and the short table of README.md, from the templates:
+python tools/zoo_table.py
 
-What was measured here stands in measured.yaml beside it, which tools/verify_parity.py writes.
+What was measured here stands in model_templates/face-detection/measured.yaml, which tools/verify_parity.py writes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import yaml
 
 from facekit.template import TEMPLATES_DIR, Template, load_template
 
+README = TEMPLATES_DIR.parent.parent / "README.md"
+SHORT_START, SHORT_END = "<!-- zoo, by tools/zoo_table.py -->\n", "<!-- end of zoo -->\n"
 MEASURED = TEMPLATES_DIR / "measured.yaml"
 SUBSETS = ("widerface_e", "widerface_m", "widerface_h")
 HEAD = """# Face detection
@@ -42,10 +45,35 @@ for research only: ask your own counsel before you sell what they find.
 
 
 def page() -> str:
-    """The page, whole."""
-    templates = [load_template(path) for path in sorted(TEMPLATES_DIR.glob("*/template.yaml"))]
-    measured = yaml.safe_load(MEASURED.read_text(encoding="utf-8"))
+    """The zoo's page, whole."""
+    templates, measured = _sources()
     return HEAD + zoo(templates, measured) + SECOND + verification(templates, measured) + TAIL
+
+
+def readme() -> str:
+    """README.md with its short table as it should be."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(SHORT_START)
+    after = rest.split(SHORT_END)[1]
+    return before + SHORT_START + short(*_sources()) + SHORT_END + after
+
+
+def _sources() -> tuple[list[Template], dict[str, Any]]:
+    templates = [load_template(path) for path in sorted(TEMPLATES_DIR.glob("*/template.yaml"))]
+    return templates, yaml.safe_load(MEASURED.read_text(encoding="utf-8"))
+
+
+def short(templates: list[Template], measured: dict[str, Any]) -> str:
+    rows = []
+    for template in templates:
+        published = {metric.key: metric.value for metric in template.metrics}
+        figures = [
+            f"{row['easy']:.1f} / {row['medium']:.1f} / {row['hard']:.1f}" for row in measured.get(template.name, [])
+        ]
+        link = f"[{template.name}](model_templates/face-detection/{template.name}/template.yaml)"
+        rows.append([link, template.summary, f"{published['size']:.3g} M", f"{published['complexity'] / 2:.3g}",
+                     figures[0] if figures else "-"])  # fmt: skip
+    return as_table(["template", "what it is", "params", "GMACs", "WIDER easy / medium / hard\\*"], rows)
 
 
 def zoo(templates: list[Template], measured: dict[str, Any]) -> str:
@@ -94,3 +122,4 @@ def as_table(heads: list[str], rows: list[list[str]]) -> str:
 
 if __name__ == "__main__":
     (TEMPLATES_DIR / "README.md").write_text(page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")
