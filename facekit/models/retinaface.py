@@ -5,6 +5,7 @@ ancestor. Boxes and five landmarks. Module names are those of the published chec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -83,7 +84,9 @@ def _backbone(name: str, levels: int) -> tuple[nn.Module, tuple[int, ...]]:
     if name == "mobilenetv2_0.1":
         return Tapped(MobileNetV2(width_mult=0.1, round_nearest=4).features, taps=(13, 18)), (12, 1280)
     if name == "mobilenetv3_small":
-        return Tapped(mobilenet_v3_small().features, taps=(8, 12)), (48, 576)
+        # torchvision's batch norms remember a hundred batches: too many where the training set is a few batches.
+        norm = partial(nn.BatchNorm2d, eps=1e-3)
+        return Tapped(mobilenet_v3_small(norm_layer=norm).features, taps=(8, 12)), (48, 576)
     return Tapped(efficientnet_b0().features, taps=(5, 8)), (112, 1280)
 
 
