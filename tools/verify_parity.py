@@ -59,6 +59,7 @@ CASES = (
     # The tests compare it with its published file, number by number.
     Case("scrfd-0.5g", "peers/scrfd_500m_kps.onnx", None, None),
 )
+MEASURED = PROJECT / "model_templates" / "face-detection" / "measured.yaml"
 HEAD = "# Written by tools/verify_parity.py --record: easy, medium, hard in per cent, and the protocol of each.\n"
 PUBLISHED_SETS = {
     "yolov7-face": (0.9324932633835993, 0.9127942909886333, 0.8297205022059916),
@@ -70,7 +71,9 @@ PUBLISHED_SETS = {
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/tmp/facekit-parity"), show_default=True)
 @click.option("--templates", help="Only these, comma-separated.")
 @click.option("--kinds", default="pth,onnx,bin", show_default=True)
-@click.option("--record", is_flag=True, help="Write measured.yaml of model_templates, for tools/zoo_table.py.")
+@click.option(
+    "--record", is_flag=True, help="Put the figures into measured.yaml of model_templates, for tools/zoo_table.py."
+)
 def main(work: Path, templates: str | None, kinds: str, record: bool) -> None:
     """Print every figure beside its bar; exit code 1 where one is missed."""
     good = check_evaluator()
@@ -92,9 +95,10 @@ def main(work: Path, templates: str | None, kinds: str, record: bool) -> None:
         if case.reference is not None:
             good &= check_boxes(case.name, folder / "output" / "wider_predictions", case.reference)
     if record:
-        path = PROJECT / "model_templates" / "face-detection" / "measured.yaml"
-        path.write_text(HEAD + yaml.safe_dump(measured, sort_keys=False, width=200), encoding="utf-8")
-        click.echo(f"figures written to {path}")
+        known = yaml.safe_load(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
+        merged = dict(sorted((known | measured).items()))
+        MEASURED.write_text(HEAD + yaml.safe_dump(merged, sort_keys=False, width=200), encoding="utf-8")
+        click.echo(f"figures written to {MEASURED}")
     click.echo("all bars met" if good else "SOME BARS MISSED")
     sys.exit(not good)
 
