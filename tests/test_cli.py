@@ -17,7 +17,9 @@ from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, load_template
 
 SSD, YUNET = "face-detection-0200", "yunet-n"
-COMMANDS = ("instantiate", "import-weights", "train", "eval", "eval-predictions", "export", "compress", "visualize")
+COMMANDS = (
+    "instantiate", "import-weights", "flops", "train", "eval", "eval-predictions", "export", "compress", "visualize",
+)  # fmt: skip
 
 
 def checkpoint(path: Path, name: str) -> Path:
@@ -401,6 +403,38 @@ class TestEval:
         assert (values["ap"], values["ap_64x64"]) == (None, None)  # of no faces at all there is no share found
         assert values["size"] == pytest.approx(0.0759, rel=0.01)
         assert written(metrics.parent) == ["metrics.yaml"]
+
+    @pytest.mark.parametrize("scale", ["640", "max:x", "640x480x3", "Origin", ""])
+    def test_scale_that_is_none(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
+        text = fails(capsys, "eval", "--template", YUNET, *args, "--scale", scale)
+        assert f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480." in text
+        assert not (tmp_path / "m.yaml").exists()
+
+    @pytest.mark.xfail(strict=True, raises=ValueError, reason="at_scale takes a side of 0 for a size")
+    def test_scale_of_no_pixels(self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:0"]
+        assert "--scale max:0" in fails(capsys, "eval", "--template", YUNET, *args)
+
+    @pytest.mark.parametrize(
+        ("scale", "words"),
+        [("origin", "own size, zero-padded to 32"), ("max:96", "fit into 96x96"), ("64x32", "resize 64x32")],
+    )
+    def test_scale_stands_beside_the_figures(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str,
+        words: str,
+    ) -> None:  # fmt: skip
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
+        assert run("eval", "--template", YUNET, *args, "--scale", scale) == 0
+        assert words in capsys.readouterr().out
+        assert words in yaml.safe_load((tmp_path / "m.yaml").read_text())["protocol"]
+
+    @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="the complexity is counted at the unpadded size")
+    def test_scale_that_is_padded(self, pictures: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]
+        assert run("eval", "--template", YUNET, *args) == 0
 
     def test_draws_where_asked(self, pictures: Path, tmp_path: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]

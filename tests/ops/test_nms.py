@@ -121,6 +121,20 @@ class TestUnionSlack:
     def test_no_boxes(self) -> None:
         assert len(select(decoded([], []), union_slack=20.0)) == 0
 
+    def test_a_long_chain_settles_from_the_best_box_downwards(self) -> None:
+        # Each box beats the next alone, so that whether one stands is known only when all before it are settled.
+        chain = torch.tensor([[2.0 * i, 0, 2 * i + 10, 10] for i in range(301)])
+        assert suppress(chain, 0.5, union_slack=20.0).tolist() == [*range(0, 301, 2)]
+
+    def test_boxes_without_area_overlap_nothing(self) -> None:
+        points = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [9, 9, 1, 1]])
+        assert suppress(points, 0.3, union_slack=0.5).tolist() == [0, 1, 2, 3]
+
+    def test_equal_boxes_leave_the_best(self) -> None:
+        same = torch.tensor([[0.0, 0, 10, 10]]).repeat(50, 1)
+        assert suppress(same, 0.5, union_slack=99.0).tolist() == [0]  # 100 / 199
+        assert suppress(same, 0.5, union_slack=101.0).tolist() == [*range(50)]  # 100 / 201
+
     @pytest.mark.parametrize("union_slack", [0.0, 30.0])
     @pytest.mark.parametrize("seed", range(4))
     def test_agrees_with_a_slow_reference(self, union_slack: float, seed: int) -> None:
