@@ -20,13 +20,14 @@ log = logging.getLogger(__name__)
 MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
 
 
-def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
+def read_coco(annotation_file: Path, data_root: Path, as_written: bool = False) -> list[PictureLabels]:
     """Pictures in the file's order, those without faces too.
 
     Raises FacekitError for a file that is missing or no COCO json, an annotation whose picture is not listed, boxes
     that are no four finite numbers, and pictures that are not under data_root. Boxes without area or outside their
-    picture are left out with a warning.
+    picture are left out with a warning. as_written keeps every box and number and asks for no picture, for checks.
     """
+    limit = None if as_written else MAX_COORDINATE
     content = _load(annotation_file)
     images = _images_by_id(content, annotation_file)
     wanted_category = _face_category(content, annotation_file)
@@ -45,8 +46,8 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
         if not isinstance(image_id, int | str) or image_id not in images:
             orphans.append((number, image_id))
             continue
-        boxes[image_id].append(_numbers(annotation["bbox"], 4, f"{where}.bbox"))
-        landmarks[image_id].append(_landmarks(annotation.get("keypoints"), where))
+        boxes[image_id].append(_numbers(annotation["bbox"], 4, f"{where}.bbox", limit))
+        landmarks[image_id].append(_landmarks(annotation.get("keypoints"), where, limit))
         crowds[image_id].append(bool(annotation.get("iscrowd", 0)))
     if orphans:
         number, image_id = orphans[0]
@@ -65,6 +66,8 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
         )
         for image_id, image in images.items()
     ]
+    if as_written:
+        return pictures
     check_pictures_exist(
         pictures, str(annotation_file), f"Give the folder that holds them as data root (now {data_root})."
     )
@@ -140,18 +143,26 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
     return names["face"]
 
 
-def _numbers(value: Any, count: int, where: str) -> list[float]:
+def _numbers(value: Any, count: int, where: str, limit: float | None) -> list[float]:
+    """The list as floats, refused where one is beyond the limit or NaN; None allows any number."""
     good = isinstance(value, list) and len(value) == count
-    if not good or not all(isinstance(v, int | float) and abs(v) <= MAX_COORDINATE for v in value):
+    if not good or not all(isinstance(v, int | float) and (limit is None or abs(v) <= limit) for v in value):
         raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
-    return value
+    return [_as_float(v) for v in value]
 
 
-def _landmarks(keypoints: Any, where: str) -> list[float]:
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON knows whole numbers of any length
+        return math.inf
+
+
+def _landmarks(keypoints: Any, where: str, limit: float | None) -> list[float]:
     """x, y of the five points; NaN unless all five are labelled (v > 0)."""
     if keypoints is None:
         return [math.nan] * 10
-    values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints")
+    values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints", limit)
     labelled = all(visible > 0 for visible in values[2::3])
     return [v for i, v in enumerate(values) if i % 3 != 2] if labelled else [math.nan] * 10
 
