@@ -29,7 +29,7 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
     except OSError as error:
         raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {remedy}") from error
     # OpenCV before 5.0 fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[_first_scan(data) :]:
+    if data.startswith(_JPEG_START) and is_cut_off(data):
         raise FacekitError(f"{path}: the JPEG is cut off (no end marker in {len(data)} bytes). {remedy}")
     image_bgr = _decode(data, cv2.IMREAD_COLOR)
     if image_bgr is not None and size_wh is not None and image_bgr.shape[1::-1] != tuple(size_wh):
@@ -43,6 +43,17 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
     if image_bgr is None:
         raise FacekitError(f"{path}: not a picture that OpenCV can decode ({len(data)} bytes). {remedy}")
     return image_bgr
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether the end of a JPEG, PNG, WebP or BMP is missing; False for anything else."""
+    if data.startswith(_JPEG_START):
+        return _JPEG_END not in data[_first_scan(data) :]
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"RIFF"):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
 
 
 def _first_scan(data: bytes) -> int:
