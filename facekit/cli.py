@@ -280,6 +280,46 @@ def compress(
     click.echo(f"Done: {path}, {path.with_name('model.xml')}, {path.with_name('model.bin')}")
 
 
+@cli.group()
+def data() -> None:
+    """Labels: check, convert, merge, look at."""
+
+
+@data.command("check")
+@click.argument("labels", type=FILE)
+@click.option("--data-root", type=FILE, help="Folder above the pictures [that of the labels].")
+@click.option("--against", type=FILE, help="Labels of a set that must share no picture with this one.")
+@click.option("--against-root", type=FILE, help="Folder above that set's pictures [that of its labels].")
+@click.option("--fix", type=FILE, metavar="DST", help="COCO json to write: the labels without what is wrong in them.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Every finding, for programs.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read data.")
+def check_data(
+    labels: Path, data_root: Path | None, against: Path | None, against_root: Path | None, fix: Path | None,
+    json_file: Path | None, strict: bool, workers: int,
+) -> None:  # fmt: skip
+    """Look for defects in labels and pictures; exits with 1 where there are errors."""
+    from facekit.datasets.check import check
+    from facekit.datasets.check_report import format_report, write_json
+    from facekit.datasets.clean import check_destinations, clean, write_cleaned
+    from facekit.datasets.coco import read_coco
+
+    check_destinations(fix, json_file, [labels, against])
+    root = data_root or labels.parent
+    pictures = read_coco(labels, root, as_written=True)
+    others = read_coco(against, against_root or against.parent, as_written=True) if against else []
+    checked = check(pictures, root, others, workers)
+    click.echo(format_report(checked))
+    if json_file:
+        write_json(checked, json_file)
+    if fix:
+        cleaned = clean(checked)
+        write_cleaned(cleaned, root, fix)
+        click.echo("\n".join(["", *cleaned.lines(), f"Done: {fix}"]))
+    if checked.has("error") or (strict and checked.has("warning")):
+        sys.exit(1)
+
+
 @cli.command()
 @_template_option
 @click.option("--load-weights", type=FILE, required=True, help=".pth, .onnx, .xml or .bin.")

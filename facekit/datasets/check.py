@@ -86,7 +86,7 @@ class Finding:
 
     def __str__(self) -> str:
         face = "" if self.face is None else f", face {self.face}"
-        return f"{self.picture}{face}: expected {self.expected}, got {self.got}"
+        return f"{self.picture}{face}: {self.got}; expected {self.expected}"
 
 
 class Inspected(NamedTuple):

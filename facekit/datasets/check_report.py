@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facekit.datasets.check import SEVERITIES, Checked
 from facekit.datasets.labels import PictureLabels
+from facekit.files import write_text
 
 HEIGHT_EDGES_PX = (1, 8, 16, 32, 64, 128, 256)  # the last range is open
 _BAR = 40  # characters of the longest bar
@@ -75,6 +78,11 @@ def to_json(checked: Checked) -> dict[str, Any]:
             for finding in checked.findings
         ],
     }
+
+
+def write_json(checked: Checked, path: Path) -> None:
+    """to_json as a file, whole or not at all."""
+    write_text(path, json.dumps(to_json(checked), indent=1) + "\n")
 
 
 def _table(checked: Checked) -> list[str]:

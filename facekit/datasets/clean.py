@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.check import Checked, face_defects
-from facekit.datasets.coco import MAX_COORDINATE
+from facekit.datasets.coco import MAX_COORDINATE, to_coco
 from facekit.datasets.labels import PictureLabels
+from facekit.errors import FacekitError
+from facekit.files import write_text
 
 PICTURES_DROPPED = ("missing-picture", "unreadable-picture", "truncated-picture", "leak", "doubled-picture")
 
@@ -64,6 +67,34 @@ def clean(checked: Checked) -> Cleaned:
             result.mended["wrong-size (size corrected, boxes as they were)"] += 1
         result.pictures.append(_clean_faces(replace(picture, size_wh=size_wh), result))
     return result
+
+
+def check_destinations(fix: Path | None, json_file: Path | None, sources: Sequence[Path | None]) -> None:
+    """Raises FacekitError where a file to write would take the place of a file that is read, or of the other."""
+    kept = {source.resolve(): source for source in sources if source is not None}
+    for flag, path in (("--fix", fix), ("--json", json_file)):
+        if path is None:
+            continue
+        if path.suffix != ".json" or path.resolve() in kept:
+            raise FacekitError(
+                f"{flag} {path}: expected a new .json file, not labels or pictures. Choose another name."
+            )
+        kept[path.resolve()] = path
+
+
+def write_cleaned(cleaned: Cleaned, data_root: Path, path: Path) -> None:
+    """A COCO json for the same data root, whole or not at all. Raises FacekitError where no picture is left."""
+    if not cleaned.pictures:
+        raise FacekitError(f"{path}: not written, as no picture is left. Is {data_root} the right data root?")
+    content = to_coco(cleaned.pictures)
+    for image, picture in zip(content["images"], cleaned.pictures, strict=True):
+        image["file_name"] = picture.path.relative_to(data_root).as_posix()
+    points = np.concatenate([picture.landmarks_xy for picture in cleaned.pictures])
+    visible = np.full((*points.shape[:2], 1), 2.0)
+    for annotation, keypoints in zip(content["annotations"], np.concatenate([points, visible], axis=2), strict=True):
+        if np.isfinite(keypoints).all():
+            annotation |= {"keypoints": keypoints.ravel().tolist(), "num_keypoints": len(keypoints)}
+    write_text(path, json.dumps(content) + "\n")
 
 
 def _join(listings: Sequence[PictureLabels]) -> PictureLabels:
