@@ -287,9 +287,9 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("labels", type=FILE)
-@click.option("--data-root", type=FILE, help="Folder above the pictures [that of the labels].")
+@click.option("--data-root", type=FILE, help="Folder above the pictures [where the format has it].")
 @click.option("--against", type=FILE, help="Labels of a set that must share no picture with this one.")
-@click.option("--against-root", type=FILE, help="Folder above that set's pictures [that of its labels].")
+@click.option("--against-root", type=FILE, help="Folder above that set's pictures [the same].")
 @click.option("--fix", type=FILE, metavar="DST", help="COCO json to write: the labels without what is wrong in them.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Every finding, for programs.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
@@ -302,20 +302,19 @@ def check_data(
     from facekit.datasets.check import check
     from facekit.datasets.check_report import format_report, write_json
     from facekit.datasets.clean import check_destinations, clean, write_cleaned
-    from facekit.datasets.coco import read_coco
+    from facekit.datasets.formats import read_labels
 
     check_destinations(fix, json_file, [labels, against])
-    root = data_root or labels.parent
-    pictures = read_coco(labels, root, as_written=True)
-    others = read_coco(against, against_root or against.parent, as_written=True) if against else []
-    checked = check(pictures, root, others, workers)
+    pictures = read_labels(labels, data_root, as_written=True)
+    others = read_labels(against, against_root, as_written=True) if against else []
+    checked = check(pictures, others, workers)
     click.echo(format_report(checked))
     if json_file:
         write_json(checked, json_file)
     if fix:
         cleaned = clean(checked)
-        write_cleaned(cleaned, root, fix)
-        click.echo("\n".join(["", *cleaned.lines(), f"Done: {fix}"]))
+        root = write_cleaned(cleaned, fix)
+        click.echo("\n".join(["", *cleaned.lines(), f"Done: {fix}, for the data root {root}"]))
     if checked.has("error") or (strict and checked.has("warning")):
         sys.exit(1)
 

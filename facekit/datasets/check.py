@@ -22,6 +22,8 @@ Information:
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,9 +36,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.coco import MAX_COORDINATE
 from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
-from facekit.datasets.labels import PictureLabels
+from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
 from facekit.datasets.pictures import is_cut_off, read_picture
 from facekit.errors import FacekitError
 from facekit.progress import progress_bar
@@ -75,7 +76,7 @@ class Finding:
 
     kind: str
     position: int  # of the picture in the set
-    picture: str  # its path below the data root
+    picture: str  # its name in the set
     face: int | None  # counted from 0 in the order of the labels
     expected: str
     got: str
@@ -115,12 +116,7 @@ class Checked:
         return any(finding.severity == severity for finding in self.findings)
 
 
-def check(
-    pictures: Sequence[PictureLabels],
-    data_root: Path,
-    against: Sequence[PictureLabels] = (),
-    workers: int = 2,
-) -> Checked:
+def check(pictures: Sequence[PictureLabels], against: Sequence[PictureLabels] = (), workers: int = 2) -> Checked:
     """Looks for all kinds of defects in the labels, as they are written, and in their pictures.
 
     `against` is a set that must have no picture in common with this one. workers 0 decodes in this process.
@@ -128,7 +124,7 @@ def check(
     inspected = _inspect_all([*pictures, *against], workers)
     of_pictures = [inspected[picture.path, picture.size_wh] for picture in pictures]
     sizes_wh = [found.size_wh for found in of_pictures]
-    names = [_name(picture.path, data_root) for picture in pictures]
+    names = [name_of(picture) for picture in pictures]
 
     findings: list[Finding] = []
     for position, (picture, found) in enumerate(zip(pictures, of_pictures, strict=True)):
@@ -139,6 +135,11 @@ def check(
     kinds = list(SEVERITIES)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
     return Checked(list(pictures), sizes_wh, findings)
+
+
+def name_of(picture: PictureLabels) -> str:
+    """Its path in its data set."""
+    return picture.name or picture.path.name
 
 
 def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dict[str, NDArray[np.bool_]]:
@@ -301,22 +302,26 @@ def _inspect_all(
     tasks = list(dict.fromkeys((picture.path, picture.size_wh) for picture in pictures))
     if workers == 0 or len(tasks) <= _IN_PROCESS:
         return _collect(tasks, map(inspect, tasks))
+    # Not by fork: a child of a process that has used OpenCV's threads waits for them without end.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
-        with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            return _collect(tasks, pool.map(inspect, tasks, chunksize=8))
+        return _collect(tasks, pool.map(inspect, tasks, chunksize=8))
     except BrokenProcessPool as error:
         raise FacekitError(
             "A process that reads pictures was ended by the system, perhaps for want of memory. Try --workers 1."
         ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    cv2.setNumThreads(1)
 
 
 def _collect(tasks: list[Any], results: Iterable[Inspected]) -> dict[Any, Inspected]:
     bar = progress_bar(results, total=len(tasks), desc="pictures", unit="picture")
     return dict(zip(tasks, bar, strict=True))
-
-
-def _name(path: Path, data_root: Path) -> str:
-    return path.relative_to(data_root).as_posix() if path.is_relative_to(data_root) else str(path)
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.check import Checked, face_defects
-from facekit.datasets.coco import MAX_COORDINATE, to_coco
-from facekit.datasets.labels import PictureLabels
+from facekit.datasets.check import Checked, face_defects, name_of
+from facekit.datasets.coco import write_coco
+from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
 from facekit.errors import FacekitError
-from facekit.files import write_text
 
 PICTURES_DROPPED = ("missing-picture", "unreadable-picture", "truncated-picture", "leak", "doubled-picture")
 
@@ -82,19 +80,16 @@ def check_destinations(fix: Path | None, json_file: Path | None, sources: Sequen
         kept[path.resolve()] = path
 
 
-def write_cleaned(cleaned: Cleaned, data_root: Path, path: Path) -> None:
-    """A COCO json for the same data root, whole or not at all. Raises FacekitError where no picture is left."""
+def write_cleaned(cleaned: Cleaned, path: Path) -> Path:
+    """A COCO json, whole or not at all; returns the data root that it is for, the same as before.
+
+    Raises FacekitError where no picture is left.
+    """
     if not cleaned.pictures:
-        raise FacekitError(f"{path}: not written, as no picture is left. Is {data_root} the right data root?")
-    content = to_coco(cleaned.pictures)
-    for image, picture in zip(content["images"], cleaned.pictures, strict=True):
-        image["file_name"] = picture.path.relative_to(data_root).as_posix()
-    points = np.concatenate([picture.landmarks_xy for picture in cleaned.pictures])
-    visible = np.full((*points.shape[:2], 1), 2.0)
-    for annotation, keypoints in zip(content["annotations"], np.concatenate([points, visible], axis=2), strict=True):
-        if np.isfinite(keypoints).all():
-            annotation |= {"keypoints": keypoints.ravel().tolist(), "num_keypoints": len(keypoints)}
-    write_text(path, json.dumps(content) + "\n")
+        raise FacekitError(f"{path}: not written, as no picture is left. Is the data root right?")
+    write_coco(path, [(name_of(picture), picture) for picture in cleaned.pictures])
+    first = cleaned.pictures[0]
+    return first.path.parents[len(PurePosixPath(name_of(first)).parts) - 1]
 
 
 def _join(listings: Sequence[PictureLabels]) -> PictureLabels:
