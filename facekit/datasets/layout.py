@@ -55,7 +55,10 @@ def without_suffix(name: str) -> str:
 
 
 def bring_picture(source: Path, target: Path, mode: str) -> None:
-    """Puts the picture at target: "copy"; "link", a hard link, or a copy where the disks differ; "none", nothing."""
+    """Puts the picture at target: "copy"; "link", a hard link, or a copy where the disks differ; "none", nothing.
+
+    The caller owes the disk a sync_disk().
+    """
     if mode == "none":
         return
     with suppress(OSError):
@@ -65,7 +68,7 @@ def bring_picture(source: Path, target: Path, mode: str) -> None:
         stream = source.open("rb")
     except OSError as error:
         raise FacekitError(f"{source}: the picture can't be read ({error.strerror}). Check the file.") from error
-    with stream, replacing(target) as beside:
+    with stream, replacing(target, sync=False) as beside:
         if mode == "link":
             with suppress(OSError):  # another disk, or one without hard links: copied below
                 os.link(source.resolve(), beside)

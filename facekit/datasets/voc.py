@@ -18,7 +18,7 @@ from facekit.datasets.pictures import PICTURE_SUFFIXES
 from facekit.datasets.text_lines import malformed, read_lines
 from facekit.datasets.voc_xml import compose_voc, read_voc_files
 from facekit.errors import FacekitError
-from facekit.files import write_text
+from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar
 
 MAX_NAME = 250  # letters; no disk holds more
@@ -70,9 +70,10 @@ def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
     for part, named in parts.items():
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
             xml = compose_voc(flat[name], destination.name, labels)
-            write_text(destination / "Annotations" / f"{without_suffix(flat[name])}.xml", xml)
+            write_text(destination / "Annotations" / f"{without_suffix(flat[name])}.xml", xml, sync=False)
             bring_picture(labels.path, destination / "JPEGImages" / flat[name], pictures)
     (destination / "JPEGImages").mkdir(exist_ok=True)
+    sync_disk()
     lists = {part: [without_suffix(flat[name]) for name, _ in named] for part, named in parts.items()}
     lists.setdefault("trainval", lists.get("train", []) + lists.get("val", []))
     if "val" in lists:

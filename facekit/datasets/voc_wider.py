@@ -9,6 +9,7 @@ Give the folder (all its lists), the folder with a list's name (FOLDER:train), o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
@@ -16,7 +17,7 @@ from facekit.datasets.layout import Parts, bring_picture, check_unique
 from facekit.datasets.text_lines import malformed, read_lines
 from facekit.datasets.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.errors import FacekitError
-from facekit.files import write_text
+from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar
 
 MAX_NAME = 250  # letters; no disk holds more
@@ -69,9 +70,10 @@ def read_voc_wider(
     if not xmls:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
     pictures = data_root or root
-    return read_voc_files(
+    labels = read_voc_files(
         xmls, lambda xml, file: _picture_name(pictures, xml, file), source, pictures, as_written, dropped
     )
+    return [replace(picture, name=_without_set(picture.path.relative_to(pictures))) for picture in labels]
 
 
 def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
@@ -83,10 +85,17 @@ def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
             path = PurePosixPath(name)
             xml = compose_voc(path.name, path.parent.as_posix(), labels)
-            write_text(folder / "Annotations" / f"{path.stem}.xml", xml)
+            write_text(folder / "Annotations" / f"{path.stem}.xml", xml, sync=False)
             bring_picture(labels.path, folder / name, pictures)
+    sync_disk()
     for part, named in parts.items():
         write_text(destination / f"{part}.txt", "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
+
+
+def _without_set(below: Path) -> str:
+    """WIDER_train/images/0--Parade/x.jpg -> 0--Parade/x.jpg."""
+    parts = below.parts[1:]
+    return "/".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts)
 
 
 def _label_folders(root: Path) -> list[Path]:

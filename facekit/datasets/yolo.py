@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from facekit.datasets.layout import Parts, bring_picture, check_unique, known_si
 from facekit.datasets.pictures import picture_size
 from facekit.datasets.text_lines import is_picture_name, malformed, parse_row, read_lines
 from facekit.errors import FacekitError
-from facekit.files import write_text
+from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 COLUMNS = "class cx cy w h in 0..1, or those with x y of five landmarks"
 PARTS = ("train", "val", "test")
 MAX_YAML_BYTES = 1 << 20
+DECIMALS = 6  # of a pixel: what the ten digits that we write carry, so that whole pixels stay whole
 MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
 
 
@@ -184,6 +186,7 @@ def _read_all(
             keep = rows[index][:, 0] == face_class
             rows[index], lines[index] = rows[index][keep], np.array(lines[index], int)[keep].tolist()
         labels.append(_to_labels(picture, root, rows[index], as_written))
+    labels = _without_set(labels)
     if as_written:
         return labels
     return finish_reading(labels, source, root, lambda p, f: f"{files[p]}:{lines[p][f]}", dropped)
@@ -224,18 +227,27 @@ def _to_labels(picture: Path, root: Path, rows: NDArray[np.float64], as_written:
             raise
     size = np.array(size_wh or (1, 1), np.float64)
     wh = rows[:, 3:5] * size
+    boxes_xywh = np.concatenate([rows[:, 1:3] * size - wh / 2, wh], axis=1)
     points = rows[:, 5:].reshape(-1, 5, 2)
-    landmarks_xy = points * size
+    landmarks_xy = (points * size).round(DECIMALS)
     landmarks_xy[np.abs(points + 1).sum(axis=2) == 0] = np.nan
     folder = root / "images" if picture.is_relative_to(root / "images") else root
     return PictureLabels(
         path=picture,
         size_wh=size_wh,
-        boxes_xywh=np.concatenate([rows[:, 1:3] * size - wh / 2, wh], axis=1),
+        boxes_xywh=boxes_xywh.round(DECIMALS),
         landmarks_xy=landmarks_xy,
         is_crowd=np.zeros(len(rows), bool),
         name=picture.relative_to(folder).as_posix(),
     )
+
+
+def _without_set(labels: list[PictureLabels]) -> list[PictureLabels]:
+    """Names without the folder train, val or test where all are in the same one."""
+    first = {(picture.name or "").partition("/")[0] for picture in labels}
+    if len(first) != 1 or not first <= set(PARTS) or any("/" not in (picture.name or "") for picture in labels):
+        return labels
+    return [replace(picture, name=(picture.name or "").partition("/")[2]) for picture in labels]
 
 
 def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> None:
@@ -247,8 +259,9 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
             rows, changed = _to_rows(labels, landmarks)
             clipped += changed
             text = "".join("0 " + " ".join(f"{v:.10g}" for v in row) + "\n" for row in rows.tolist())
-            write_text(destination / "labels" / part / f"{without_suffix(name)}.txt", text)
+            write_text(destination / "labels" / part / f"{without_suffix(name)}.txt", text, sync=False)
             bring_picture(labels.path, destination / "images" / part / name, pictures)
+    sync_disk()
     for part, named in parts.items():
         write_text(destination / f"{part}.txt", "".join(_list_lines(part, named)))
     content: dict[str, Any] = {part: f"{part}.txt" for part in parts} | {"nc": 1, "names": ["face"]}
@@ -276,5 +289,5 @@ def _to_rows(labels: PictureLabels, landmarks: bool) -> tuple[NDArray[np.float64
     if landmarks:
         labelled = np.isfinite(points).reshape(-1, 10).all(axis=1)
         changed = changed | (labelled & (points_inside != points).any(axis=(1, 2)))
-        rows.append(np.where(labelled[:, None], points_inside.reshape(-1, 10), -1.0))
+        rows.append(np.where(labelled.reshape(-1, 1), points_inside.reshape(-1, 10), -1.0))
     return np.concatenate(rows, axis=1), int(changed.sum())
