@@ -38,7 +38,7 @@ def looks_like_fddb(source: Path, lines: list[str]) -> bool:
         and not is_picture_name(lines[0])
         and not lines[0].startswith("#")
         and _is_count(lines[1])
-        and not _is_count(lines[0])
+        and (not _is_count(lines[0]) or (len(lines) > 2 and len(lines[2].split()) == 6))
     )
 
 

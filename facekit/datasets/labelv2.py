@@ -16,7 +16,7 @@ import numpy as np
 
 from facekit.datasets.labels import MAX_COORDINATE, PictureLabels, Tally
 from facekit.datasets.layout import Named, known_size
-from facekit.datasets.text_lines import LabelCollector, format_number, malformed, parse_row, read_lines
+from facekit.datasets.text_lines import LabelCollector, format_number, is_picture_name, malformed, parse_row, read_lines
 from facekit.errors import FacekitError
 from facekit.files import write_text
 
@@ -26,8 +26,9 @@ _UNLABELLED = [-1.0] * 15
 
 
 def looks_like_labelv2(source: Path, lines: list[str]) -> bool:
-    """`# NAME WIDTH HEIGHT`."""
-    return bool(lines) and _parse_header(lines[0]) is not None
+    """`# NAME.jpg WIDTH HEIGHT`; other files start with comments."""
+    header = _parse_header(lines[0]) if lines else None
+    return header is not None and is_picture_name(header[0])
 
 
 def read_labelv2(

@@ -15,14 +15,14 @@ import numpy as np
 
 from facekit.datasets.labels import PictureLabels, Tally
 from facekit.datasets.labelv2 import hash_blocks, points_of
-from facekit.datasets.text_lines import LabelCollector, malformed
+from facekit.datasets.text_lines import LabelCollector, is_picture_name, malformed
 
 COLUMNS = "x y w h, or those with five times x y v and one more"
 
 
 def looks_like_retinaface(source: Path, lines: list[str]) -> bool:
-    """`# NAME`; labelv2, which adds the size, is asked first."""
-    return bool(lines) and lines[0].startswith("#") and bool(lines[0].removeprefix("#").strip())
+    """`# NAME.jpg`; other files start with comments."""
+    return bool(lines) and lines[0].startswith("#") and is_picture_name(lines[0])
 
 
 def read_retinaface(

@@ -149,34 +149,35 @@ def _read_text(path: Path) -> str:
 
 
 def _add_object(found: VocFile, element: ElementTree.Element) -> None:
-    bndbox = element.find("bndbox")
-    if bndbox is None:
-        raise ValueError("expected <bndbox> in this <object>, got none.")
-    corners = [_number(bndbox, tag) for tag in _CORNERS]
+    parts = {child.tag: child for child in element}
+    texts = {tag: (child.text or "").strip() for tag, child in parts.items()}
     points = [math.nan] * len(_POINTS)
-    landmarks = element.find("lm")
-    has_landmarks = (element.findtext("has_lm") or ("0" if landmarks is None else "1")).strip()
+    has_landmarks = texts.get("has_lm") or ("1" if "lm" in parts else "0")
     if has_landmarks not in ("0", "1"):
         raise ValueError(f"expected <has_lm> 0 or 1, got {shorten(has_landmarks)}.")
     if has_landmarks == "1":
-        if landmarks is None:
-            raise ValueError("expected <lm> where <has_lm> is 1, got none.")
-        points = [_number(landmarks, tag) for tag in _POINTS]
-    found.names.append((element.findtext("name") or "").strip().lower())
-    found.corners.append(corners)
+        points = _numbers(parts.get("lm"), "lm", _POINTS)
+    found.corners.append(_numbers(parts.get("bndbox"), "bndbox", _CORNERS))
     found.points.append(points)
-    found.difficult.append((element.findtext("difficult") or "0").strip() == "1")
+    found.names.append(texts.get("name", "").lower())
+    found.difficult.append(texts.get("difficult") == "1")
 
 
-def _number(parent: ElementTree.Element, tag: str) -> float:
-    text = parent.findtext(tag)
+def _numbers(parent: ElementTree.Element | None, name: str, tags: Sequence[str]) -> list[float]:
+    """The numbers in the elements `tags` of one element; raises ValueError for what is missing or no number."""
+    if parent is None:
+        raise ValueError(f"expected <{name}> in this <object>, got none.")
+    texts = {child.tag: child.text or "" for child in parent}
     try:
-        value = math.nan if text is None or "_" in text or not text.isascii() else float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MAX_COORDINATE:
-        raise ValueError(f"expected a finite number in <{parent.tag}><{tag}>, got {shorten(text or '')}.")
-    return value
+        wanted = [texts[tag] for tag in tags]
+        values = list(map(float, wanted))
+        joined = "".join(wanted)
+        if joined.isascii() and "_" not in joined and all(-MAX_COORDINATE <= v <= MAX_COORDINATE for v in values):
+            return values
+    except (KeyError, ValueError):
+        pass
+    got = ", ".join(f"{tag} {texts[tag]!r}" for tag in tags if tag in texts)
+    raise ValueError(f"expected finite numbers in <{name}>: {', '.join(tags)}; got {shorten(got)}.")
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
