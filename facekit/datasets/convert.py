@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -91,8 +91,8 @@ def convert(
         named = _only(named, options.subset)
     summary = Summary({}, destination, root, dropped)
     for part, pictures in named.items():
-        summary.parts[part] = [(name, _prepare(name, labels, row, options, summary)) for name, labels in _bar(pictures)]
-    summary.dropped.update(_drop_outside(summary, row))
+        sized = _with_sizes(part, pictures, dropped) if row.needs_size else pictures
+        summary.parts[part] = [(name, _filtered(name, labels, row, options, summary)) for name, labels in sized]
     if options.split:
         summary.parts = _split(summary.parts, options)
     _write(summary, row, format_name, mode, as_folder, options.force)
@@ -156,14 +156,23 @@ def _only(named: Mapping[str, list[Named]], subset: Path) -> dict[str, list[Name
     return kept
 
 
-def _bar(pictures: list[Named]) -> Iterable[Named]:
-    return progress_bar(pictures, desc="filtering", unit="picture", delay_s=2)
+def _with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
+    """Sizes from the pictures where the labels have none, and without the boxes that then turn out to lie outside."""
+    unknown = {name for name, labels in named if labels.size_wh is None}
+    if not unknown:
+        return named
+    pictures = [
+        replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels
+        for name, labels in progress_bar(named, desc="picture sizes", unit="picture", delay_s=2)
+    ]
+    inside = drop_unusable_boxes(pictures, part, dropped=dropped)
+    return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
-def _prepare(name: str, labels: PictureLabels, row: Format, options: ConvertOptions, summary: Summary) -> PictureLabels:
-    """One picture with its size, where the format wants it, and without the faces that aren't wanted."""
-    if row.needs_size and labels.size_wh is None:
-        labels = replace(labels, size_wh=picture_size(labels.path))
+def _filtered(
+    name: str, labels: PictureLabels, row: Format, options: ConvertOptions, summary: Summary
+) -> PictureLabels:
+    """One picture without the faces that aren't wanted, and without what the format can't hold."""
     reasons = {}
     if options.drop_invalid:
         if labels.attributes is None:
@@ -179,7 +188,8 @@ def _prepare(name: str, labels: PictureLabels, row: Format, options: ConvertOpti
         reasons["crowds, which the format can't mark"] = labels.is_crowd
     keep = np.ones(len(labels.boxes_xywh), bool)
     for reason, mask in reasons.items():
-        summary.dropped[reason] += int((mask & keep).sum())
+        if (mask & keep).any():
+            summary.dropped[reason] += int((mask & keep).sum())
         keep &= ~mask
     labels = labels if keep.all() else labels.take(keep)
     marked = np.isfinite(labels.landmarks_xy).all(axis=(1, 2))
@@ -189,16 +199,6 @@ def _prepare(name: str, labels: PictureLabels, row: Format, options: ConvertOpti
     if "attributes" not in row.keeps and labels.attributes is not None:
         summary.not_kept["attributes"] += len(labels.attributes)
     return labels
-
-
-def _drop_outside(summary: Summary, row: Format) -> Tally:
-    """Boxes that turn out to lie outside, now that the sizes are known."""
-    dropped: Tally = Counter()
-    if row.needs_size:
-        for part, named in summary.parts.items():
-            pictures = drop_unusable_boxes([labels for _, labels in named], part, dropped=dropped)
-            summary.parts[part] = [(name, labels) for (name, _), labels in zip(named, pictures, strict=True)]
-    return dropped
 
 
 def _split(parts: Mapping[str, list[Named]], options: ConvertOptions) -> dict[str, list[Named]]:
