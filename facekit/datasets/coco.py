@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from facekit.files import write_text
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
+
+_NUMBER_TYPES = {int, float}
 
 
 def looks_like_coco(source: Path, lines: list[str]) -> bool:
@@ -193,17 +196,15 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
 
 def _numbers(value: Any, count: int, where: str, limit: float | None) -> list[float]:
     """The list as floats, refused where one is beyond the limit or NaN; None allows any number."""
-    good = isinstance(value, list) and len(value) == count
-    if not good or not all(isinstance(v, int | float) and (limit is None or abs(v) <= limit) for v in value):
-        raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
-    return [_as_float(v) for v in value]
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # JSON knows whole numbers of any length
-        return math.inf
+    if isinstance(value, list) and len(value) == count and _NUMBER_TYPES.issuperset(map(type, value)):
+        try:
+            floats = list(map(float, value))
+        except OverflowError:  # JSON knows whole numbers of any length
+            floats = [math.inf if abs(v) > sys.float_info.max else float(v) for v in value]
+        # The sum is finite only if all are; min and max alone may step over a NaN.
+        if limit is None or (math.isfinite(sum(floats)) and -limit <= min(floats) and max(floats) <= limit):
+            return floats
+    raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
 
 
 def _landmarks(keypoints: Any, where: str, limit: float | None) -> list[float]:

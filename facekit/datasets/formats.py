@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,11 +90,22 @@ def read_labels(
     """
     path, part = split_part(source)
     row = FORMATS[recognise(path)]
-    if part is None:
-        return row.read(path, data_root, as_written, dropped)
-    if not row.has_parts:
+    if part is not None and not row.has_parts:
         raise FacekitError(f"{source}: {path} has no lists to choose from. Give the file alone.")
-    return row.read(path, data_root, as_written, dropped, part)
+    with _garbage_left():
+        return row.read(path, data_root, as_written, dropped, *([] if part is None else [part]))
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Millions of small objects and no cycles among them: looking for those takes a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def recognise(path: Path) -> str:

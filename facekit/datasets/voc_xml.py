@@ -172,7 +172,9 @@ def _numbers(parent: ElementTree.Element | None, name: str, tags: Sequence[str])
         wanted = [texts[tag] for tag in tags]
         values = list(map(float, wanted))
         joined = "".join(wanted)
-        if joined.isascii() and "_" not in joined and all(-MAX_COORDINATE <= v <= MAX_COORDINATE for v in values):
+        # The sum is finite only if all are; min and max alone may step over a NaN.
+        small = math.isfinite(sum(values)) and max(values) <= MAX_COORDINATE and min(values) >= -MAX_COORDINATE
+        if small and joined.isascii() and "_" not in joined:
             return values
     except (KeyError, ValueError):
         pass
