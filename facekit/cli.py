@@ -77,8 +77,10 @@ def _template_option(function: F) -> F:
 def _data_options(*names: str, required: bool = False) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for name in reversed(names):
-            what = f"Comma-separated {'labels' if name.endswith('files') else 'folders above their pictures'}."
-            function = click.option(f"--{name}", required=required, help=what)(function)
+            files = name.endswith("files")
+            what = "labels of any format" if files else "folders above their pictures [where the formats have them]"
+            option = click.option(f"--{name}", required=required and files, help=f"Comma-separated {what}.")
+            function = option(function)
         return function
 
     return decorate
