@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from facekit.template import Template
 
 FILE = click.Path(path_type=Path)
+FORMATS_WRITTEN = ("coco", "labelv2", "wider", "voc", "voc-wider", "yolo", "yolo-face")  # of datasets.formats
 F = Callable[..., Any]
 
 
@@ -76,8 +77,10 @@ def _template_option(function: F) -> F:
 def _data_options(*names: str, required: bool = False) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for name in reversed(names):
-            what = f"Comma-separated {'COCO json files' if name.endswith('files') else 'folders above their pictures'}."
-            function = click.option(f"--{name}", required=required, help=what)(function)
+            files = name.endswith("files")
+            what = "labels of any format" if files else "folders above their pictures [where the formats have them]"
+            option = click.option(f"--{name}", required=required and files, help=f"Comma-separated {what}.")
+            function = option(function)
         return function
 
     return decorate
@@ -93,16 +96,15 @@ def _read_labels(ann_files: str | None, data_roots: str | None, what: str) -> li
     """Pictures of all the comma-separated files, each with its own root."""
     if not ann_files:
         return []
-    from facekit.datasets.coco import read_coco
+    from facekit.datasets.formats import read_labels
 
-    files, roots = ann_files.split(","), (data_roots or "").split(",")
-    if not data_roots:
-        roots = [str(Path(file).parent) for file in files]
+    files = ann_files.split(",")
+    roots: list[Path | None] = [Path(root) for root in data_roots.split(",")] if data_roots else [None] * len(files)
     if len(files) != len(roots):
         raise click.UsageError(
             f"--{what}-ann-files names {len(files)} files, --{what}-data-roots {len(roots)} folders: one a file."
         )
-    return [picture for file, root in zip(files, roots, strict=True) for picture in read_coco(Path(file), Path(root))]
+    return [picture for file, root in zip(files, roots, strict=True) for picture in read_labels(Path(file), root)]
 
 
 @cli.command()
@@ -278,6 +280,99 @@ def compress(
     path, rows = run(loaded, train_pictures, val_pictures, CompressOptions(**flags))
     click.echo(format_footprints(rows, f"{len(val_pictures)} pictures; {loaded.protocol()}"))
     click.echo(f"Done: {path}, {path.with_name('model.xml')}, {path.with_name('model.bin')}")
+
+
+@cli.group()
+def data() -> None:
+    """Labels: check, convert, merge, look at."""
+
+
+@data.command("check")
+@click.argument("labels", type=FILE)
+@click.option("--data-root", type=FILE, help="Folder above the pictures [where the format has it].")
+@click.option("--against", type=FILE, help="Labels of a set that must share no picture with this one.")
+@click.option("--against-root", type=FILE, help="Folder above that set's pictures [the same].")
+@click.option("--fix", type=FILE, metavar="DST", help="COCO json to write: the labels without what is wrong in them.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Every finding, for programs.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read data.")
+def check_data(
+    labels: Path, data_root: Path | None, against: Path | None, against_root: Path | None, fix: Path | None,
+    json_file: Path | None, strict: bool, workers: int,
+) -> None:  # fmt: skip
+    """Look for defects in labels and pictures; exits with 1 where there are errors."""
+    from facekit.datasets.check import check
+    from facekit.datasets.check_report import format_report, write_json
+    from facekit.datasets.clean import check_destinations, clean, write_cleaned
+    from facekit.datasets.formats import read_labels
+
+    check_destinations(fix, json_file, [labels, against])
+    pictures = read_labels(labels, data_root, as_written=True)
+    others = read_labels(against, against_root, as_written=True) if against else []
+    checked = check(pictures, others, workers)
+    click.echo(format_report(checked))
+    if json_file:
+        write_json(checked, json_file)
+    if fix:
+        cleaned = clean(checked)
+        root = write_cleaned(cleaned, fix)
+        click.echo("\n".join(["", *cleaned.lines(), f"Done: {fix}, for the data root {root}"]))
+    if checked.has("error") or (strict and checked.has("warning")):
+        sys.exit(1)
+
+
+def _convert_options(function: F) -> F:
+    options = (
+        click.option("--to", "format_name", type=click.Choice(FORMATS_WRITTEN), required=True, help="Format to write."),
+        click.option("--min-size", type=click.FloatRange(min=0), default=0, help="Leave out faces smaller, pixels."),
+        click.option("--drop-invalid", is_flag=True, help="Leave out faces that WIDER's attributes call invalid."),
+        click.option("--subset", type=FILE, help="Text file with the pictures to keep, a name a line."),
+        click.option("--split", metavar="A:B[:C]", help="Shares of train, val and test, such as 0.9:0.1."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the split."),
+        click.option("--pictures", type=click.Choice(("none", "copy", "link")),
+                     help="What to do with them [copy into yolo, yolo-face, voc, voc-wider; else none]."),
+        click.option("--force", is_flag=True, help="Write over a file, or into a folder that holds something else."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _convert(
+    sources: list[tuple[Path, Path | None]], format_name: str, destination: Path, flags: dict[str, Any]
+) -> None:
+    from facekit.datasets.convert import ConvertOptions, convert, parse_split
+
+    try:
+        flags["split"] = parse_split(flags["split"]) if flags["split"] else ()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--split") from error
+    click.echo(convert({"train": sources}, format_name, destination, ConvertOptions(**flags)).table())
+
+
+@data.command("convert")
+@click.argument("labels", type=FILE)
+@click.argument("destination", type=FILE)
+@click.option("--data-root", type=FILE, help="Folder above the pictures [where the format has it].")
+@_convert_options
+def convert_data(labels: Path, destination: Path, data_root: Path | None, format_name: str, **flags: Any) -> None:
+    """Write LABELS, of any format, in another one."""
+    _convert([(labels, data_root)], format_name, destination, flags)
+
+
+@data.command("merge")
+@click.argument("labels", nargs=-1, required=True, type=FILE)
+@click.argument("destination", type=FILE)
+@click.option("--data-roots", help="Comma-separated folders above their pictures [where the formats have them].")
+@_convert_options
+def merge_data(
+    labels: tuple[Path, ...], destination: Path, data_roots: str | None, format_name: str, **flags: Any
+) -> None:
+    """Write several LABELS, of any formats, as one set; pictures are named from the folder above all of them."""
+    roots: list[Path | None] = [Path(root) for root in data_roots.split(",")] if data_roots else [None] * len(labels)
+    if len(roots) != len(labels):
+        raise click.UsageError(f"{len(labels)} labels and --data-roots with {len(roots)} folders: one a set.")
+    _convert(list(zip(labels, roots, strict=True)), format_name, destination, flags)
 
 
 @cli.command()

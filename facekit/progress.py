@@ -22,10 +22,12 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress_bar(iterable: Iterable[Any] | None = None, hidden: bool = False, **options: Any) -> tqdm:
-    """tqdm with our habits; `options` are tqdm's (desc, unit, total, ...)."""
+def progress_bar(
+    iterable: Iterable[Any] | None = None, hidden: bool = False, delay_s: float = 0, **options: Any
+) -> tqdm:
+    """tqdm with our habits, shown on a terminal after delay_s; `options` are tqdm's (desc, unit, total, ...)."""
     if sys.stderr.isatty():
-        return tqdm(iterable, disable=hidden, dynamic_ncols=True, **options)
+        return tqdm(iterable, disable=hidden, dynamic_ncols=True, delay=delay_s, **options)
     lines: Any = _Lines()
     return tqdm(
         iterable, disable=hidden, file=lines, mininterval=LINE_INTERVAL_S,

@@ -1,32 +1,59 @@
-"""COCO json: `images` with file_name, `annotations` with bbox (x, y, w, h) and optionally keypoints for landmarks."""
+"""COCO json: `images` with file_name, `annotations` with bbox (x, y, w, h) and optionally keypoints for landmarks.
+
+{"images": [{"id": 1, "file_name": "0--Parade/x.jpg", "width": 1024, "height": 1385}], "annotations": [{"id": 1,
+"image_id": 1, "category_id": 1, "bbox": [449, 330, 122, 149], "keypoints": [488.9, 373.6, 2, ...],
+"attributes": {"blur": 0, "expression": 0, "illumination": 0, "invalid": 0, "occlusion": 0, "pose": 0}}]}
+
+The attributes are ours, after CVAT's; they are read where every annotation has all six.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facekit.datasets.labels import PictureLabels, check_pictures_exist, drop_unusable_boxes, picture_path
+from facekit.datasets.labels import (
+    MAX_COORDINATE,
+    WIDER_ATTRIBUTES,
+    PictureLabels,
+    Tally,
+    finish_reading,
+    picture_path,
+)
+from facekit.datasets.layout import Named
 from facekit.errors import FacekitError
+from facekit.files import write_text
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
 
-MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
+_NUMBER_TYPES = {int, float}
 
 
-def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
+def looks_like_coco(source: Path, lines: list[str]) -> bool:
+    """A JSON text."""
+    return bool(lines) and lines[0][0] in "{["
+
+
+def read_coco(
+    annotation_file: Path, data_root: Path | None = None, as_written: bool = False, dropped: Tally | None = None
+) -> list[PictureLabels]:
     """Pictures in the file's order, those without faces too.
 
     Raises FacekitError for a file that is missing or no COCO json, an annotation whose picture is not listed, boxes
     that are no four finite numbers, and pictures that are not under data_root. Boxes without area or outside their
-    picture are left out with a warning.
+    picture are left out with a warning. as_written keeps every box and number and asks for no picture, for checks.
     """
+    limit = None if as_written else MAX_COORDINATE
+    data_root = annotation_file.parent if data_root is None else data_root
     content = _load(annotation_file)
     images = _images_by_id(content, annotation_file)
     wanted_category = _face_category(content, annotation_file)
@@ -34,6 +61,8 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
     boxes: dict[Any, list[list[float]]] = defaultdict(list)
     landmarks: dict[Any, list[list[float]]] = defaultdict(list)
     crowds: dict[Any, list[bool]] = defaultdict(list)
+    attributes: dict[Any, list[list[int] | None]] = defaultdict(list)
+    numbers: dict[Any, list[int]] = defaultdict(list)
     orphans = []
     for number, annotation in enumerate(content["annotations"]):
         where = f"{annotation_file}: annotations[{number}]"
@@ -45,9 +74,11 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
         if not isinstance(image_id, int | str) or image_id not in images:
             orphans.append((number, image_id))
             continue
-        boxes[image_id].append(_numbers(annotation["bbox"], 4, f"{where}.bbox"))
-        landmarks[image_id].append(_landmarks(annotation.get("keypoints"), where))
+        boxes[image_id].append(_numbers(annotation["bbox"], 4, f"{where}.bbox", limit))
+        landmarks[image_id].append(_landmarks(annotation.get("keypoints"), where, limit))
         crowds[image_id].append(bool(annotation.get("iscrowd", 0)))
+        attributes[image_id].append(_attributes(annotation.get("attributes")))
+        numbers[image_id].append(number)
     if orphans:
         number, image_id = orphans[0]
         raise FacekitError(
@@ -55,41 +86,64 @@ def read_coco(annotation_file: Path, data_root: Path) -> list[PictureLabels]:
             f"annotations[{number}] with image_id {image_id!r}. Add the picture to 'images' or take them out."
         )
 
-    pictures = [
-        PictureLabels(
-            path=picture_path(data_root, image["file_name"], f"{annotation_file}: image {image_id!r}"),
-            size_wh=_size_wh(image),
-            boxes_xywh=np.array(boxes[image_id], dtype=np.float64).reshape(-1, 4),
-            landmarks_xy=np.array(landmarks[image_id], dtype=np.float64).reshape(-1, len(LANDMARK_NAMES), 2),
-            is_crowd=np.array(crowds[image_id], dtype=bool),
+    with_attributes = bool(attributes) and all(row is not None for rows in attributes.values() for row in rows)
+    pictures = []
+    for image_id, image in images.items():
+        path = picture_path(data_root, image["file_name"], f"{annotation_file}: image {image_id!r}")
+        rows = attributes[image_id] if with_attributes else None
+        pictures.append(
+            PictureLabels(
+                path=path,
+                size_wh=_size_wh(image),
+                boxes_xywh=np.array(boxes[image_id], dtype=np.float64).reshape(-1, 4),
+                landmarks_xy=np.array(landmarks[image_id], dtype=np.float64).reshape(-1, len(LANDMARK_NAMES), 2),
+                is_crowd=np.array(crowds[image_id], dtype=bool),
+                attributes=None if rows is None else np.array(rows, np.int8).reshape(-1, len(WIDER_ATTRIBUTES)),
+                name=path.relative_to(data_root).as_posix(),
+            )
         )
-        for image_id, image in images.items()
-    ]
-    check_pictures_exist(
-        pictures, str(annotation_file), f"Give the folder that holds them as data root (now {data_root})."
-    )
-    return drop_unusable_boxes(pictures, str(annotation_file))
+    if as_written:
+        return pictures
+    ids = list(images)
+
+    def locate(picture: int, face: int) -> str:
+        return f"annotations[{numbers[ids[picture]][face]}]"
+
+    return finish_reading(pictures, annotation_file, data_root, locate, dropped)
 
 
-def to_coco(pictures: list[PictureLabels]) -> dict[str, Any]:
+def write_coco(destination: Path, pictures: Sequence[Named]) -> None:
+    """Sizes that aren't known are written as 0, which readers take for unknown."""
+    content = to_coco([labels for _, labels in pictures], [name for name, _ in pictures])
+    write_text(destination, json.dumps(content) + "\n")
+
+
+def to_coco(pictures: Sequence[PictureLabels], names: Sequence[str] | None = None) -> dict[str, Any]:
     """The labels as a COCO json dict; image ids are the pictures' positions, the one category is 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    category: dict[str, Any] = {"id": 1, "name": "face"}
     for image_id, picture in enumerate(pictures):
         width, height = picture.size_wh or (0, 0)
-        images.append({"id": image_id, "file_name": picture.path.name, "width": width, "height": height})
-        for box, crowd in zip(picture.boxes_xywh.tolist(), picture.is_crowd.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": int(crowd),
-                }
-            )
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "face"}]}
+        name = picture.path.name if names is None else names[image_id]
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for face, (box, points) in enumerate(zip(picture.boxes_xywh.tolist(), picture.landmarks_xy, strict=True)):
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": int(picture.is_crowd[face]),
+            }
+            if np.isfinite(points).all():
+                annotation["keypoints"] = [value for x, y in points.tolist() for value in (x, y, 2)]
+                annotation["num_keypoints"] = len(LANDMARK_NAMES)
+                category["keypoints"] = list(LANDMARK_NAMES)
+            if picture.attributes is not None:
+                annotation["attributes"] = dict(zip(WIDER_ATTRIBUTES, picture.attributes[face].tolist(), strict=True))
+            annotations.append(annotation)
+    return {"images": images, "annotations": annotations, "categories": [category]}
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -140,20 +194,33 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
     return names["face"]
 
 
-def _numbers(value: Any, count: int, where: str) -> list[float]:
-    good = isinstance(value, list) and len(value) == count
-    if not good or not all(isinstance(v, int | float) and abs(v) <= MAX_COORDINATE for v in value):
-        raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
-    return value
+def _numbers(value: Any, count: int, where: str, limit: float | None) -> list[float]:
+    """The list as floats, refused where one is beyond the limit or NaN; None allows any number."""
+    if isinstance(value, list) and len(value) == count and _NUMBER_TYPES.issuperset(map(type, value)):
+        try:
+            floats = list(map(float, value))
+        except OverflowError:  # JSON knows whole numbers of any length
+            floats = [math.inf if abs(v) > sys.float_info.max else float(v) for v in value]
+        # The sum is finite only if all are; min and max alone may step over a NaN.
+        if limit is None or (math.isfinite(sum(floats)) and -limit <= min(floats) and max(floats) <= limit):
+            return floats
+    raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
 
 
-def _landmarks(keypoints: Any, where: str) -> list[float]:
-    """x, y of the five points; NaN unless all five are labelled (v > 0)."""
+def _landmarks(keypoints: Any, where: str, limit: float | None) -> list[float]:
+    """x, y of the five points; NaN where they aren't labelled (v > 0)."""
     if keypoints is None:
         return [math.nan] * 10
-    values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints")
-    labelled = all(visible > 0 for visible in values[2::3])
-    return [v for i, v in enumerate(values) if i % 3 != 2] if labelled else [math.nan] * 10
+    values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints", limit)
+    return [v if values[i - i % 3 + 2] > 0 else math.nan for i, v in enumerate(values) if i % 3 != 2]
+
+
+def _attributes(value: Any) -> list[int] | None:
+    """The six, or None where they aren't all there as small whole numbers: other tools have other attributes."""
+    if not isinstance(value, dict):
+        return None
+    row = [number for name in WIDER_ATTRIBUTES if type(number := value.get(name)) is int and 0 <= number <= 2]
+    return row if len(row) == len(WIDER_ATTRIBUTES) else None
 
 
 def _size_wh(image: dict[str, Any]) -> tuple[int, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,12 @@ from facekit.errors import FacekitError
 
 log = logging.getLogger(__name__)
 
+WIDER_ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
+MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
+
+Locate = Callable[[int, int], str]  # (position of the picture, position of the face) -> where its label stands
+Tally = Counter[str]  # faces that were left out, by reason
+
 
 @dataclass(frozen=True)
 class PictureLabels:
@@ -23,7 +30,10 @@ class PictureLabels:
     size_wh: tuple[int, int] | None  # as the label file says; None: it doesn't
     boxes_xywh: NDArray[np.float64]  # (N, 4): left, top, width, height
     landmarks_xy: NDArray[np.float64]  # (N, 5, 2) in the order of structures.LANDMARK_NAMES; NaN: not labelled
-    is_crowd: NDArray[np.bool_]  # (N,): a region of many faces, neither learnt nor counted as missed
+    # (N,): a region of many faces, neither learnt nor counted as missed. WIDER's "invalid" faces are ordinary here.
+    is_crowd: NDArray[np.bool_]
+    attributes: NDArray[np.int8] | None = None  # (N, 6) in the order of WIDER_ATTRIBUTES; None: the format has none
+    name: str | None = None  # the picture's path in its data set, with /
 
     @property
     def boxes_xyxy(self) -> NDArray[np.float64]:
@@ -37,6 +47,7 @@ class PictureLabels:
             boxes_xywh=self.boxes_xywh[keep],
             landmarks_xy=self.landmarks_xy[keep],
             is_crowd=self.is_crowd[keep],
+            attributes=None if self.attributes is None else self.attributes[keep],
         )
 
 
@@ -62,15 +73,49 @@ def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, remedy: 
         )
 
 
-def drop_unusable_boxes(pictures: Iterable[PictureLabels], where: str) -> list[PictureLabels]:
+def finish_reading(
+    pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None
+) -> list[PictureLabels]:
+    """What every reader does last: pictures must exist, landmarks be whole and boxes usable."""
+    check_pictures_exist(pictures, str(source), f"Give the folder that holds them as data root (now {data_root}).")
+    whole = _without_partial_landmarks(pictures, str(source), locate)
+    return drop_unusable_boxes(whole, str(source), locate, dropped)
+
+
+def _without_partial_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
+    """Unlabels the faces that have some of the five points only: losses and metrics know all or none."""
+    whole, count, first = [], 0, ""
+    for number, picture in enumerate(pictures):
+        labelled = np.isfinite(picture.landmarks_xy).all(axis=2).sum(axis=1)
+        partial = (labelled > 0) & (labelled < picture.landmarks_xy.shape[1])
+        if partial.any():
+            first = first or locate(number, int(partial.argmax()))
+            count += int(partial.sum())
+            landmarks_xy = np.where(partial[:, None, None], np.nan, picture.landmarks_xy)
+            picture = replace(picture, landmarks_xy=landmarks_xy)
+        whole.append(picture)
+    if count:
+        log.warning(
+            "%s: %d faces have some of the five landmarks only: read without landmarks (first: %s).",
+            where,
+            count,
+            first,
+        )
+    return whole
+
+
+def drop_unusable_boxes(
+    pictures: Iterable[PictureLabels], where: str, locate: Locate | None = None, dropped: Tally | None = None
+) -> list[PictureLabels]:
     """Takes out the faces that no detector could learn or find: boxes without area, or wholly outside their picture.
 
-    Says how many and names the first, as a warning; boxes partly outside stay (training clips them) and are counted.
+    Says how many and names the first, as a warning, and adds them to `dropped`; boxes partly outside stay (training
+    clips them) and are counted.
     """
     kept = []
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
     first: dict[str, str] = {}
-    for picture in pictures:
+    for number, picture in enumerate(pictures):
         x, y, w, h = picture.boxes_xywh.T
         empty = (w <= 0) | (h <= 0)
         outside = partly = np.zeros_like(empty)
@@ -84,11 +129,15 @@ def drop_unusable_boxes(pictures: Iterable[PictureLabels], where: str) -> list[P
             counts[reason] += int(mask.sum())
             if mask.any() and reason not in first:
                 box = [float(round(value, 2)) for value in picture.boxes_xywh[mask][0]]
-                first[reason] = f"{picture.path.name}: x, y, w, h = {box}"
+                place = f", {locate(number, int(mask.argmax()))}" if locate else ""
+                first[reason] = f"{picture.path.name}: x, y, w, h = {box}{place}"
         unusable = empty | outside
         kept.append(picture.take(~unusable) if unusable.any() else picture)
     for reason, count in counts.items():
         if count:
-            fate = "clipped to the picture in training" if reason.startswith("reach") else "left out"
+            left_out = not reason.startswith("reach")
+            fate = "left out" if left_out else "clipped to the picture in training"
             log.warning("%s: %d boxes %s: %s (first: %s).", where, count, reason, fate, first[reason])
+            if left_out and dropped is not None:
+                dropped[reason] += count
     return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from facekit.errors import FacekitError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
+HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -29,7 +31,7 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
     except OSError as error:
         raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {remedy}") from error
     # OpenCV before 5.0 fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[_first_scan(data) :]:
+    if data.startswith(_JPEG_START) and is_cut_off(data):
         raise FacekitError(f"{path}: the JPEG is cut off (no end marker in {len(data)} bytes). {remedy}")
     image_bgr = _decode(data, cv2.IMREAD_COLOR)
     if image_bgr is not None and size_wh is not None and image_bgr.shape[1::-1] != tuple(size_wh):
@@ -43,6 +45,83 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[
     if image_bgr is None:
         raise FacekitError(f"{path}: not a picture that OpenCV can decode ({len(data)} bytes). {remedy}")
     return image_bgr
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether the end of a JPEG, PNG, WebP or BMP is missing; False for anything else."""
+    if data.startswith(_JPEG_START):
+        return _JPEG_END not in data[_first_scan(data) :]
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"RIFF"):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of what read_picture(path) gives, from the header where that says it (JPEG, PNG).
+
+    Raises FacekitError as read_picture does; a file that breaks off behind its header goes unnoticed.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). Check the path.") from error
+    size_wh = _jpeg_size(head) if head.startswith(_JPEG_START) else _png_size(head)
+    if size_wh is None or min(size_wh) < 1:
+        height, width = read_picture(path).shape[:2]
+        return width, height
+    return size_wh
+
+
+def _png_size(head: bytes) -> tuple[int, int] | None:
+    if not head.startswith(_PNG_START) or head[12:16] != b"IHDR" or len(head) < 33 or b"eXIf" in head:
+        return None
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """None where the head is too short or unusual: the caller decodes."""
+    place, turned = len(_JPEG_START), False
+    while place + 9 <= len(head) and head[place] == 0xFF:
+        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2):  # start of frame: baseline, extended, progressive
+            height, width = (int.from_bytes(head[i : i + 2], "big") for i in (place + 5, place + 7))
+            return (height, width) if turned else (width, height)
+        if (0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or length < 2:
+            return None
+        segment = head[place + 4 : place + 2 + length]
+        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            orientation = _orientation(segment[6:])
+            if orientation is None:
+                return None
+            turned = 5 <= orientation <= 8
+        place += 2 + length
+    return None
+
+
+def _orientation(tiff: bytes) -> int | None:
+    """EXIF's orientation 1..8, 1 where there is none; None where this isn't as it should be."""
+    order: Literal["little", "big"]
+    if tiff.startswith(b"II*\0"):
+        order = "little"
+    elif tiff.startswith(b"MM\0*"):
+        order = "big"
+    else:
+        return None
+
+    def number(place: int, count: int) -> int:
+        return int.from_bytes(tiff[place : place + count], order)
+
+    start = number(4, 4)
+    entries = range(start + 2, start + 2 + 12 * number(start, 2), 12)
+    if start < 8 or entries.stop > len(tiff):
+        return None
+    for entry in entries:
+        if number(entry, 2) == 0x0112:
+            return number(entry + 8, 2) if number(entry + 2, 2) == 3 else None
+    return 1
 
 
 def _first_scan(data: bytes) -> int:

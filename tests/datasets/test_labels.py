@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,12 @@ def test_take_keeps_rows_together() -> None:
     assert taken.landmarks_xy[:, 0, 0].tolist() == [10, 20]
     assert taken.is_crowd.tolist() == [True, False]
     assert len(picture.boxes_xywh) == 3  # the caller's own stays
+
+
+def test_take_keeps_attributes() -> None:
+    picture = dataclasses.replace(labels([[1, 2, 3, 4]] * 3), attributes=np.arange(18, dtype=np.int8).reshape(3, 6))
+    taken = picture.take(np.array([False, True, False])).attributes
+    assert taken is not None and taken.tolist() == [[6, 7, 8, 9, 10, 11]]
 
 
 def test_drop_leaves_the_callers_arrays_alone() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facekit.datasets import pictures
-from facekit.datasets.pictures import read_picture
+from facekit.datasets.pictures import picture_size, read_picture
 from facekit.errors import FacekitError
 
 WIDTH, HEIGHT = 48, 32
@@ -167,3 +167,48 @@ class TestBroken:
         text = complaint(write(tmp_path, jpeg()), size_wh)
         assert f"the labels say {size_wh[0]}x{size_wh[1]} pixels, the picture has {WIDTH}x{HEIGHT}" in text
         assert "Label the picture" in text
+
+
+class TestSize:
+    """As read_picture gives it, without decoding where the header says it."""
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+    def test_jpeg(self, tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pictures, "read_picture", None)
+        assert picture_size(write(tmp_path, jpeg(**options))) == (WIDTH, HEIGHT)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("suffix", [".jpg", ".png"])
+    def test_turned(self, tmp_path: Path, orientation: int, suffix: str) -> None:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        path = tmp_path / f"a{suffix}"
+        scene().save(path, exif=exif)
+        assert picture_size(path) == read_picture(path).shape[1::-1]
+
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff"])
+    def test_others(self, tmp_path: Path, suffix: str) -> None:
+        scene().save(tmp_path / f"a.{suffix}")
+        assert picture_size(tmp_path / f"a.{suffix}") == (WIDTH, HEIGHT)
+
+    def test_long_header(self, tmp_path: Path) -> None:
+        data = jpeg()
+        comment = b"\xff\xfe\xff\xff" + bytes(0xFFFD)
+        assert picture_size(write(tmp_path, data[:2] + comment * 3 + data[2:])) == (WIDTH, HEIGHT)
+
+    @pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", jpeg()[:100]])
+    def test_no_picture(self, tmp_path: Path, data: bytes) -> None:
+        with pytest.raises(FacekitError):
+            picture_size(write(tmp_path, data))
+        with pytest.raises(FacekitError, match="No such file"):
+            picture_size(tmp_path / "none.jpg")
+
+    @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_damage(self, tmp_path: Path, place: int, noise: bytes) -> None:
+        data = jpeg()
+        try:
+            size = picture_size(write(tmp_path, data[:place] + noise + data[place + len(noise) :]))
+        except FacekitError:
+            return
+        assert min(size) > 0

@@ -1,0 +1,328 @@
+"""What is wrong with a labelled set: pictures that can't be read, labels that can't be right, doubles, leaks.
+
+Errors stop a training or make its figures wrong:
+  missing-picture     labelled, but not on the disk
+  unreadable-picture  no picture that can be decoded
+  truncated-picture   the file's end is missing
+  wrong-size          the labels give another size than the picture has
+  bad-numbers         a box or landmark that is no finite number, or beyond 1e9 pixels
+  empty-box           width or height of 0 or less
+  box-outside         wholly outside the picture
+  doubled-label       the same picture listed again
+  leak                a copy of a picture of the other set (--against)
+Warnings are worth a look, and training copes with them:
+  box-partly-outside  reaches more than a pixel beyond the picture
+  landmarks-outside   a point is further outside its box than a quarter of the box's side (see LANDMARK_SHARE)
+  doubled-picture     a copy of another picture of the set, under another name (see duplicates.py)
+  doubled-box         overlaps an earlier box of the picture with an IoU over 0.95
+Information:
+  no-faces            a picture without faces, which may well be meant
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
+from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
+from facekit.datasets.pictures import is_cut_off, read_picture
+from facekit.errors import FacekitError
+from facekit.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+SEVERITIES = {
+    "missing-picture": "error",
+    "unreadable-picture": "error",
+    "truncated-picture": "error",
+    "wrong-size": "error",
+    "bad-numbers": "error",
+    "empty-box": "error",
+    "box-outside": "error",
+    "doubled-label": "error",
+    "leak": "error",
+    "box-partly-outside": "warning",
+    "landmarks-outside": "warning",
+    "doubled-picture": "warning",
+    "doubled-box": "warning",
+    "no-faces": "info",
+}
+EDGE_PX = 1.0  # annotators round: a pixel over the edge is nothing to report
+DOUBLE_IOU = 0.95
+# Boxes end at the forehead and chin, and in profile the far eye or mouth corner falls on the edge or beyond it, as do
+# guesses on faces cut off by the picture's border. A quarter of the side lets them pass; landmarks of another face,
+# or in another scale, lie further away. Two pixels, as small faces are labelled to the pixel.
+LANDMARK_SHARE = 0.25
+LANDMARK_PX = 2.0
+_IN_PROCESS = 64  # pictures for which starting processes takes longer than it saves
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One defect of one picture, or of one of its faces."""
+
+    kind: str
+    position: int  # of the picture in the set
+    picture: str  # its name in the set
+    face: int | None  # counted from 0 in the order of the labels
+    expected: str
+    got: str
+
+    @property
+    def severity(self) -> str:
+        return SEVERITIES[self.kind]
+
+    def __str__(self) -> str:
+        face = "" if self.face is None else f", face {self.face}"
+        return f"{self.picture}{face}: {self.got}; expected {self.expected}"
+
+
+class Inspected(NamedTuple):
+    """What a picture's file is really like."""
+
+    problem: str | None  # a kind that makes the file useless
+    got: str
+    size_wh: tuple[int, int] | None
+    thumbnail: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A set, what is wrong with it, and the size that each picture really has (None: it can't be read)."""
+
+    pictures: list[PictureLabels]
+    sizes_wh: list[tuple[int, int] | None]
+    findings: list[Finding]
+
+    def counts(self) -> dict[str, int]:
+        """Findings by kind, the severe ones first; kinds that were not found are left out."""
+        found = Counter(finding.kind for finding in self.findings)
+        return {kind: found[kind] for kind in SEVERITIES if found[kind]}
+
+    def has(self, severity: str) -> bool:
+        return any(finding.severity == severity for finding in self.findings)
+
+
+def check(pictures: Sequence[PictureLabels], against: Sequence[PictureLabels] = (), workers: int = 2) -> Checked:
+    """Looks for all kinds of defects in the labels, as they are written, and in their pictures.
+
+    `against` is a set that must have no picture in common with this one. workers 0 decodes in this process.
+    """
+    inspected = _inspect_all([*pictures, *against], workers)
+    of_pictures = [inspected[picture.path, picture.size_wh] for picture in pictures]
+    sizes_wh = [found.size_wh for found in of_pictures]
+    names = [name_of(picture) for picture in pictures]
+
+    findings: list[Finding] = []
+    for position, (picture, found) in enumerate(zip(pictures, of_pictures, strict=True)):
+        findings += _file_findings(position, names[position], picture, found)
+        findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
+    findings += _doubled_labels(pictures, names)
+    findings += _copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against])
+    kinds = list(SEVERITIES)
+    findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
+    return Checked(list(pictures), sizes_wh, findings)
+
+
+def name_of(picture: PictureLabels) -> str:
+    """Its path in its data set."""
+    return picture.name or picture.path.name
+
+
+def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dict[str, NDArray[np.bool_]]:
+    """(N,) faces by kind of defect. A face has at most one of the kinds of its box, the worst."""
+    boxes, points = picture.boxes_xywh, picture.landmarks_xy
+    with np.errstate(all="ignore"):  # numbers that are none overflow
+        bad_box = ~(np.abs(boxes) <= MAX_COORDINATE).all(axis=1)
+        bad_points = (np.abs(points) > MAX_COORDINATE).any(axis=(1, 2))
+        x, y, w, h = boxes.T
+        empty = ~bad_box & ((w <= 0) | (h <= 0))
+        outside = partly = np.zeros_like(empty)
+        usable = ~bad_box & ~empty
+        if size_wh is not None:
+            width, height = size_wh
+            outside = usable & ((x + w <= 0) | (y + h <= 0) | (x >= width) | (y >= height))
+            over = (x < -EDGE_PX) | (y < -EDGE_PX) | (x + w > width + EDGE_PX) | (y + h > height + EDGE_PX)
+            partly = usable & ~outside & over
+        slack = np.maximum(LANDMARK_PX, LANDMARK_SHARE * boxes[:, 2:])[:, None]
+        near, far = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
+        strays = ((points < near) | (points > far)).any(axis=(1, 2))
+    usable &= ~outside
+    return {
+        "bad-numbers": bad_box | bad_points,
+        "empty-box": empty,
+        "box-outside": outside,
+        "box-partly-outside": partly,
+        "landmarks-outside": usable & ~bad_points & strays,
+        "doubled-box": _doubled_boxes(picture, usable),
+    }
+
+
+def _doubled_boxes(picture: PictureLabels, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) usable boxes that repeat an earlier one that isn't doubled itself."""
+    doubled = np.zeros(len(usable), dtype=bool)
+    rows = np.flatnonzero(usable)
+    # By left edge, only boxes that begin close to each other can overlap so much: no need to compare all pairs.
+    rows = rows[np.argsort(picture.boxes_xywh[rows, 0], kind="stable")]
+    boxes, left = picture.boxes_xyxy[rows], picture.boxes_xywh[rows, 0]
+    ends = np.searchsorted(left, left + (1 - DOUBLE_IOU) * picture.boxes_xywh[rows, 2], side="right")
+    pairs = []
+    for first, end in enumerate(ends.tolist()):
+        near = boxes[first + 1 : end]
+        sides = np.minimum(near[:, 2:], boxes[first, 2:]) - np.maximum(near[:, :2], boxes[first, :2])
+        shared = np.maximum(sides, 0).prod(axis=1)
+        areas = (near[:, 2:] - near[:, :2]).prod(axis=1) + (boxes[first, 2:] - boxes[first, :2]).prod()
+        for other in (first + 1 + np.flatnonzero(shared > DOUBLE_IOU * (areas - shared))).tolist():
+            pairs.append((int(max(rows[first], rows[other])), int(min(rows[first], rows[other]))))
+    for later, earlier in sorted(pairs):
+        if not doubled[earlier] and picture.is_crowd[later] == picture.is_crowd[earlier]:
+            doubled[later] = True
+    return doubled
+
+
+def _file_findings(position: int, name: str, picture: PictureLabels, found: Inspected) -> Iterator[Finding]:
+    if found.problem is not None:
+        expected = "a file" if found.problem == "missing-picture" else "a whole picture"
+        yield Finding(found.problem, position, name, None, expected, found.got)
+    elif picture.size_wh is not None and found.size_wh != picture.size_wh:
+        labelled = f"{picture.size_wh[0]}x{picture.size_wh[1]} as labelled"
+        yield Finding("wrong-size", position, name, None, labelled, found.got)
+    if not len(picture.boxes_xywh):
+        yield Finding("no-faces", position, name, None, "a face", "none")
+
+
+def _face_findings(
+    position: int, name: str, picture: PictureLabels, size_wh: tuple[int, int] | None
+) -> Iterator[Finding]:
+    within = "a box in the picture" if size_wh is None else f"a box within {size_wh[0]}x{size_wh[1]}"
+    expected = {
+        "bad-numbers": f"finite numbers up to {MAX_COORDINATE:g}",
+        "empty-box": "a box with an area",
+        "box-outside": within,
+        "box-partly-outside": within,
+        "landmarks-outside": "landmarks in or near their box",
+        "doubled-box": "each face once",
+    }
+    for kind, mask in face_defects(picture, size_wh).items():
+        for face in np.flatnonzero(mask).tolist():
+            got = f"x, y, w, h = {_rounded(picture.boxes_xywh[face])}"
+            if kind in ("bad-numbers", "landmarks-outside") and not np.isnan(picture.landmarks_xy[face]).all():
+                got += f" with landmarks {_rounded(picture.landmarks_xy[face].ravel())}"
+            yield Finding(kind, position, name, face, expected[kind], got)
+
+
+def _doubled_labels(pictures: Sequence[PictureLabels], names: Sequence[str]) -> Iterator[Finding]:
+    first: dict[Path, int] = {}
+    for position, picture in enumerate(pictures):
+        if first.setdefault(picture.path, position) != position:
+            got = f"again after picture {first[picture.path]}"
+            yield Finding("doubled-label", position, names[position], None, "each picture listed once", got)
+
+
+def _copies(
+    pictures: Sequence[PictureLabels],
+    names: Sequence[str],
+    inspected: Sequence[Inspected],
+    against: Sequence[tuple[PictureLabels, Inspected]],
+) -> Iterator[Finding]:
+    """Doubled pictures and leaks; each path is looked at once."""
+    first = {picture.path: position for position, picture in reversed(list(enumerate(pictures)))}
+    seen = np.array([p for p in sorted(first.values()) if inspected[p].thumbnail is not None], dtype=np.int64)
+    prints = _prints([inspected[position] for position in seen])
+    # Of several copies the one with the most faces is the original.
+    faces = np.array([len(pictures[position].boxes_xywh) for position in seen])
+    for row, other in enumerate(find_copies(prints, np.argsort(-faces, kind="stable")).tolist()):
+        if other >= 0:
+            position, original = int(seen[row]), names[int(seen[other])]
+            yield Finding(
+                "doubled-picture", position, names[position], None, "each picture once", f"a copy of {original}"
+            )
+    readable = [(picture, found) for picture, found in against if found.thumbnail is not None]
+    if len(readable) < len(against):
+        log.warning("%d pictures of the other set can't be read and are not compared.", len(against) - len(readable))
+    for row, other in enumerate(find_in(prints, _prints([found for _, found in readable])).tolist()):
+        if other >= 0:
+            position, path = int(seen[row]), readable[other][0].path
+            yield Finding("leak", position, names[position], None, "a picture of this set alone", f"a copy of {path}")
+
+
+def _prints(inspected: Sequence[Inspected]) -> Prints:
+    thumbnails = [found.thumbnail for found in inspected if found.thumbnail is not None]
+    return prints_of(np.array(thumbnails, dtype=np.uint8).reshape(-1, 32, 32))
+
+
+def inspect(task: tuple[Path, tuple[int, int] | None]) -> Inspected:
+    """Decodes a picture as training would: turned as its EXIF says, unless only the unturned one has the labels' size.
+
+    Pictures of another size than labelled are no problem here; the size is told.
+    """
+    path, labelled_wh = task
+    if not path.is_file():
+        return Inspected("missing-picture", "none", None, None)
+    try:
+        image_bgr = read_picture(path)
+    except FacekitError as error:
+        return Inspected(*_why_unreadable(path, error), None, None)
+    width, height = image_bgr.shape[1::-1]
+    if labelled_wh not in (None, (width, height)):
+        try:
+            image_bgr = read_picture(path, labelled_wh)
+            width, height = image_bgr.shape[1::-1]
+        except FacekitError:
+            pass  # really of another size
+    return Inspected(None, f"{width}x{height}", (width, height), thumbnail_of(image_bgr))
+
+
+def _why_unreadable(path: Path, error: FacekitError) -> tuple[str, str]:
+    try:
+        data = path.read_bytes() if "too large" not in str(error) else b""
+    except OSError:
+        data = b""
+    if is_cut_off(data):
+        return "truncated-picture", f"{len(data)} bytes without the end"
+    return "unreadable-picture", str(error).removeprefix(f"{path}: ").split(". ")[0]
+
+
+def _inspect_all(
+    pictures: Iterable[PictureLabels], workers: int
+) -> dict[tuple[Path, tuple[int, int] | None], Inspected]:
+    tasks = list(dict.fromkeys((picture.path, picture.size_wh) for picture in pictures))
+    if workers == 0 or len(tasks) <= _IN_PROCESS:
+        return _collect(tasks, map(inspect, tasks))
+    # Not by fork: a child of a process that has used OpenCV's threads waits for them without end.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        return _collect(tasks, pool.map(inspect, tasks, chunksize=8))
+    except BrokenProcessPool as error:
+        raise FacekitError(
+            "A process that reads pictures was ended by the system, perhaps for want of memory. Try --workers 1."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    cv2.setNumThreads(1)
+
+
+def _collect(tasks: list[Any], results: Iterable[Inspected]) -> dict[Any, Inspected]:
+    bar = progress_bar(results, total=len(tasks), desc="pictures", unit="picture")
+    return dict(zip(tasks, bar, strict=True))
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 2) for value in values]

@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from facekit.cli import main
+from facekit.datasets.check import SEVERITIES, Checked, check, face_defects, inspect
+from facekit.datasets.check_report import format_report, statistics, to_json
+from facekit.datasets.clean import clean
+from facekit.datasets.coco import read_coco
+from facekit.datasets.labels import PictureLabels
+
+WIDTH, HEIGHT = 160, 120
+POINTS = [[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]]  # in the box 30, 30, 40, 40
+BOX = [30, 30, 40, 40]
+
+
+def scene(seed: int) -> NDArray[np.uint8]:
+    """Smooth coloured patches, others for every seed."""
+    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def encoded(image: NDArray[np.uint8], suffix: str = ".jpg", quality: int = 90) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+class Set:
+    """A set in the making: a folder of pictures and its COCO json."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, name: str, content: bytes | None, *faces: Any, **changed: Any) -> None:
+        """Lists a picture with faces: a box, or a box and its points. None: no file."""
+        if content is not None:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_bytes(content)
+        image_id = len(self.images)
+        self.images.append({"id": image_id, "file_name": name, "width": WIDTH, "height": HEIGHT} | changed)
+        for face in faces:
+            annotation = {"id": len(self.annotations), "image_id": image_id, "category_id": 1, "iscrowd": 0}
+            if isinstance(face, tuple):
+                box, points = face
+                annotation |= {"bbox": box, "keypoints": [v for point in points for v in (*point, 2)]}
+            else:
+                annotation |= {"bbox": face}
+            self.annotations.append(annotation)
+
+    def save(self) -> Path:
+        path = self.root / "labels.json"
+        path.write_text(json.dumps({"images": self.images, "annotations": self.annotations}))
+        return path
+
+    def read(self) -> list[PictureLabels]:
+        return read_coco(self.save(), self.root, as_written=True)
+
+    def check(self, other: Set | None = None) -> Checked:
+        return check(self.read(), other.read() if other else ())
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Set:
+    """Three pictures with nothing wrong: with landmarks, boxes up to the edge, a crowd over its faces."""
+    made = Set(tmp_path / "sound")
+    made.add("a.jpg", encoded(scene(1)), (BOX, POINTS), [80, 30, 40, 40])
+    made.add("sub/b.png", encoded(scene(2), ".png"), [-0.5, 0, 20, 20], [WIDTH - 20, HEIGHT - 20, 20.9, 20.9])
+    made.add("c.jpg", encoded(scene(3)), [5, 5, 30, 30], [5, 5, 30, 30])
+    made.annotations[-1]["iscrowd"] = 1
+    return made
+
+
+PLANTED: dict[str, tuple[str, int | None]] = {
+    "missing-picture": ("missing.jpg", None),
+    "unreadable-picture": ("unreadable.jpg", None),
+    "truncated-picture": ("truncated.jpg", None),
+    "wrong-size": ("size.jpg", None),
+    "bad-numbers": ("boxes.jpg", 0),
+    "empty-box": ("boxes.jpg", 1),
+    "box-outside": ("boxes.jpg", 2),
+    "doubled-label": ("good.jpg", None),
+    "leak": ("leak.jpg", None),
+    "box-partly-outside": ("boxes.jpg", 3),
+    "landmarks-outside": ("points.jpg", 1),
+    "doubled-picture": ("copy.jpg", None),
+    "doubled-box": ("boxes.jpg", 5),
+    "no-faces": ("none.jpg", None),
+}
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Set:
+    made = Set(tmp_path / "other")
+    made.add("theirs.jpg", encoded(scene(20)), BOX)
+    made.add("shared.jpg", encoded(scene(21), quality=50), BOX)
+    return made
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Set:
+    """Every kind of defect once."""
+    made = Set(tmp_path / "planted")
+    made.add("good.jpg", encoded(scene(10)), (BOX, POINTS))
+    made.add("missing.jpg", None, BOX)
+    made.add("unreadable.jpg", b"this is no picture", BOX)
+    made.add("truncated.jpg", encoded(scene(11))[:-200], BOX)
+    made.add("size.jpg", encoded(scene(12)), BOX, width=WIDTH + 10)
+    box = [100, 60, 30, 40]
+    made.add("boxes.jpg", encoded(scene(13)), [0, 0, math.nan, 9], [9, 9, 0, 9], [WIDTH, 9, 9, 9], [-9, 50, 30, 40],
+             box, [100, 60, 30, 39.5])  # fmt: skip
+    made.add("points.jpg", encoded(scene(14)), (BOX, POINTS), ([90, 50, 40, 40], POINTS))
+    made.add("none.jpg", encoded(scene(15)))
+    made.add("original.jpg", encoded(scene(16)), BOX, [90, 60, 30, 30])
+    made.add("copy.jpg", encoded(np.asarray(cv2.resize(scene(16), None, fx=0.5, fy=0.5))), [15, 15, 20, 20],
+             width=WIDTH // 2, height=HEIGHT // 2)  # fmt: skip
+    made.add("leak.jpg", encoded(scene(21)), BOX)
+    made.add("good.jpg", None, [90, 50, 30, 30])
+    return made
+
+
+def places(checked: Checked) -> dict[str, tuple[str, int | None]]:
+    return {finding.kind: (finding.picture, finding.face) for finding in checked.findings}
+
+
+class TestCheck:
+    def test_sound_set(self, sound: Set, other: Set) -> None:
+        assert sound.check(other).findings == []
+
+    def test_every_planted_defect_and_no_other(self, planted: Set, other: Set) -> None:
+        checked = planted.check(other)
+        assert set(PLANTED) == set(SEVERITIES)
+        assert places(checked) == PLANTED
+        assert checked.counts() == dict.fromkeys(SEVERITIES, 1)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_processes_find_the_same(self, planted: Set, other: Set, workers: int, monkeypatch: Any) -> None:
+        monkeypatch.setattr("facekit.datasets.check._IN_PROCESS", 0)
+        assert places(check(planted.read(), other.read(), workers)) == PLANTED
+
+    def test_says_what_was_expected_and_what_is(self, planted: Set, other: Set) -> None:
+        lines = {finding.kind: str(finding) for finding in planted.check(other).findings}
+        assert lines["wrong-size"] == "size.jpg: 160x120; expected 170x120 as labelled"
+        assert lines["box-outside"] == (
+            "boxes.jpg, face 2: x, y, w, h = [160.0, 9.0, 9.0, 9.0]; expected a box within 160x120"
+        )
+        assert lines["doubled-picture"] == "copy.jpg: a copy of original.jpg; expected each picture once"
+        assert f"a copy of {other.root / 'shared.jpg'}" in lines["leak"]
+
+    def test_the_set_itself_leaks_wholly(self, sound: Set) -> None:
+        assert sound.check(sound).counts() == {"leak": 3}
+
+    def test_boxes_are_measured_by_the_real_size(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        made.add("a.jpg", encoded(scene(1)), [150, 100, 40, 40], width=2 * WIDTH, height=2 * HEIGHT)
+        assert made.check().counts() == {"wrong-size": 1, "box-partly-outside": 1}
+
+    def test_a_missing_picture_has_its_boxes_checked(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        made.add("a.jpg", None, [WIDTH, 0, 9, 9])
+        assert made.check().counts() == {"missing-picture": 1, "box-outside": 1}
+
+    def test_of_copies_the_one_with_most_faces_is_the_original(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        for number, count in enumerate((1, 2, 1)):
+            made.add(f"{number}.jpg", encoded(scene(1), quality=60 + 10 * number), *[BOX, [90, 20, 30, 30]][:count])
+        copies = [f for f in made.check().findings if f.kind == "doubled-picture"]
+        assert [(f.picture, f.got) for f in copies] == [("0.jpg", "a copy of 1.jpg"), ("2.jpg", "a copy of 1.jpg")]
+
+    def test_turned_by_exif(self, tmp_path: Path) -> None:
+        """Labels of the turned and of the unturned picture are both right, as they are for training."""
+        image = pytest.importorskip("PIL.Image")
+        exif = image.Exif()
+        exif[0x0112] = 6
+        image.fromarray(scene(1)).save(tmp_path / "a.jpg", exif=exif)
+        for size_wh in ((WIDTH, HEIGHT), (HEIGHT, WIDTH)):
+            assert inspect((tmp_path / "a.jpg", size_wh)).size_wh == size_wh
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+    def test_cut_off(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"a{suffix}"
+        data = encoded(scene(1), suffix)
+        path.write_bytes(data)
+        assert inspect((path, None)).problem is None
+        path.write_bytes(data[: len(data) // 2])
+        assert inspect((path, None)).problem == "truncated-picture"
+        path.write_bytes(b"")
+        assert inspect((path, None)).problem == "unreadable-picture"
+
+
+def labels_of(*boxes: Any, points: Any = None) -> PictureLabels:
+    landmarks = np.full((len(boxes), 5, 2), np.nan) if points is None else np.array(points, np.float64)
+    array = np.array(boxes, np.float64).reshape(-1, 4)
+    return PictureLabels(Path("a.jpg"), (WIDTH, HEIGHT), array, landmarks, np.zeros(len(boxes), bool))
+
+
+class TestFaces:
+    def test_none(self) -> None:
+        assert all(mask.shape == (0,) for mask in face_defects(labels_of(), (WIDTH, HEIGHT)).values())
+
+    @pytest.mark.parametrize(
+        ("box", "kind"),
+        [
+            ([0, 0, WIDTH, HEIGHT], None),
+            ([-1, -1, 20, 20], None),
+            ([-1.5, 0, 20, 20], "box-partly-outside"),
+            ([0, HEIGHT - 10, 9, 11.5], "box-partly-outside"),
+            ([-20, 0, 20, 20], "box-outside"),
+            ([0, HEIGHT, 20, 20], "box-outside"),
+            ([5, 5, -3, 20], "empty-box"),
+            ([5, 5, 20, 0], "empty-box"),
+            ([500, 5, 0, 0], "empty-box"),
+            ([5, 5, math.inf, 20], "bad-numbers"),
+            ([5, 2e9, 20, 20], "bad-numbers"),
+        ],
+    )
+    def test_box(self, box: list[float], kind: str | None) -> None:
+        found = [name for name, mask in face_defects(labels_of(box), (WIDTH, HEIGHT)).items() if mask.any()]
+        assert found == ([] if kind is None else [kind])
+
+    @pytest.mark.parametrize(("x", "stray"), [(30, False), (20, False), (19.9, True), (80, False), (80.1, True)])
+    def test_landmark_a_quarter_outside(self, x: float, stray: bool) -> None:
+        points = [[x, 40], *POINTS[1:]]
+        mask = face_defects(labels_of(BOX, points=[points]), (WIDTH, HEIGHT))["landmarks-outside"]
+        assert mask.tolist() == [stray]
+
+    def test_two_pixels_outside_a_small_face(self) -> None:
+        points = np.full((1, 5, 2), 12.0)
+        assert not face_defects(labels_of([5, 5, 5, 5], points=points), (WIDTH, HEIGHT))["landmarks-outside"].any()
+
+    def test_endless_landmark(self) -> None:
+        points = [[[math.inf, 40], *POINTS[1:]]]
+        defects = face_defects(labels_of(BOX, points=points), (WIDTH, HEIGHT))
+        assert [kind for kind, mask in defects.items() if mask.any()] == ["bad-numbers"]
+
+    def test_doubled_boxes(self) -> None:
+        boxes = [[10, 10, 40, 40], [10.5, 10, 40, 40], [12, 10, 40, 40], [9.5, 10, 40, 40], [80, 10, 40, 40]]
+        assert face_defects(labels_of(*boxes), None)["doubled-box"].tolist() == [False, True, False, True, False]
+
+    def test_doubled_boxes_as_all_pairs_say(self) -> None:
+        rng = np.random.default_rng(0)
+        boxes = np.concatenate([rng.uniform(0, 20, (300, 2)), rng.uniform(20, 22, (300, 2))], axis=1)
+        x1, y1, w, h = boxes.T
+        width = np.minimum(x1 + w, (x1 + w)[:, None]) - np.maximum(x1, x1[:, None])
+        height = np.minimum(y1 + h, (y1 + h)[:, None]) - np.maximum(y1, y1[:, None])
+        shared = width.clip(0) * height.clip(0)
+        near = shared / (w * h + (w * h)[:, None] - shared) > 0.95
+        expected: list[bool] = []
+        for row in range(300):
+            expected.append(any(near[row, other] and not expected[other] for other in range(row)))
+        assert sum(expected) > 5
+        assert face_defects(labels_of(*boxes), None)["doubled-box"].tolist() == expected
+
+
+class TestClean:
+    def test_sound_set_stays(self, sound: Set) -> None:
+        cleaned = clean(sound.check())
+        assert not cleaned.pictures_dropped + cleaned.faces_dropped + cleaned.mended
+        for before, after in zip(sound.read(), cleaned.pictures, strict=True):
+            # A pixel over the edge is no defect, and yet cut.
+            np.testing.assert_allclose(after.boxes_xywh, before.boxes_xywh, atol=1)
+            np.testing.assert_array_equal(after.landmarks_xy, before.landmarks_xy)
+
+    def test_says_what_it_dropped(self, planted: Set, other: Set) -> None:
+        cleaned = clean(planted.check(other))
+        assert cleaned.pictures_dropped == Counter(
+            {"missing-picture": 1, "unreadable-picture": 1, "truncated-picture": 1, "doubled-picture": 1, "leak": 1}
+        )
+        assert cleaned.faces_dropped == Counter({"bad-numbers": 1, "empty-box": 1, "box-outside": 1, "doubled-box": 1})
+        assert sum(cleaned.mended.values()) == 4  # size, clipped box, landmarks, joined listings
+        assert "left 6 pictures, 9 faces" in cleaned.lines()
+
+    def test_landmarks_left_outside_by_clipping(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        made.add("a.jpg", encoded(scene(1)), ([-80, 20, 100, 40], [[-40, 40]] * 5))
+        checked = made.check()
+        assert checked.counts() == {"box-partly-outside": 1}
+        again = check(clean(checked).pictures)
+        assert again.findings == []
+        assert np.isnan(again.pictures[0].landmarks_xy).all()
+
+
+def run(*args: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "check", *(str(arg) for arg in args)], prog_name="facekit")
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+class TestCommand:
+    def test_sound(self, sound: Set, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(sound.save(), "--strict") == 0
+        out = capsys.readouterr().out
+        assert out.startswith("Nothing found.\n")
+        assert "3 pictures, 6 faces, 1 with landmarks; faces a picture: mean 2, median 2, most 2" in out
+
+    def test_errors(self, planted: Set, other: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        findings = tmp_path / "findings.json"
+        assert run(planted.save(), "--against", other.save(), "--json", findings) == 1
+        out = capsys.readouterr().out
+        content = json.loads(findings.read_text())
+        assert content["counts"] == dict.fromkeys(SEVERITIES, 1)
+        for finding in content["findings"]:
+            assert finding["kind"] in out
+            assert finding["severity"] == SEVERITIES[finding["kind"]]
+
+    def test_warnings(self, sound: Set) -> None:
+        sound.add("d.jpg", encoded(scene(4)), [-9, 0, 30, 30])
+        assert run(sound.save()) == 0
+        assert run(sound.save(), "--strict") == 1
+
+    def test_information(self, sound: Set) -> None:
+        sound.add("d.jpg", encoded(scene(4)))
+        assert run(sound.save(), "--strict") == 0
+
+    def test_fixed_set_is_sound(
+        self, planted: Set, other: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source, fixed = planted.save(), tmp_path / "new" / "fixed.json"
+        before = {path: path.read_bytes() for path in planted.root.rglob("*") if path.is_file()}
+        assert run(source, "--against", other.save(), "--fix", fixed) == 1
+        assert "dropped 1 pictures: leak" in capsys.readouterr().out
+        assert before == {path: path.read_bytes() for path in planted.root.rglob("*") if path.is_file()}
+        root = ["--data-root", planted.root]
+        assert run(fixed, *root, "--against", other.save()) == 0
+        assert [f.kind for f in check(read_coco(fixed, planted.root), other.read()).findings] == ["no-faces"]
+        pictures = {picture.path.name: picture for picture in read_coco(fixed, planted.root)}
+        assert pictures["size.jpg"].size_wh == (WIDTH, HEIGHT)
+        assert pictures["good.jpg"].boxes_xywh.tolist() == [BOX, [90, 50, 30, 30]]
+        assert pictures["good.jpg"].landmarks_xy[0].tolist() == POINTS
+        assert pictures["boxes.jpg"].boxes_xywh.tolist() == [[0, 50, 21, 40], [100, 60, 30, 40]]
+        assert np.isnan(pictures["points.jpg"].landmarks_xy[1]).all()
+
+    def test_nothing_left(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        made = Set(tmp_path)
+        made.add("a.jpg", None, BOX)
+        assert run(made.save(), "--fix", tmp_path / "fixed.json") == 1
+        assert "no picture is left" in capsys.readouterr().err
+        assert not (tmp_path / "fixed.json").exists()
+
+    @pytest.mark.parametrize("flag", ["--fix", "--json"])
+    @pytest.mark.parametrize("name", ["labels.json", "a.jpg"])
+    def test_the_source_is_not_written(
+        self, sound: Set, flag: str, name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = sound.save()
+        before = (sound.root / name).read_bytes()
+        assert run(source, flag, sound.root / "sub" / ".." / name) == 1
+        assert "Choose another name" in capsys.readouterr().err
+        assert (sound.root / name).read_bytes() == before
+
+    def test_no_labels(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(tmp_path / "none.json") == 1
+        assert "Error: " in capsys.readouterr().err
+
+
+class TestReport:
+    def test_heights(self) -> None:
+        boxes = [[0, 0, 9, height] for height in (0.5, 1, 7.9, 8, 16, 255, 256, 1000, math.nan)]
+        figures = statistics([labels_of(*boxes)])
+        assert figures["face_heights_px"] == {
+            "1-8": 2, "8-16": 1, "16-32": 1, "32-64": 0, "64-128": 0, "128-256": 1, "256+": 2,
+        }  # fmt: skip
+        assert figures["faces"] == 9
+
+    def test_empty_set(self) -> None:
+        checked = Checked([], [], [])
+        assert "0 pictures, 0 faces" in format_report(checked)
+        assert to_json(checked)["findings"] == []
+
+
+def real_set(shared_dir: Path, labels: str, folder: str) -> list[PictureLabels]:
+    widerface = shared_dir / "data" / "widerface"
+    return read_coco(widerface / labels, widerface / folder / "images", as_written=True)
+
+
+def test_real_pictures_have_no_defects(shared_dir: Path) -> None:
+    assert check(real_set(shared_dir, "validation.json", "WIDER_val")[:60]).findings == []
+
+
+def test_the_one_real_defect(shared_dir: Path) -> None:
+    """WIDER's own list gives this face of the training set twice (seen in the picture: one man with a cap)."""
+    pictures = real_set(shared_dir, "train.json", "WIDER_train")
+    found = check([picture for picture in pictures if picture.name.startswith("2--")]).findings
+    assert [(f.kind, f.picture, f.face) for f in found] == [
+        ("doubled-box", "2--Demonstration/2_Demonstration_Protesters_2_231.jpg", 95)
+    ]
+
+
+def test_frames_of_a_standing_camera_are_no_copies(shared_dir: Path) -> None:
+    labels = shared_dir / "data" / "airport" / "annotation_faces_train.json"
+    assert check(read_coco(labels, as_written=True)).findings == []

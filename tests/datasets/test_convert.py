@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facekit.cli import main
+from facekit.datasets.convert import ConvertOptions, convert, parse_split
+from facekit.datasets.formats import read_labels
+from facekit.errors import FacekitError
+
+POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0 0.5"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """images/e/0.jpg ... 9.jpg of 60x60, and wider.txt: a face of 20 pixels in each, three more in the first."""
+    lines = []
+    for index in range(10):
+        path = tmp_path / "images" / "e" / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((60, 60, 3), index, np.uint8))
+        more = ["5 5 4 20 0 0 0 1 0 0", "5 5 20 20 0 0 0 1 0 0", "90 90 9 9 0 0 0 0 0 0"] if index == 0 else []
+        lines += [f"e/{index}.jpg", str(1 + len(more)), "1 2 20 20 0 0 0 0 0 0", *more]
+    (tmp_path / "wider.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as caught:
+        main([str(arg) for arg in args], prog_name="facekit")
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, captured.out + captured.err
+
+
+def to(root: Path, format_name: str, target: str, **options: Any) -> Any:
+    sources = {"train": [(root / "wider.txt", root / "images")]}
+    return convert(sources, format_name, root / target, ConvertOptions(**options))
+
+
+def names(source: Path, data_root: Path | None = None) -> list[str | None]:
+    return [picture.name for picture in read_labels(source, data_root)]
+
+
+class TestFilters:
+    def test_all_are_counted(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        code, text = run(
+            capsys, "data", "convert", root / "wider.txt", root / "out.json", "--to", "coco", "--min-size", 10,
+            "--drop-invalid",
+        )  # fmt: skip
+        assert code == 0
+        assert "train        10     10               0              0" in text
+        assert "faces left out: 2 (invalid)" in text
+        assert "faces left out: 1 (under 10 pixels)" not in text  # the one under 10 is invalid too
+        assert "faces left out: 1 (lie wholly outside their picture)" in text
+        assert f"data root: {root / 'images'}" in text
+        assert sum(len(p.boxes_xywh) for p in read_labels(root / "out.json", root / "images")) == 10
+
+    def test_min_size(self, root: Path) -> None:
+        summary = to(root, "wider", "out.txt", min_size=10)
+        assert summary.dropped == {"under 10 pixels": 2}
+
+    def test_drop_invalid_without_attributes(self, root: Path) -> None:
+        to(root, "labelv2", "lv.txt")
+        with pytest.raises(FacekitError, match="no attributes"):
+            convert({"train": [(root / "lv.txt", root / "images")]}, "coco", root / "a.json",
+                    ConvertOptions(drop_invalid=True))  # fmt: skip
+
+    def test_subset(self, root: Path) -> None:
+        (root / "some.txt").write_text("e/3.jpg\r\ne/5\n")
+        to(root, "coco", "out.json", subset=root / "some.txt")
+        assert names(root / "out.json", root / "images") == ["e/3.jpg", "e/5.jpg"]
+        (root / "some.txt").write_text("e/3.jpg\ne/x.jpg\n")
+        with pytest.raises(FacekitError, match=r"some\.txt:2: 1 of 2 pictures aren't in the labels"):
+            to(root, "coco", "again.json", subset=root / "some.txt")
+
+    def test_landmarks_that_the_format_can_not_hold(self, root: Path) -> None:
+        (root / "label.txt").write_text(f"# e/1.jpg\n5 6 20 20 {POINTS}\n")
+        summary = convert({"train": [(root / "label.txt", None)]}, "yolo", root / "y", ConvertOptions())
+        assert summary.not_kept == {"landmarks": 1}
+        assert "not in this format: landmarks of 1 faces" in summary.table()
+        assert "landmarks of" not in convert(
+            {"train": [(root / "label.txt", None)]}, "yolo-face", root / "yf", ConvertOptions()
+        ).table()  # fmt: skip
+
+
+class TestSplit:
+    def test_deterministic_and_whole(self, root: Path) -> None:
+        for target in ("a", "b"):
+            to(root, "wider", target, split=(0.8, 0.2), seed=3)
+        train, val = (names(root / "a" / f"{part}.txt", root / "images") for part in ("train", "val"))
+        assert (len(train), len(val)) == (8, 2)
+        assert sorted(map(str, train + val)) == [f"e/{i}.jpg" for i in range(10)]
+        assert (root / "a/val.txt").read_bytes() == (root / "b/val.txt").read_bytes()
+        to(root, "wider", "c", split=(0.8, 0.2), seed=4)
+        assert (root / "a/val.txt").read_bytes() != (root / "c/val.txt").read_bytes()
+
+    @pytest.mark.parametrize("format_name", ["yolo", "voc", "voc-wider"])
+    def test_layouts(self, root: Path, format_name: str) -> None:
+        to(root, format_name, "out", split=(6, 2, 2))
+        source = root / "out" / "data.yaml" if format_name == "yolo" else root / "out"
+        counts = [len(names(source.with_name(f"{source.name}:{part}"))) for part in ("train", "val", "test")]
+        assert counts == [6, 2, 2]
+
+    def test_too_few(self, root: Path) -> None:
+        with pytest.raises(FacekitError, match="too few"):
+            to(root, "wider", "a", split=(0.99, 0.01))
+
+    @pytest.mark.parametrize("text", ["", "1", "0.9:x", "1:-1", "0:1", "1:1:1:1", "nan:1", "inf:1"])
+    def test_bad_shares(self, text: str) -> None:
+        with pytest.raises(ValueError):
+            parse_split(text)
+
+    @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=3))
+    def test_shares(self, shares: list[float]) -> None:
+        assert parse_split(":".join(map(repr, shares))) == tuple(shares)
+
+
+class TestDestination:
+    def test_source_is_never_written(self, root: Path) -> None:
+        before = (root / "wider.txt").read_bytes()
+        for format_name, target in (("wider", "wider.txt"), ("yolo", ".")):
+            with pytest.raises(FacekitError, match="is or holds the source"):
+                to(root, format_name, target, force=True)
+        assert (root / "wider.txt").read_bytes() == before
+
+    def test_file_that_is_there(self, root: Path) -> None:
+        (root / "mine.json").write_text("mine")
+        with pytest.raises(FacekitError, match="--force"):
+            to(root, "coco", "mine.json")
+        assert (root / "mine.json").read_text() == "mine"
+        to(root, "coco", "mine.json", force=True)
+        assert len(json.loads((root / "mine.json").read_text())["images"]) == 10
+
+    @pytest.mark.parametrize("format_name", ["yolo", "voc"])
+    def test_foreign_folder(self, root: Path, format_name: str) -> None:
+        (root / "mine").mkdir()
+        (root / "mine/thesis.doc").touch()
+        with pytest.raises(FacekitError, match="--force"):
+            to(root, format_name, "mine")
+        assert [p.name for p in (root / "mine").iterdir()] == ["thesis.doc"]
+        to(root, format_name, "mine", force=True)
+        to(root, format_name, "mine")  # ours by now
+        with pytest.raises(FacekitError, match="not a voc-wider data set"):
+            to(root, "voc-wider", "mine")
+
+    @pytest.mark.parametrize("format_name", ["yolo", "voc", "voc-wider"])
+    def test_pictures(self, root: Path, format_name: str) -> None:
+        original = (root / "images/e/0.jpg").stat()
+        for mode in ("copy", "link", "none"):
+            to(root, format_name, mode, pictures=mode)
+            found = list((root / mode).rglob("*.jpg"))
+            assert len(found) == (0 if mode == "none" else 10)
+            assert any(p.stat().st_ino == original.st_ino for p in found) == (mode == "link")
+
+    def test_pictures_beside_a_file(self, root: Path) -> None:
+        to(root, "coco", "out.json", pictures="copy")
+        assert len(read_labels(root / "out.json", root / "out_images")) == 10
+
+    def test_clash(self, root: Path) -> None:
+        (root / "images/e_0.jpg").write_bytes((root / "images/e/0.jpg").read_bytes())
+        (root / "wider.txt").write_text("e/0.jpg\n0\ne_0.jpg\n0\n")
+        with pytest.raises(FacekitError, match=r"e/0\.jpg and e_0\.jpg: the labels of both"):
+            to(root, "voc", "out")
+
+
+class TestMerge:
+    def test_two_roots(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        other = root / "other" / "e"
+        other.mkdir(parents=True)
+        (other / "0.jpg").write_bytes((root / "images/e/0.jpg").read_bytes())
+        (root / "other/label.txt").write_text(f"# e/0.jpg\n5 6 20 20 {POINTS}\n")
+        code, text = run(
+            capsys, "data", "merge", root / "wider.txt", root / "other/label.txt", root / "all.json", "--to", "coco"
+        )
+        assert code == 0, text
+        assert f"data root: {root}" in text
+        merged = names(root / "all.json", root)
+        assert len(merged) == 11
+        assert {"images/e/0.jpg", "other/e/0.jpg"} <= set(merged)
+
+    def test_same_picture_twice(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        to(root, "coco", "a.json")
+        code, text = run(
+            capsys, "data", "merge", root / "wider.txt", root / "a.json", root / "all.json", "--to", "coco",
+            "--data-roots", f"{root / 'images'},{root / 'images'}",
+        )  # fmt: skip
+        assert code == 1
+        assert "is labelled twice" in text
+
+    def test_number_of_roots(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        code, text = run(
+            capsys, "data", "merge", root / "wider.txt", root / "a.json", "--to", "coco", "--data-roots", "a,b"
+        )
+        assert code == 2
+        assert "one a set" in text
+
+
+class TestTools:
+    def test_wider_to_coco(self, project_dir: Path, root: Path) -> None:
+        command = [sys.executable, project_dir / "tools/wider_to_coco.py", root / "wider.txt", root / "images",
+                   root / "out.json", "--with_landmarks", "--drop-invalid"]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        assert sum(len(p.boxes_xywh) for p in read_labels(root / "out.json", root / "images")) == 10
+
+    def test_wider_face_2_voc(self, project_dir: Path, root: Path) -> None:
+        for part, index in (("train", 1), ("val", 2)):
+            (root / f"wider_face/WIDER_{part}").mkdir(parents=True)
+            (root / f"wider_face/WIDER_{part}/images").symlink_to(root / "images")
+            (root / "retinaface_labels" / part).mkdir(parents=True)
+            label = root / "retinaface_labels" / part / "label.txt"
+            label.write_text(f"# e/{index}.jpg\n5 6 20 20 {POINTS}\n1 1 8 8 {POINTS}\n")
+        command = [sys.executable, project_dir / "tools/wider_face_2_voc_add_landmark.py"]
+        subprocess.run(command, check=True, capture_output=True, cwd=root)
+        out = root / "wider_face_add_lm_10_10"
+        assert (out / "ImageSets/Main/trainval.txt").read_text() == "e_1\n"
+        assert (out / "ImageSets/Main/test.txt").read_text() == "e_2\n"
+        [picture] = read_labels(out.with_name(f"{out.name}:trainval"))
+        assert picture.boxes_xywh.tolist() == [[5, 6, 20, 20]]
+        assert np.isfinite(picture.landmarks_xy).all()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from facekit.datasets.formats import read_labels
+from facekit.datasets.yolo import label_file
+from facekit.errors import FacekitError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """images/{train/a,train/b,val/c}.png of 40x30; labels of a and c; data.yaml."""
+    for name in ("train/a", "train/b", "val/c"):
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((30, 40, 3), np.uint8))
+    label(tmp_path, "train/a", "0 0.5 0.5 0.25 0.2\n")
+    label(tmp_path, "train/b", "")
+    label(tmp_path, "val/c", f"0 0.25 0.5 0.25 0.2 {'-1 ' * 10}\n0 0.5 0.5 0.25 0.2 {'0.5 0.4 ' * 5}\n")
+    (tmp_path / "data.yaml").write_text("# ours\ntrain: images/train\nval: images/val\nnames: [face]\n")
+    return tmp_path
+
+
+def label(root: Path, name: str, content: str) -> Path:
+    path = root / "labels" / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def complaint(source: Path, data_root: Path | None = None) -> str:
+    with pytest.raises(FacekitError) as caught:
+        read_labels(source, data_root)
+    return str(caught.value)
+
+
+class TestGood:
+    def test_sets(self, root: Path) -> None:
+        a, b = read_labels(root / "data.yaml:train")
+        assert (a.name, b.name) == ("a.png", "b.png")
+        assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
+        assert a.size_wh == (40, 30)
+        assert not len(b.boxes_xywh)
+        [c] = read_labels(root / "data.yaml:val")
+        assert np.isnan(c.landmarks_xy[0]).all()
+        assert c.landmarks_xy[1].tolist() == [[20, 12]] * 5
+
+    def test_all_sets_with_a_warning(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "facekit"):
+            assert len(read_labels(root / "data.yaml")) == len(read_labels(root)) == 3
+        assert "train, val are read together" in caplog.text
+
+    def test_folder_without_yaml(self, root: Path) -> None:
+        (root / "data.yaml").unlink()
+        assert [p.name for p in read_labels(root)] == ["train/a.png", "train/b.png", "val/c.png"]
+
+    @pytest.mark.parametrize("ends", ["\n", "\r\n"])
+    def test_list(self, root: Path, ends: str) -> None:
+        absolute = (root / "images/val/c.png").absolute()
+        (root / "some.txt").write_text(ends.join(["./images/train/a.png", str(absolute), ""]))
+        assert [p.path.name for p in read_labels(root / "some.txt")] == ["a.png", "c.png"]
+
+    def test_several_classes(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
+        (root / "data.yaml").write_text("train: images/train\nnames: {0: person, 1: Face}\n")
+        a, _ = read_labels(root / "data.yaml")
+        assert a.boxes_xywh.tolist() == [[10, 7.5, 20, 15]]
+
+    @pytest.mark.parametrize(
+        ("picture", "labels"),
+        [("images/a.jpg", "labels/a.txt"), ("images/x/images/y/a.jpg", "images/x/labels/y/a.txt"), ("a.jpg", "a.txt")],
+    )
+    def test_label_file(self, picture: str, labels: str) -> None:
+        assert label_file(Path(picture)) == Path(labels)
+
+
+class TestBad:
+    @pytest.mark.parametrize(
+        "line", ["0 0.5 0.5 0.25", "face 0.5 0.5 0.25 0.2", "0 20 15 10 6", "0 nan 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
+                 "-1 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.1 0.1"],
+    )  # fmt: skip
+    def test_line_is_named(self, root: Path, line: str) -> None:
+        path = label(root, "train/a", f"0 0.5 0.5 0.25 0.2\n{line}\n")
+        assert complaint(root / "data.yaml:train").startswith(f"{path}:2: expected class cx cy w h")
+
+    def test_negative_size(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = label(root, "train/a", "0 0.5 0.5 0.25 0.2\n0 0.5 0.5 -0.25 0.2\n")
+        with caplog.at_level(logging.WARNING, "facekit"):
+            assert len(read_labels(root / "data.yaml:train")[0].boxes_xywh) == 1
+        assert f"{path}:2" in caplog.text
+
+    def test_no_utf8(self, root: Path) -> None:
+        path = label(root, "train/a", "")
+        path.write_bytes(b"0 0.5 0.5 0.25 0.2\n\xff\xfe\n")
+        assert f"{path}:2: expected UTF-8" in complaint(root / "data.yaml:train")
+
+    def test_missing_picture(self, root: Path) -> None:
+        (root / "some.txt").write_text("images/train/a.png\nimages/train/gone.png\n")
+        assert "1 of 2 pictures are not on the disk" in complaint(root / "some.txt")
+
+    def test_missing_labels(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (root / "labels/train/b.txt").unlink()
+        with caplog.at_level(logging.WARNING, "facekit"):
+            read_labels(root / "data.yaml:train")
+        assert "1 pictures without a label file" in caplog.text
+        (root / "labels/train/a.txt").unlink()
+        assert "none of 2 pictures has a label file" in complaint(root / "data.yaml:train")
+
+    def test_several_classes_without_face(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
+        assert "several classes and none named 'face'" in complaint(root / "images")
+
+    @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "C:/x"])
+    def test_leaves_the_root(self, root: Path, path: str) -> None:
+        (root / "data.yaml").write_text(f"train: {path}\n")
+        assert "leaves the data root" in complaint(root / "data.yaml")
+        (root / "some.txt").write_text(f"{path}/a.png\n")
+        assert "leaves the data root" in complaint(root / "some.txt")
+
+    @pytest.mark.parametrize(
+        "content", ["train: [1, 2]\n", "train: {a: b}\n", "train: a\npath: 3\n", "train: [\n", "train: nowhere\n",
+                    "- train: 3\ntrain: x\n"],
+    )  # fmt: skip
+    def test_yaml(self, root: Path, content: str) -> None:
+        (root / "data.yaml").write_text(content)
+        assert str(root / "data.yaml") in complaint(root / "data.yaml")
+
+    def test_unknown_set(self, root: Path) -> None:
+        assert "no 'test'" in complaint(root / "data.yaml:test")
+
+    @given(st.text(alphabet="trainvl:[]{}&*!- \n.3'\"#", max_size=40))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    def test_any_yaml_is_read_or_refused(self, root: Path, content: str) -> None:
+        (root / "data.yaml").write_text(f"train: images/train\n{content}")
+        try:
+            read_labels(root / "data.yaml")
+        except FacekitError as error:
+            assert str(root) in str(error)
