@@ -243,7 +243,8 @@ class Template:
         rule = self.evaluation
         size, pad = "own size", f", zero-padded to {rule.size_multiple}" if rule.size_multiple > 1 else ""
         if rule.resize == "stretch":
-            size, pad = f"resize {width}x{height}", ""
+            size = f"resize {width}x{height}"
+            pad = pad if width % rule.size_multiple or height % rule.size_multiple else ""
         elif rule.resize == "letterbox":
             size, pad = f"fit into {width}x{height}", ", zero-padded to it"
         elif rule.resize == "fit":
@@ -260,14 +261,16 @@ def at_scale(template: Template, scale: str) -> Template:
         return template
     if scale == "origin":
         rule = dataclasses.replace(rule, resize="none")
-    elif match := re.fullmatch(r"max:(\d{1,5})", scale):
+    elif match := re.fullmatch(r"max:([1-9]\d{0,3})", scale):
         rule = dataclasses.replace(rule, resize="fit")
         settings = dataclasses.replace(settings, size_hw=(int(match[1]), int(match[1])))
-    elif match := re.fullmatch(r"(\d{1,5})x(\d{1,5})", scale):
+    elif match := re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", scale):
         rule = dataclasses.replace(rule, resize="stretch")
         settings = dataclasses.replace(settings, size_hw=(int(match[2]), int(match[1])))
     else:
-        raise FacekitError(f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480.")
+        raise FacekitError(
+            f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480, up to 9999 pixels."
+        )
     return dataclasses.replace(template, evaluation=rule, input=settings)
 
 

@@ -23,7 +23,7 @@ def bundled(name: str) -> Template:
         ("max:640", (640, 640), "fit", False),
         ("max:1", (1, 1), "fit", False),
         ("640x480", (480, 640), "stretch", True),  # width first
-        ("99999x1", (1, 99999), "stretch", True),
+        ("9999x1", (1, 9999), "stretch", True),
     ],
 )
 def test_changes_size_and_resize_alone(scale: str, size_hw: tuple[int, int], resize: str, feeds_one_size: bool) -> None:
@@ -72,7 +72,6 @@ def test_anything_else(scale: str) -> None:
     assert f"--scale {scale}: expected template, origin, max:N or WxH" in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="at_scale takes a side of 0 for a size")
 @pytest.mark.parametrize("scale", ["max:0", "0x480", "640x0", "max:00000"])
 def test_no_pixels(scale: str) -> None:
     with pytest.raises(FacekitError, match="--scale"):

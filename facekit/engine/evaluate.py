@@ -152,11 +152,13 @@ def wider_metrics(predictions: dict[str, NDArray[np.float64]], ground_truth: Wid
 
 
 def model_metrics(template: Template) -> list[Metric]:
-    """`size` and `complexity` of the template's network at the template's input."""
+    """`size` and `complexity` of the template's network at the template's input, padded as its protocol pads."""
     network = build_model(template)
+    multiple = template.evaluation.size_multiple
+    height, width = (-(-side // multiple) * multiple for side in template.input.size_hw)
     return [
         Metric("size", "Size", "Mp", count_parameters(network) / 1e6),
-        Metric("complexity", "Complexity", "GFLOPs", 2e-9 * count_macs(network, template.input.size_hw)),
+        Metric("complexity", "Complexity", "GFLOPs", 2e-9 * count_macs(network, (height, width))),
     ]
 
 

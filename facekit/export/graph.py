@@ -64,12 +64,8 @@ class ExportGraph(nn.Module):
         if not self.any_size:
             priors = Priors(cast(Tensor, self.priors_cxcywh), cast(Tensor, self.prior_strides), self.example_size_hw)
             return tuple(tensor for tensor in self.head.decode(activated, priors) if tensor is not None)
-        height, width = image.shape[2:]
-        # Head.cells in other words: it rounds up as -(-side // stride), and ONNX divides negative numbers towards zero.
-        rows = [
-            ((height + stride - 1) // stride) * ((width + stride - 1) // stride) * priors
-            for stride, priors in zip(self.head.strides, self.head.priors_a_cell, strict=True)
-        ]
+        cells = self.head.cells((image.shape[2], image.shape[3]))
+        rows = [h * w * priors for (h, w), priors in zip(cells, self.head.priors_a_cell, strict=True)]
         objectness = None if activated.objectness is None else activated.objectness.unsqueeze(-1)
         quantities = (activated.class_probabilities, objectness, activated.box_deltas, activated.landmark_deltas)
         return tuple(level for quantity in quantities if quantity is not None for level in quantity.split(rows, dim=1))

@@ -44,7 +44,8 @@ class Head:
     def cells(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows and columns of each level for an input of that size."""
         height, width = size_hw
-        return [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        # Not -(-side // stride): ONNX divides towards zero, also where a graph computes its cells.
+        return [((height + s - 1) // s, (width + s - 1) // s) for s in self.strides]
 
     def priors(self, size_hw: tuple[int, int], device: torch.device | None = None) -> Priors:
         """The A priors of an input of that size: level by level, row by row, cell by cell."""

@@ -93,9 +93,9 @@ def stage_taps(*taps: str) -> Callable[[Any, Tensor], list[Tensor]]:
 
 
 def shufflenet_with_our_pool() -> nn.Module:
-    """Our stem pools as the published weights of 0207 were trained: without padding at the near borders."""
+    """Our stem pools as the published weights of 0207 were trained, which torchvision's does not."""
     network = models.shufflenet_v2_x1_0()
-    network.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
+    network.maxpool = build_model(template_of("face-detection-0207")).get_submodule("backbone.maxpool")
     return network
 
 
