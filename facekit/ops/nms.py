@@ -27,10 +27,13 @@ def select_detections(
     is the same on every runtime.
     """
     scores = decoded.scores[picture].float()
-    chosen = torch.nonzero(scores > score_threshold).squeeze(1)
+    corners = decoded.boxes_xyxy[picture]
+    # Distances may come out negative and turn a box inside out: that is no face.
+    is_box = (corners[:, 2:] >= corners[:, :2]).all(dim=1)
+    chosen = torch.nonzero((scores > score_threshold) & is_box).squeeze(1)
     order = torch.sort(scores[chosen], descending=True, stable=True).indices
     chosen = chosen[order[:max_candidates]]
-    boxes_xyxy = decoded.boxes_xyxy[picture, chosen].float()
+    boxes_xyxy = corners[chosen].float()
     kept = suppress(boxes_xyxy, nms_iou_threshold, union_slack)[:max_detections]
     scale = torch.tensor(scale_xy, device=boxes_xyxy.device)
     landmarks = None

@@ -152,3 +152,9 @@ class TestUnionSlack:
                 kept.append(index)
         assert 10 < len(kept) < 200
         assert suppress(boxes, 0.3, union_slack).tolist() == kept
+
+
+def test_boxes_turned_inside_out_are_no_faces() -> None:
+    boxes = torch.tensor([[[10.0, 10, 8, 20], [10, 10, 20, 9], [10, 10, 20, 20], [30, 30, 30, 40]]])
+    found = select_detections(Decoded(boxes, torch.full((1, 4), 0.9)), 0, 0.5, 0.45, None, None)
+    assert found.boxes_xyxy.tolist() == [[10, 10, 20, 20], [30, 30, 30, 40]]  # no width is thin, not inside out
