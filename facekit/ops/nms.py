@@ -23,15 +23,17 @@ def select_detections(
     """The faces of one picture of a batch: threshold, best candidates, greedy NMS, best detections.
 
     `scale_xy` multiplies x and y: from pixels of the network's input to pixels of the picture. `union_slack` is added
-    to each union of two boxes, in square pixels of the input. Equal scores keep the order of the priors, so the result
-    is the same on every runtime.
+    to each union of two boxes, in square pixels of the input. Without it, equal scores keep the order of the priors, so
+    that the result is the same on every runtime and machine.
     """
     scores = decoded.scores[picture].float()
     corners = decoded.boxes_xyxy[picture]
     # Distances may come out negative and turn a box inside out: that is no face.
     is_box = (corners[:, 2:] >= corners[:, :2]).all(dim=1)
     chosen = torch.nonzero((scores > score_threshold) & is_box).squeeze(1)
-    order = torch.sort(scores[chosen], descending=True, stable=True).indices
+    # With slack the NMS is the makers' whole, and torch's default sort belongs to it: it decides between scores that
+    # are equal to the last bit (faces at 1.0), on each machine in the same way, on all machines not.
+    order = torch.sort(scores[chosen], descending=True, stable=not union_slack).indices
     chosen = chosen[order[:max_candidates]]
     boxes_xyxy = corners[chosen].float()
     kept = suppress(boxes_xyxy, nms_iou_threshold, union_slack)[:max_detections]
