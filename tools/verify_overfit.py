@@ -42,7 +42,7 @@ from facekit.transforms import LabelledImage
 PROJECT = Path(__file__).resolve().parent.parent
 WIDER = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared")) / "data" / "widerface"
 # Input and iterations of the networks that are too large to learn at their own size on a CPU.
-LARGE = {"face-detection-0206": ((160, 160), 100), "retinaface-efficientnet-b0": ((320, 320), 400)}
+LARGE = {"face-detection-0206": ((96, 96), 100), "retinaface-efficientnet-b0": ((320, 320), 400)}
 PICTURES = 8
 BAR = 0.9
 CHECK_EVERY = 50
