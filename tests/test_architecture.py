@@ -20,7 +20,7 @@ FLOORS = (
         "models", "datasets", "metrics", "transforms", "checkpoint", "import_weights", "snapshots", "backends",
         "detector",
     ),
-    ("engine", "export", "compress", "visualize"),
+    ("engine", "export", "compress", "visualize", "pages"),
     ("workdir",),
     ("cli", "__main__", "__init__"),
 )  # fmt: skip

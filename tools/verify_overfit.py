@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facekit.backends.pytorch import PyTorchBackend
-from facekit.datasets.coco import read_coco
+from facekit.datasets.formats.coco import read_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture
 from facekit.datasets.training import collate

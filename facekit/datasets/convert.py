@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from facekit.datasets.formats import FORMATS, Format, read_labels, split_part
+from facekit.datasets.formats.text_lines import read_lines
 from facekit.datasets.labels import PictureLabels, Tally, drop_unusable_boxes
 from facekit.datasets.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
 from facekit.datasets.pictures import picture_size
-from facekit.datasets.text_lines import read_lines
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, sync_disk, write_text
 from facekit.progress import progress_bar

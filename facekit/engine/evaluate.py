@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.coco import to_coco
+from facekit.datasets.formats.coco import to_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture
 from facekit.detector import Detector
+from facekit.engine.record import Metric
 from facekit.errors import FacekitError
 from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
@@ -29,24 +28,6 @@ from facekit.template import Template
 log = logging.getLogger(__name__)
 
 PICTURES_AHEAD = 4  # read while the network works on the current one
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One row of metrics.yaml."""
-
-    key: str
-    display_name: str
-    unit: str
-    value: float  # NaN: not defined on these pictures, such as AP without a single face
-
-    def text(self, digits: int) -> str:
-        """The value for people."""
-        return "n/a" if math.isnan(self.value) else f"{self.value:.{digits}f}"
-
-    def rounded(self) -> float | None:
-        """The value for files, 3 decimals; None where it is not defined."""
-        return None if math.isnan(self.value) else round(self.value, 3)
 
 
 # What is called with every picture and its faces, to draw or to keep them.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
-from facekit.engine.evaluate import Metric, OnPicture, evaluate_labelled, evaluate_wider, model_metrics
+from facekit.engine.evaluate import OnPicture, evaluate_labelled, evaluate_wider, model_metrics
+from facekit.engine.record import Metric
 from facekit.engine.report import format_table, read_metrics, write_metrics
 from facekit.files import check_writable_folder
 from facekit.metrics.wider_files import write_predictions

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from facekit.engine.evaluate import Metric
+from facekit.engine.record import Metric
 from facekit.errors import FacekitError
 from facekit.files import write_text
 from facekit.template import Template

@@ -20,9 +20,10 @@ from facekit.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
-from facekit.engine.evaluate import Metric, evaluate_labelled, metric_value
+from facekit.engine.evaluate import evaluate_labelled, metric_value
 from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer, restore_optimizer
+from facekit.engine.record import Metric
 from facekit.engine.schedule import step_schedule
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, replacing

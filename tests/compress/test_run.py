@@ -12,7 +12,7 @@ import torch
 
 from facekit.backends.pytorch import PyTorchBackend
 from facekit.compress.run import CompressOptions, Footprint, compress, format_footprints
-from facekit.datasets.coco import read_coco
+from facekit.datasets.formats.coco import read_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.evaluate import evaluate_labelled, metric_value

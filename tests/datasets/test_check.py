@@ -15,7 +15,7 @@ from facekit.cli import main
 from facekit.datasets.check import SEVERITIES, Checked, check, face_defects, inspect
 from facekit.datasets.check_report import format_report, statistics, to_json
 from facekit.datasets.clean import clean
-from facekit.datasets.coco import read_coco
+from facekit.datasets.formats.coco import read_coco
 from facekit.datasets.labels import PictureLabels
 
 WIDTH, HEIGHT = 160, 120

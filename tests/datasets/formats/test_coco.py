@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facekit.datasets.coco import read_coco, to_coco
+from facekit.datasets.formats.coco import read_coco, to_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.errors import FacekitError
 

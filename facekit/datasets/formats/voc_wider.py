@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from facekit.datasets.formats.text_lines import malformed, read_lines
+from facekit.datasets.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
 from facekit.datasets.layout import Parts, bring_picture, check_unique
-from facekit.datasets.text_lines import malformed, read_lines
-from facekit.datasets.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.errors import FacekitError
 from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar

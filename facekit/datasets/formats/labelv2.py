@@ -14,9 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.datasets.formats.text_lines import (
+    LabelCollector,
+    format_number,
+    is_picture_name,
+    malformed,
+    parse_row,
+    read_lines,
+)
 from facekit.datasets.labels import MAX_COORDINATE, PictureLabels, Tally
 from facekit.datasets.layout import Named, known_size
-from facekit.datasets.text_lines import LabelCollector, format_number, is_picture_name, malformed, parse_row, read_lines
 from facekit.errors import FacekitError
 from facekit.files import write_text
 

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekit.datasets.coco import looks_like_coco, read_coco, write_coco
-from facekit.datasets.fddb import looks_like_fddb, read_fddb
+from facekit.datasets.formats.coco import looks_like_coco, read_coco, write_coco
+from facekit.datasets.formats.fddb import looks_like_fddb, read_fddb
+from facekit.datasets.formats.labelv2 import looks_like_labelv2, read_labelv2, write_labelv2
+from facekit.datasets.formats.retinaface_txt import looks_like_retinaface, read_retinaface
+from facekit.datasets.formats.text_lines import first_lines, shorten
+from facekit.datasets.formats.voc import looks_like_voc, read_voc, write_voc
+from facekit.datasets.formats.voc_wider import looks_like_voc_wider, read_voc_wider, write_voc_wider
+from facekit.datasets.formats.wider_txt import looks_like_wider, read_wider, write_wider
+from facekit.datasets.formats.yolo import looks_like_yolo, read_yolo, write_yolo, write_yolo_face
 from facekit.datasets.labels import PictureLabels, Tally
-from facekit.datasets.labelv2 import looks_like_labelv2, read_labelv2, write_labelv2
 from facekit.datasets.layout import Named, Parts
-from facekit.datasets.retinaface_txt import looks_like_retinaface, read_retinaface
-from facekit.datasets.text_lines import first_lines, shorten
-from facekit.datasets.voc import looks_like_voc, read_voc, write_voc
-from facekit.datasets.voc_wider import looks_like_voc_wider, read_voc_wider, write_voc_wider
-from facekit.datasets.wider_txt import looks_like_wider, read_wider, write_wider
-from facekit.datasets.yolo import looks_like_yolo, read_yolo, write_yolo, write_yolo_face
 from facekit.errors import FacekitError
 
 PARTS = ("train", "val", "trainval", "test")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facekit.datasets.formats import read_labels
-from facekit.datasets.yolo import label_file
+from facekit.datasets.formats.yolo import label_file
 from facekit.errors import FacekitError
 
 

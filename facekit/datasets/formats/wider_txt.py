@@ -15,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekit.datasets.labels import WIDER_ATTRIBUTES, PictureLabels, Tally
-from facekit.datasets.layout import Named
-from facekit.datasets.text_lines import (
+from facekit.datasets.formats.text_lines import (
     LabelCollector,
     format_number,
     is_picture_name,
@@ -25,6 +23,8 @@ from facekit.datasets.text_lines import (
     parse_row,
     read_lines,
 )
+from facekit.datasets.labels import WIDER_ATTRIBUTES, PictureLabels, Tally
+from facekit.datasets.layout import Named
 from facekit.files import write_text
 
 COLUMNS = "x y w h blur expression illumination invalid occlusion pose"

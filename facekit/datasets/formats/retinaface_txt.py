@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.datasets.formats.labelv2 import hash_blocks, points_of
+from facekit.datasets.formats.text_lines import LabelCollector, is_picture_name, malformed
 from facekit.datasets.labels import PictureLabels, Tally
-from facekit.datasets.labelv2 import hash_blocks, points_of
-from facekit.datasets.text_lines import LabelCollector, is_picture_name, malformed
 
 COLUMNS = "x y w h, or those with five times x y v and one more"
 

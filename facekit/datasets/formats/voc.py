@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from facekit.datasets.formats.text_lines import malformed, read_lines
+from facekit.datasets.formats.voc_xml import compose_voc, read_voc_files
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
 from facekit.datasets.layout import Parts, bring_picture, check_unique, without_suffix
 from facekit.datasets.pictures import PICTURE_SUFFIXES
-from facekit.datasets.text_lines import malformed, read_lines
-from facekit.datasets.voc_xml import compose_voc, read_voc_files
 from facekit.errors import FacekitError
 from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar

@@ -22,9 +22,9 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from facekit.datasets.formats.text_lines import format_number, shorten
 from facekit.datasets.labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading, picture_path
 from facekit.datasets.layout import known_size
-from facekit.datasets.text_lines import format_number, shorten
 from facekit.errors import FacekitError
 from facekit.progress import progress_bar
 

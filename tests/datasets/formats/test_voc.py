@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facekit.datasets.formats import read_labels, recognise
-from facekit.datasets.voc_xml import read_voc_file
+from facekit.datasets.formats.voc_xml import read_voc_file
 from facekit.errors import FacekitError
 
 FACE = "<object><name>face</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>6</xmax><ymax>8</ymax></bndbox></object>"
@@ -169,7 +169,7 @@ class TestXml:
         assert complaint(flat).startswith(f"{flat / 'Annotations/a.xml'}:1: ")
 
     def test_size_limit(self, flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("facekit.datasets.voc_xml.MAX_XML_BYTES", 10)
+        monkeypatch.setattr("facekit.datasets.formats.voc_xml.MAX_XML_BYTES", 10)
         assert "too large" in complaint(flat)
 
     @given(st.integers(0, 200), st.integers(0, 9), st.text(max_size=9))

@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facekit.datasets.labels import PictureLabels, Tally, picture_path
-from facekit.datasets.pictures import PICTURE_SUFFIXES
-from facekit.datasets.text_lines import (
+from facekit.datasets.formats.text_lines import (
     LabelCollector,
     guess_data_root,
     is_picture_name,
@@ -26,6 +24,8 @@ from facekit.datasets.text_lines import (
     parse_row,
     read_lines,
 )
+from facekit.datasets.labels import PictureLabels, Tally, picture_path
+from facekit.datasets.pictures import PICTURE_SUFFIXES
 
 COLUMNS = "major_radius minor_radius angle centre_x centre_y 1"
 MAX_FACES = 1_000_000  # a picture; a larger count is a mistake

@@ -21,10 +21,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from facekit.datasets.formats.text_lines import is_picture_name, malformed, parse_row, read_lines
 from facekit.datasets.labels import PictureLabels, Tally, finish_reading, picture_path
 from facekit.datasets.layout import Parts, bring_picture, check_unique, known_size, without_suffix
 from facekit.datasets.pictures import picture_size
-from facekit.datasets.text_lines import is_picture_name, malformed, parse_row, read_lines
 from facekit.errors import FacekitError
 from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar

@@ -1,0 +1,153 @@
+"""What one evaluation found, whole: figures, the curves behind them, and how they were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from facekit.errors import FacekitError
+
+VERSION = 1  # of the json; raised when old readers would misread it
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of metrics.yaml."""
+
+    key: str
+    display_name: str
+    unit: str
+    value: float  # NaN: not defined on these pictures, such as AP without a single face
+
+    def text(self, digits: int) -> str:
+        """The value for people."""
+        return "n/a" if math.isnan(self.value) else f"{self.value:.{digits}f}"
+
+    def rounded(self) -> float | None:
+        """The value for files, 3 decimals; None where it is not defined."""
+        return None if math.isnan(self.value) else round(self.value, 3)
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """Precision over recall of one subset; the same number of points in both, recall never falling."""
+
+    name: str  # easy, medium, hard
+    recall: tuple[float, ...]  # 0..1
+    precision: tuple[float, ...]  # 0..1
+    ap: float  # 0..1, of the whole curve (the points may be fewer)
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """AP of the faces of one group: a height, a WIDER event, a value of a WIDER attribute."""
+
+    group: str  # height, event, blur, expression, illumination, occlusion, pose
+    name: str  # such as "over 32 px", "Parade", "heavy"
+    faces: int  # that count
+    ap: float  # per cent; NaN without a face
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Detections whose scores lie in one range, and how many of them hit a face at IoU 0.5."""
+
+    low: float
+    high: float
+    detections: int
+    mean_score: float  # NaN in an empty bin
+    precision: float  # 0..1; NaN in an empty bin
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One mistake to look at."""
+
+    kind: str  # "miss" or "false positive"
+    picture: str  # its name in the data set
+    box_xyxy: tuple[float, float, float, float]  # pixels of the picture
+    score: float  # of the false positive; of a miss, the best score of a detection that touches it, 0 for none
+    jpeg: bytes  # the face and its surroundings, the box drawn
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One run of eval.py."""
+
+    detector: str  # the template's name
+    summary: str  # what the template says of itself
+    weights: str  # the file's name
+    weights_sha256: str
+    runtime: str  # pth, onnx, xml, bin
+    protocol: str  # stands beside every figure
+    sets: tuple[str, ...]  # what was measured on, such as "566 WIDER pictures"
+    measured_at: str  # 2026-11-22 09:30 UTC
+    versions: dict[str, str]  # of facekit, python, torch, ...
+    machine: str
+    metrics: tuple[Metric, ...]
+    published: dict[str, float] = field(default_factory=dict)  # metric key -> the template's figure
+    curves: tuple[CurvePoints, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    calibration: tuple[CalibrationBin, ...] = ()
+    crops: tuple[Crop, ...] = ()  # worst first of each kind; not kept in json
+
+    def metric(self, key: str) -> Metric | None:
+        """The row of that key, where it was measured."""
+        return next((metric for metric in self.metrics if metric.key == key), None)
+
+
+def to_json(record: EvaluationRecord) -> str:
+    """Everything but the crops, as strict JSON: what is not defined (NaN) becomes null."""
+    content = dataclasses.asdict(dataclasses.replace(record, crops=()))
+    return json.dumps({"facekit_evaluation": VERSION, **_without_nan(content)}, allow_nan=False, ensure_ascii=False)
+
+
+def from_json(text: str, where: str) -> EvaluationRecord:
+    """The record that to_json wrote. Raises FacekitError that names `where` for anything else: files come from
+    anybody."""
+    remedy = "Give a report that `facekit eval --report` wrote."
+    try:
+        content = json.loads(text)
+        if content.pop("facekit_evaluation") != VERSION:
+            raise ValueError(f"not of version {VERSION}")
+        parts = {"metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin}
+        for name, kind in parts.items():
+            content[name] = tuple(_build(kind, row) for row in content[name])
+        content["sets"] = tuple(content["sets"])
+        content["crops"] = ()
+        record = _build(EvaluationRecord, content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise FacekitError(f"{where}: holds no evaluation ({type(error).__name__}: {error}). {remedy}") from error
+    return record
+
+
+def _build(kind: type[Any], row: dict[str, Any]) -> Any:
+    """A dataclass of a JSON object; null is NaN where a number belongs, lists are tuples of numbers."""
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(kind):
+        value = row[part.name]
+        if part.type == "float":
+            value = math.nan if value is None else float(value)
+        elif part.type == "int":
+            value = int(value)
+        elif part.type == "str" and not isinstance(value, str):
+            raise ValueError(f"{part.name}: expected text, got {value!r}")
+        elif part.type == "tuple[float, ...]":
+            value = tuple(float(number) for number in value)
+        elif str(part.type).startswith("dict") and not isinstance(value, dict):
+            raise ValueError(f"{part.name}: expected a mapping, got {value!r}")
+        values[part.name] = value
+    return kind(**values)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
