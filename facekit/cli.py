@@ -197,29 +197,50 @@ def train(
 @click.option("--load-weights", type=FILE, required=True, help=".pth, .onnx, .xml or .bin.")
 @_data_options("test-ann-files", "test-data-roots")
 @click.option("--scale", default="template", show_default=True,
-              help="template; origin (pictures' own size); max:N (longest side); WxH (stretched).")  # fmt: skip
+              help="template; origin (pictures' own size); 640 or max:N (longest side); vga (fit into 640x640, "
+                   "padded to it); WxH (stretched).")  # fmt: skip
+@click.option("--flip", is_flag=True, help="Look at each picture mirrored too, and merge by weighted box fusion.")
+@click.option("--multi-scale", is_flag=False, flag_value="0.5,1,2", metavar="[FACTORS]",
+              help="Look at each picture at these multiples of --scale, and merge; alone: 0.5,1,2.")  # fmt: skip
+@click.option("--score-threshold", type=click.FloatRange(0, 1), help="Least score of a detection [template's].")
+@click.option("--nms-threshold", type=click.FloatRange(0, 1), help="IoU over which NMS drops a box [template's].")
+@click.option("--max-detections", type=click.IntRange(min=1), help="Boxes kept a picture [template's].")
+@click.option("--batch-size", type=click.IntRange(1, 256), default=1, show_default=True,
+              help="Pictures that go through the network together, where they have one size.")  # fmt: skip
 @click.option("--save-metrics-to", type=FILE, help="metrics.yaml to write.")
+@click.option("--report", type=FILE, help="Page to write: report.html, with curves and the worst mistakes.")
 @click.option("--save-output-to", type=FILE, help="Folder for pictures with boxes and WIDER result files.")
+@click.option("--save-predictions", type=FILE, help="Folder for WIDER result files: EVENT/NAME.txt, to hand in.")
 @click.option("--wider-dir", type=FILE, help="Folder with WIDER_val/images and ground_truth/.")
 @click.option("--wider-gt", type=FILE, help="Folder with the four .mat files, if elsewhere.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Score of the boxes that --save-output-to draws; figures use the template's.")  # fmt: skip
 def evaluate(
-    template: str, load_weights: Path, test_ann_files: str | None, test_data_roots: str | None, scale: str,
-    save_metrics_to: Path | None, save_output_to: Path | None, wider_dir: Path | None, wider_gt: Path | None,
-    threshold: float,
+    template: str, test_ann_files: str | None, test_data_roots: str | None, flip: bool, multi_scale: str | None,
+    score_threshold: float | None, nms_threshold: float | None, max_detections: int | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Measure weights: COCO AP and AP over 64 px on labelled pictures, WIDER FACE easy/medium/hard."""
+    from facekit.detector import Passes
     from facekit.engine.measure import EvalOptions, measure
-    from facekit.template import at_scale
+    from facekit.files import write_text
+    from facekit.pages.evaluation import evaluation_page
+    from facekit.template import at_scale, with_thresholds
 
-    if not test_ann_files and not wider_dir:
+    if not test_ann_files and not flags["wider_dir"]:
         raise click.UsageError(
             "Nothing to measure on: give --test-ann-files (with --test-data-roots), --wider-dir, or both."
         )
-    options = EvalOptions(load_weights, wider_dir, wider_gt, save_metrics_to, save_output_to, threshold)
-    loaded = at_scale(_load_template(template), scale)
-    click.echo(measure(loaded, _read_labels(test_ann_files, test_data_roots, "test"), options))
+    try:
+        factors = tuple(float(factor) for factor in (multi_scale or "1").split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"expected factors like 0.5,1,2, got {multi_scale!r}") from error
+    loaded = at_scale(_load_template(template), flags["scale"])
+    loaded = with_thresholds(loaded, score_threshold, nms_threshold, max_detections)
+    options = EvalOptions(passes=Passes(factors, flip), **flags)
+    table, record = measure(loaded, _read_labels(test_ann_files, test_data_roots, "test"), options)
+    if options.report is not None:
+        write_text(options.report, evaluation_page(record))
+    click.echo(table)
 
 
 @cli.command("eval-predictions")

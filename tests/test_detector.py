@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from facekit.detector import Detector, prepare
-from facekit.structures import Decoded
+from facekit import detector as detector_module
+from facekit.detector import Detector, Passes, mirror, prepare, tiles
+from facekit.errors import FacekitError
+from facekit.structures import Decoded, Detections
 from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
 
 # Height and width of a picture, and of what is left of it when it is fitted into 640 x 640, by hand.
@@ -117,6 +120,8 @@ class TestOthers:
 class FixedBackend:
     """Finds the same boxes in every picture, and remembers what it was fed."""
 
+    fixed_size_hw = None
+
     def __init__(self, boxes_xyxy: list[list[float]], with_landmarks: bool = False) -> None:
         self.boxes = torch.tensor([boxes_xyxy])
         scores = torch.linspace(0.9, 0.8, len(boxes_xyxy))[None]
@@ -126,7 +131,8 @@ class FixedBackend:
 
     def __call__(self, images_bgr: Any) -> Decoded:
         self.fed.append(images_bgr.shape)
-        return self.decoded
+        batch = len(images_bgr)
+        return Decoded(*(None if part is None else part.expand(batch, *part.shape[1:]) for part in self.decoded))
 
 
 class TestDetect:
@@ -163,3 +169,140 @@ class TestDetect:
         rule = dataclasses.replace(template.evaluation, nms_iou_threshold=0.59, nms_union_slack=0.0)
         exact = Detector(FixedBackend(near), dataclasses.replace(template, evaluation=rule))
         assert len(exact.detect(random_picture(240, 320))) == 1
+
+
+class TestBatch:
+    def test_pictures_of_one_size_go_together_and_all_come_back_in_order(self) -> None:
+        backend = FixedBackend([[10.0, 20, 40, 60]])
+        sizes = [(100, 64), (64, 64), (97, 60), (64, 64)]  # the first and the third are padded to 128 x 64
+        found = Detector(backend, bundled("yunet-n")).detect_batch([random_picture(*size) for size in sizes])
+        assert backend.fed == [(2, 128, 64, 3), (2, 64, 64, 3)]
+        assert [len(faces) for faces in found] == [1] * 4
+
+    def test_equals_one_by_one(self, drawn_weights: Path, drawn_dir: Path) -> None:
+        detector = Detector.open(drawn_weights, at_scale(bundled("yunet-n"), "320x320"), "cpu")
+        images = [cv2.imread(str(path)) for path in sorted((drawn_dir / "images").glob("*.jpg"))[:5]]
+        together = detector.detect_batch(images)
+        assert sum(len(faces) for faces in together) > 10
+        for faces, image in zip(together, images, strict=True):
+            alone = detector.detect(image)
+            np.testing.assert_allclose(faces.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+            np.testing.assert_allclose(faces.scores, alone.scores, atol=1e-4)
+
+    def test_no_pictures(self) -> None:
+        assert Detector(FixedBackend([]), bundled("yunet-n")).detect_batch([]) == []
+
+
+class TestPasses:
+    def test_factors_multiply_the_protocols_size(self) -> None:
+        for name, scale, expected in (
+            ("yunet-n", "template", [(64, 96), (128, 192), (224, 352)]),  # 60 x 90; 120 x 180; 210 x 315, padded
+            ("yunet-n", "max:320", [(128, 160), (224, 320), (384, 576)]),  # 107 x 160; 213 x 320; 373 x 560
+            ("face-detection-0200", "template", [(128, 128), (256, 256), (448, 448)]),
+            ("scrfd-0.5g", "template", [(320, 320), (640, 640), (1120, 1120)]),
+        ):
+            backend = FixedBackend([])
+            passes = Passes((0.5, 1.0, 1.75))
+            Detector(backend, at_scale(bundled(name), scale), passes=passes).detect(random_picture(120, 180))
+            assert [shape[1:3] for shape in backend.fed] == expected, name
+
+    def test_boxes_of_every_pass_are_in_the_pictures_pixels(self) -> None:
+        class Seen:
+            """The face that fills the middle half of the picture."""
+
+            fixed_size_hw = None
+
+            def __call__(self, images_bgr: Any) -> Decoded:
+                height, width = images_bgr.shape[1:3]
+                box = torch.tensor([width, height, 3 * width, 3 * height])[None, None] / 4
+                return Decoded(box, torch.tensor([[0.8]]))
+
+        template = bundled("face-detection-0200")
+        found = Detector(Seen(), template, passes=Passes((0.5, 1.0, 2.0), flip=True)).detect(random_picture(100, 200))
+        np.testing.assert_allclose(found.boxes_xyxy, [[50, 25, 150, 75]], rtol=1e-5)
+        assert found.scores == pytest.approx([0.8])
+
+    def test_what_one_of_two_passes_finds_counts_half(self) -> None:
+        class OnlyPlain:
+            fixed_size_hw = None
+            calls = 0
+
+            def __call__(self, images_bgr: Any) -> Decoded:
+                self.calls += 1
+                score = 0.8 if self.calls == 1 else 0.0
+                return Decoded(torch.tensor([[[10.0, 10, 50, 50]]]), torch.tensor([[score]]))
+
+        found = Detector(OnlyPlain(), bundled("yunet-n"), passes=Passes(flip=True)).detect(random_picture(64, 96))
+        assert found.scores == pytest.approx([0.4])
+
+    def test_mirror_is_its_own_inverse_and_swaps_left_and_right(self) -> None:
+        landmarks = np.float32([[[20, 5], [30, 6], [24, 12], [21, 20], [31, 21]]])
+        faces = Detections(np.float32([[10, 0, 40, 30]]), np.float32([0.5]), landmarks)
+        mirrored = mirror(faces, 100)
+        np.testing.assert_array_equal(mirrored.boxes_xyxy, [[60, 0, 90, 30]])
+        np.testing.assert_array_equal(mirrored.landmarks_xy, [[[70, 6], [80, 5], [76, 12], [69, 21], [79, 20]]])
+        again = mirror(mirrored, 100)
+        np.testing.assert_array_equal(again.boxes_xyxy, faces.boxes_xyxy)
+        np.testing.assert_array_equal(again.landmarks_xy, landmarks)
+
+    def test_words(self) -> None:
+        assert Passes().words() == ""
+        assert Passes(flip=True).words() == "mirrored too, merged by box fusion at IoU 0.55"
+        detector = Detector(FixedBackend([]), bundled("yunet-n"), passes=Passes((0.5, 2.0)))
+        assert detector.protocol().endswith("no cap; scales x0.5, x2, merged by box fusion at IoU 0.55")
+
+    @pytest.mark.parametrize("factors", [(), (0.0,), (1.0, 9.0), (float("nan"),)])
+    def test_bad_factors(self, factors: tuple[float, ...]) -> None:
+        with pytest.raises(FacekitError, match=r"from 0\.1 to 8"):
+            Passes(factors)
+
+    def test_a_graph_of_one_size_is_refused(self) -> None:
+        backend = FixedBackend([])
+        backend.fixed_size_hw = (256, 256)
+        with pytest.raises(FacekitError, match="256x256 pictures alone"):
+            Detector(backend, bundled("face-detection-0200"), passes=Passes((0.5, 1.0)))
+        Detector(backend, bundled("face-detection-0200"), passes=Passes(flip=True))
+
+
+class TestTiles:
+    @pytest.mark.parametrize("size_hw", [(1, 1), (1024, 1408), (1409, 5000), (2432, 2433), (320, 20000)])
+    def test_cores_divide_the_plane_and_lie_in_their_tiles(self, size_hw: tuple[int, int]) -> None:
+        height, width = size_hw
+        pairs = list(tiles(size_hw))
+        rng = np.random.default_rng(0)
+        points = np.concatenate([rng.uniform(-50, (width + 50, height + 50), (500, 2)), [[0, 0], [1024, 1024]]])
+        owners = sum(
+            ((points >= core[:2]) & (points < core[2:])).all(axis=1).astype(int) for core, _ in pairs
+        )  # fmt: skip
+        assert (owners == 1).all()
+        for (x1, y1, x2, y2), (left, top, right, bottom) in pairs:
+            assert left % 128 == top % 128 == 0
+            assert (right - left) * (bottom - top) <= detector_module.TILE_PIXELS
+            # The margin on every side that is not the picture's.
+            assert left == max(x1 - 384, 0) and top == max(y1 - 384, 0)
+            assert right == min(x2 + 384, width) and bottom == min(y2 + 384, height)
+
+    def test_give_what_the_whole_picture_gives(
+        self, drawn_weights: Path, drawn_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pictures = [cv2.imread(str(path)) for path in sorted((drawn_dir / "images").glob("*.jpg"))[:12]]
+        pictures = [cv2.resize(picture, (320, 320)) for picture in pictures]
+        mosaic = np.concatenate([np.concatenate(pictures[row : row + 4], axis=1) for row in (0, 4, 8)])[:901, :1205]
+        detector = Detector.open(drawn_weights, bundled("yunet-n"), "cpu")
+        whole = detector.detect(mosaic)
+        monkeypatch.setattr(detector_module, "TILE_CORE", 256)
+        monkeypatch.setattr(detector_module, "TILE_PIXELS", 1024 * 1024 - 1)
+        calls = []
+        backend = detector.backend
+        detector.backend = lambda images: calls.append(images.shape) or backend(images)
+        tiled = detector.detect(mosaic)
+        assert len(calls) == 6
+        assert len(whole.above(0.3)) > 20
+        np.testing.assert_allclose(tiled.boxes_xyxy, whole.boxes_xyxy, atol=2e-2)
+        np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-4)
+        np.testing.assert_allclose(tiled.landmarks_xy, whole.landmarks_xy, atol=2e-2)
+
+    def test_a_network_of_one_size_never_sees_tiles(self) -> None:
+        backend = FixedBackend([])
+        Detector(backend, at_scale(bundled("face-detection-0200"), "4000x2000")).detect(random_picture(50, 50))
+        assert backend.fed == [(1, 2000, 4000, 3)]

@@ -18,6 +18,8 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".onnx", ".xml", ".bin")
 class Backend(Protocol):
     """A loaded network of some runtime."""
 
+    fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
+
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> its boxes, scores, landmarks."""
 

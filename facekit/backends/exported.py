@@ -63,13 +63,19 @@ class ExportedOutputs:
         return Decoded(boxes_xyxy[None], scores[None])
 
 
-def check_input_size(size_hw: Sequence[int | str | None], template: Template, weights: Path) -> None:
-    """Raises FacekitError for a graph of a fixed size that the template's protocol doesn't feed."""
-    fixed = all(isinstance(side, int) for side in size_hw)
+def fixed_input_size(size_hw: Sequence[int | str | None], template: Template, weights: Path) -> tuple[int, int] | None:
+    """A graph's height and width where both are fixed, else None.
+
+    Raises FacekitError for a graph of a fixed size that the template's protocol doesn't feed.
+    """
+    fixed = tuple(side for side in size_hw if isinstance(side, int))
+    if len(fixed) < 2:
+        return None
     feeds_one_size = template.evaluation.feeds_one_size
-    if fixed and (tuple(size_hw) != template.input.size_hw or not feeds_one_size):
+    if fixed != template.input.size_hw or not feeds_one_size:
         wanted = f"{template.input.size_hw[1]}x{template.input.size_hw[0]}"
         raise FacekitError(
             f"{weights}: takes {size_hw[1]}x{size_hw[0]} pictures, template {template.name!r} feeds "
             f"{wanted if feeds_one_size else 'pictures of any size'}. Use the template that it was exported with."
         )
+    return fixed[0], fixed[1]

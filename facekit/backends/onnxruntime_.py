@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from facekit.backends.exported import ExportedOutputs, check_input_size
+from facekit.backends.exported import ExportedOutputs, fixed_input_size
 from facekit.errors import FacekitError
 from facekit.structures import Decoded
 from facekit.template import Template
@@ -30,7 +30,7 @@ class OnnxRuntimeBackend:
             raise FacekitError(f"{weights}: not an ONNX file that can be run: {reason} Export it again.") from error
         self.input_name = self.session.get_inputs()[0].name
         self.outputs = ExportedOutputs([value.name for value in self.session.get_outputs()], template, str(weights))
-        check_input_size(self.session.get_inputs()[0].shape[2:], template, weights)
+        self.fixed_size_hw = fixed_input_size(self.session.get_inputs()[0].shape[2:], template, weights)
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
         blob = np.ascontiguousarray(images_bgr.transpose(0, 3, 1, 2), dtype=np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from facekit.backends.exported import ExportedOutputs, check_input_size
+from facekit.backends.exported import ExportedOutputs, fixed_input_size
 from facekit.errors import FacekitError
 from facekit.structures import Decoded
 from facekit.template import Template
@@ -30,7 +30,7 @@ class OpenVinoBackend:
             raise FacekitError(f"{xml}: not an OpenVINO IR that can be run: {reason} Export it again.") from error
         self.outputs = ExportedOutputs([value.get_any_name() for value in model.outputs], template, str(xml))
         size_hw = [None if side.is_dynamic else side.get_length() for side in list(model.inputs[0].partial_shape)[2:]]
-        check_input_size(size_hw, template, xml)
+        self.fixed_size_hw = fixed_input_size(size_hw, template, xml)
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
         blob = np.ascontiguousarray(images_bgr.transpose(0, 3, 1, 2), dtype=np.float32)

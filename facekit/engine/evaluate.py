@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,68 +14,67 @@ from numpy.typing import NDArray
 
 from facekit.datasets.formats.coco import to_coco
 from facekit.datasets.labels import PictureLabels
-from facekit.datasets.pictures import read_picture
 from facekit.detector import Detector
+from facekit.engine.reading import read_ahead
 from facekit.engine.record import Metric
 from facekit.errors import FacekitError
 from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
-from facekit.metrics.wider import WiderGroundTruth, find_wider_ground_truth, read_wider_ground_truth, wider_ap
+from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.models import build_model
 from facekit.ops.complexity import count_macs, count_parameters
+from facekit.ops.memory import give_back_freed_memory
 from facekit.progress import progress_bar
 from facekit.structures import Detections
 from facekit.template import Template
-
-log = logging.getLogger(__name__)
-
-PICTURES_AHEAD = 4  # read while the network works on the current one
-
 
 # What is called with every picture and its faces, to draw or to keep them.
 OnPicture = Callable[[Path, NDArray[np.uint8], Detections], None]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Labelled pictures, what was found in them, and how long that took."""
+
+    pictures: Sequence[PictureLabels]
+    found: list[Detections]
+    seconds: list[float]  # a picture: preparing it, the network, selecting; an equal share of its batch's
+
+
 def detect_pictures(
-    detector: Detector,
-    paths: Sequence[Path],
-    sizes_wh: Sequence[tuple[int, int] | None] | None = None,
-    on_picture: OnPicture | None = None,
-    description: str = "detecting",
-    quiet: bool = False,
-) -> list[Detections]:
-    """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
-    results = []
-    pictures = _read_ahead(paths, sizes_wh or [None] * len(paths))
-    for path, image_bgr in zip(progress_bar(paths, quiet, desc=description, unit="picture"), pictures, strict=True):
-        found = detector.detect(image_bgr)
-        if on_picture is not None:
-            on_picture(path, image_bgr, found)
-        results.append(found)
-    return results
-
-
-def _read_ahead(paths: Sequence[Path], sizes_wh: Sequence[tuple[int, int] | None]) -> Iterator[NDArray[np.uint8]]:
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        waiting = [reader.submit(read_picture, *job) for job in zip(paths[:PICTURES_AHEAD], sizes_wh, strict=False)]
-        for index in range(len(paths)):
-            image_bgr = waiting.pop(0).result()
-            following = index + PICTURES_AHEAD
-            if following < len(paths):
-                waiting.append(reader.submit(read_picture, paths[following], sizes_wh[following]))
-            yield image_bgr
-
-
-def evaluate_labelled(
     detector: Detector,
     pictures: Sequence[PictureLabels],
     on_picture: OnPicture | None = None,
+    description: str = "detecting",
     quiet: bool = False,
-) -> list[Metric]:
+    batch_size: int = 1,
+) -> Measured:
+    """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
+    found: list[Detections] = []
+    seconds: list[float] = []
+    images = read_ahead([picture.path for picture in pictures], [picture.size_wh for picture in pictures])
+    with progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
+        while batch := list(itertools.islice(images, batch_size)):
+            started = time.perf_counter()
+            faces = detector.detect_batch(batch)
+            seconds += [(time.perf_counter() - started) / len(batch)] * len(batch)
+            if on_picture is not None:
+                for index, image_bgr in enumerate(batch):
+                    on_picture(pictures[len(found) + index].path, image_bgr, faces[index])
+            found += faces
+            give_back_freed_memory()
+            bar.update(len(batch))
+    return Measured(pictures, found, seconds)
+
+
+def evaluate_labelled(detector: Detector, pictures: Sequence[PictureLabels], quiet: bool = False) -> list[Metric]:
     """`ap` and `ap_64x64`, per cent, over labelled pictures."""
-    found = detect_pictures(
-        detector, [p.path for p in pictures], [p.size_wh for p in pictures], on_picture, "evaluating", quiet
-    )
+    return labelled_metrics(detect_pictures(detector, pictures, None, "evaluating", quiet))
+
+
+def labelled_metrics(measured: Measured) -> list[Metric]:
+    """The rows `ap` and `ap_64x64` of metrics.yaml."""
+    pictures, found = measured.pictures, measured.found
     detections = {index: (faces.boxes_xyxy, faces.scores) for index, faces in enumerate(found)}
     large = ap_by_height(
         [picture.boxes_xywh for picture in pictures],
@@ -87,36 +88,49 @@ def evaluate_labelled(
     ]
 
 
-def evaluate_wider(
-    detector: Detector,
-    wider_dir: Path,
-    ground_truth_dir: Path | None,
-    on_picture: OnPicture | None = None,
-) -> tuple[list[Metric], dict[str, NDArray[np.float64]]]:
-    """WIDER FACE easy, medium, hard, per cent, and the predictions ("EVENT/NAME" -> rows x, y, w, h, score).
+def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[PictureLabels]:
+    """The ground truth's pictures, in its order: wider_dir/WIDER_val/images/EVENT/NAME.jpg, and their faces.
 
-    wider_dir holds WIDER_val/images/EVENT/NAME.jpg, and the four .mat files unless ground_truth_dir does. Raises
-    FacekitError where the ground truth lists pictures that the disk lacks.
+    Raises FacekitError that counts those missing.
     """
-    ground_truth = read_wider_ground_truth(find_wider_ground_truth(ground_truth_dir or wider_dir))
-    paths = wider_picture_paths(wider_dir, ground_truth)
-    found = detect_pictures(detector, paths, None, on_picture, "WIDER FACE")
-    predictions = {name: as_wider_rows(faces) for name, faces in zip(ground_truth.names, found, strict=True)}
-    return wider_metrics(predictions, ground_truth), predictions
-
-
-def wider_picture_paths(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[Path]:
-    """The ground truth's pictures under wider_dir, in its order. Raises FacekitError that counts those missing."""
     images = wider_dir / "WIDER_val" / "images"
-    paths = [images / f"{name}.jpg" for name in ground_truth.names]
-    missing = [path for path in paths if not path.is_file()]
+    pictures = [
+        PictureLabels(
+            path=images / f"{name}.jpg",
+            size_wh=None,
+            boxes_xywh=boxes_xywh,
+            landmarks_xy=np.full((len(boxes_xywh), 5, 2), np.nan),
+            is_crowd=np.zeros(len(boxes_xywh), dtype=np.bool_),
+            attributes=attributes,
+            name=f"{name}.jpg",
+        )
+        for name, boxes_xywh, attributes in zip(
+            ground_truth.names, ground_truth.boxes_xywh, ground_truth.attributes, strict=True
+        )
+    ]
+    missing = [picture.path for picture in pictures if not picture.path.is_file()]
     if missing:
         raise FacekitError(
-            f"{images}: {len(missing)} of the {len(paths)} pictures that the WIDER ground truth lists are not on the "
-            f"disk; the first is {missing[0]}. Unpack WIDER_val.zip there, or give --wider-gt a ground truth of "
+            f"{images}: {len(missing)} of the {len(pictures)} pictures that the WIDER ground truth lists are not on "
+            f"the disk; the first is {missing[0]}. Unpack WIDER_val.zip there, or give --wider-gt a ground truth of "
             f"the pictures that you have."
         )
-    return paths
+    return pictures
+
+
+def wider_predictions(measured: Measured) -> dict[str, NDArray[np.float64]]:
+    """ "EVENT/NAME" -> (N, 5) rows x, y, w, h, score: what result files hold.
+
+    Raises FacekitError where two pictures would have one name.
+    """
+    names = [f"{picture.path.parent.name}/{picture.path.stem}" for picture in measured.pictures]
+    if len(set(names)) < len(names):
+        doubled = next(name for name, count in Counter(names).items() if count > 1)
+        raise FacekitError(
+            f"{doubled}: two pictures would have this one result file. WIDER's layout names a picture by its file and "
+            f"the folder above it: rename one."
+        )
+    return {name: as_wider_rows(faces) for name, faces in zip(names, measured.found, strict=True)}
 
 
 def as_wider_rows(faces: Detections) -> NDArray[np.float64]:
@@ -125,11 +139,10 @@ def as_wider_rows(faces: Detections) -> NDArray[np.float64]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], faces.scores[:, None]], axis=1)
 
 
-def wider_metrics(predictions: dict[str, NDArray[np.float64]], ground_truth: WiderGroundTruth) -> list[Metric]:
-    """The three rows of metrics.yaml."""
+def wider_metrics(curves: Mapping[str, Curve]) -> list[Metric]:
+    """The rows `widerface_e`, `widerface_m`, `widerface_h` of metrics.yaml, of the curves of the three subsets."""
     subsets = {"easy": "widerface_e", "medium": "widerface_m", "hard": "widerface_h"}
-    figures = wider_ap(predictions, ground_truth)
-    return [Metric(key, f"WiderFace {name.title()}", "%", 100 * figures[name]) for name, key in subsets.items()]
+    return [Metric(key, f"WiderFace {name.title()}", "%", 100 * curves[name].ap) for name, key in subsets.items()]
 
 
 def model_metrics(template: Template) -> list[Metric]:

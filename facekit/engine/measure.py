@@ -1,19 +1,41 @@
-"""The eval command: weights in; metrics on the screen, in metrics.yaml, and pictures with boxes out."""
+"""The eval command: weights in; metrics on the screen, in metrics.yaml, as a page, and pictures with boxes out."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.labels import PictureLabels
-from facekit.detector import Detector
-from facekit.engine.evaluate import OnPicture, evaluate_labelled, evaluate_wider, model_metrics
-from facekit.engine.record import Metric
-from facekit.engine.report import format_table, read_metrics, write_metrics
+from facekit.detector import Detector, Passes
+from facekit.engine.details import (
+    curve_points,
+    detail_metrics,
+    group_rows,
+    latency_metrics,
+    score_calibration,
+    worst_crops,
+)
+from facekit.engine.evaluate import (
+    Measured,
+    OnPicture,
+    detect_pictures,
+    labelled_metrics,
+    model_metrics,
+    wider_metrics,
+    wider_pictures,
+    wider_predictions,
+)
+from facekit.engine.machine import describe_machine, versions
+from facekit.engine.record import EvaluationRecord, Metric
+from facekit.engine.report import format_table, read_metrics, weight_files, write_metrics
+from facekit.errors import FacekitError
 from facekit.files import check_writable_folder
+from facekit.metrics.wider import WiderGroundTruth, find_wider_ground_truth, read_wider_ground_truth, wider_curves
 from facekit.metrics.wider_files import write_predictions
 from facekit.structures import Detections
 from facekit.template import Template
@@ -25,40 +47,111 @@ class EvalOptions:
     """Flags of eval.py."""
 
     load_weights: Path
-    wider_dir: Path | None
-    wider_gt: Path | None
-    save_metrics_to: Path | None
-    save_output_to: Path | None
-    threshold: float
+    scale: str = "template"  # the preset's name; the template given to measure() already follows it
+    passes: Passes = dataclasses.field(default_factory=Passes)
+    batch_size: int = 1
+    wider_dir: Path | None = None
+    wider_gt: Path | None = None
+    save_metrics_to: Path | None = None
+    save_output_to: Path | None = None
+    save_predictions: Path | None = None
+    report: Path | None = None
+    threshold: float = 0.5  # of the boxes drawn
 
 
-def measure(template: Template, pictures: list[PictureLabels], options: EvalOptions) -> str:
-    """Runs the evaluations asked for, writes what is asked for, and returns the table.
+def measure(template: Template, pictures: list[PictureLabels], options: EvalOptions) -> tuple[str, EvaluationRecord]:
+    """Runs the evaluations asked for and writes what is asked for, but the page; returns the table and the record.
 
     Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
     """
-    for folder in (options.save_metrics_to and options.save_metrics_to.parent, options.save_output_to):
+    _check_destinations(options)
+    detector = Detector.open(options.load_weights, template, passes=options.passes)
+    ground_truth = None
+    if options.wider_dir is not None:
+        ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
+        to_measure = wider_pictures(options.wider_dir, ground_truth)  # complains before anything is run
+    labelled = wider = None
+    if pictures:
+        labelled = detect_pictures(
+            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size
+        )
+    if ground_truth is not None:
+        wider = detect_pictures(
+            detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
+        )
+    record = _record(detector, labelled, wider, ground_truth, options)
+    _write(record, labelled, wider, options)
+    return format_table(record), record
+
+
+def _check_destinations(options: EvalOptions) -> None:
+    """Refused now rather than after an hour of measuring."""
+    files = (options.save_metrics_to, options.report)
+    for folder in (*(file and file.parent for file in files), options.save_output_to, options.save_predictions):
         if folder is not None:
             check_writable_folder(folder)
     if options.save_metrics_to is not None:
-        read_metrics(options.save_metrics_to)  # refused now rather than after an hour of measuring
-    detector = Detector.open(options.load_weights, template)
+        read_metrics(options.save_metrics_to)
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise FacekitError(f"--report {options.report}: a page is written; give it a name that ends in .html.")
+
+
+def _record(
+    detector: Detector,
+    labelled: Measured | None,
+    wider: Measured | None,
+    ground_truth: WiderGroundTruth | None,
+    options: EvalOptions,
+) -> EvaluationRecord:
+    template = detector.template
     metrics: list[Metric] = []
-    counts = []
-    if pictures:
-        metrics += evaluate_labelled(detector, pictures, _drawer(options, "labelled"))
-        counts.append(f"{len(pictures)} labelled pictures")
-    if options.wider_dir is not None:
-        figures, predictions = evaluate_wider(detector, options.wider_dir, options.wider_gt, _drawer(options, "wider"))
-        metrics += figures
-        counts.append(f"{len(predictions)} WIDER pictures")
-        if options.save_output_to is not None:
-            write_predictions(options.save_output_to / "wider_predictions", predictions)
+    sets = []
+    curves = {}
+    if labelled is not None:
+        metrics += labelled_metrics(labelled)
+        sets.append(f"{len(labelled.pictures)} labelled pictures")
+    predictions = wider_predictions(wider) if wider is not None else {}
+    if ground_truth is not None:
+        curves = wider_curves(predictions, ground_truth)
+        metrics += wider_metrics(curves)
+        sets.append(f"{len(predictions)} WIDER pictures")
+    shown = labelled or wider  # whose details are given where both were measured
+    assert shown is not None
+    metrics += detail_metrics(shown)
+    metrics += latency_metrics(shown, options.batch_size)
     metrics += model_metrics(template)
-    protocol = f"{template.protocol()}; {', '.join(counts)}; {options.load_weights.suffix.lstrip('.')}"
+    preset = f"scale {options.scale}: {detector.protocol()}"
+    runtime = options.load_weights.suffix.lstrip(".")
+    return EvaluationRecord(
+        detector=template.name,
+        summary=template.summary,
+        weights=options.load_weights.name,
+        weights_sha256=weight_files(options.load_weights)[0]["sha256"],
+        runtime=runtime,
+        protocol=f"{preset}; {', '.join(sets)}; {runtime}",
+        sets=tuple(sets),
+        measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(),
+        machine=describe_machine(),
+        metrics=tuple(metrics),
+        published={metric.key: metric.value for metric in template.metrics},
+        curves=tuple(curve_points(name, curve) for name, curve in curves.items()),
+        groups=tuple(group_rows(shown, predictions, ground_truth)),
+        calibration=tuple(score_calibration(shown)),
+        crops=tuple(worst_crops(shown, options.threshold)) if options.report is not None else (),
+    )
+
+
+def _write(record: EvaluationRecord, labelled: Measured | None, wider: Measured | None, options: EvalOptions) -> None:
+    for folder in (options.save_predictions, options.save_output_to and options.save_output_to / "wider_predictions"):
+        if folder is None:
+            continue
+        if wider is not None:
+            write_predictions(folder, wider_predictions(wider))
+        elif labelled is not None and folder == options.save_predictions:
+            write_predictions(folder, wider_predictions(labelled))
     if options.save_metrics_to is not None:
-        write_metrics(options.save_metrics_to, options.load_weights, metrics, protocol)
-    return format_table(metrics, template, protocol)
+        write_metrics(options.save_metrics_to, options.load_weights, record)
 
 
 def _drawer(options: EvalOptions, kind: str) -> OnPicture | None:

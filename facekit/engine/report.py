@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from facekit.engine.record import Metric
+from facekit.engine.record import EvaluationRecord
 from facekit.errors import FacekitError
 from facekit.files import write_text
-from facekit.template import Template
 
 
-def format_table(metrics: Sequence[Metric], template: Template, protocol: str) -> str:
-    """A table of the metrics beside the template's published ones."""
-    published = {metric.key: metric.value for metric in template.metrics}
+def format_table(record: EvaluationRecord) -> str:
+    """The metrics beside the template's published ones, and the protocol."""
     rows = [("metric", "measured", "published", "unit")]
-    for metric in metrics:
-        known = f"{published[metric.key]:.3f}" if metric.key in published else "-"
+    for metric in record.metrics:
+        known = f"{record.published[metric.key]:.3f}" if metric.key in record.published else "-"
         rows.append((metric.display_name, metric.text(3), known, metric.unit))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
@@ -28,7 +25,7 @@ def format_table(metrics: Sequence[Metric], template: Template, protocol: str) -
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, f"protocol: {protocol}"])
+    return "\n".join([*lines, f"protocol: {record.protocol}"])
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -46,16 +43,12 @@ def read_metrics(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol: str) -> None:
-    """Writes `files`, `metrics` and `protocol` into metrics.yaml; other keys of an existing file are kept.
-
-    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
-    """
-    content = read_metrics(path)
+def weight_files(weights: Path) -> list[dict[str, Any]]:
+    """name, sha256, size and source of the file, or of both files of an OpenVINO IR."""
     parts = [weights]
     if weights.suffix in (".xml", ".bin"):
         parts = [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
-    content["files"] = [
+    return [
         {
             "name": part.name,
             "sha256": hashlib.sha256(part.read_bytes()).hexdigest(),
@@ -64,9 +57,22 @@ def write_metrics(path: Path, weights: Path, metrics: Sequence[Metric], protocol
         }
         for part in parts
     ]
+
+
+def write_metrics(path: Path, weights: Path, record: EvaluationRecord) -> None:
+    """Writes `files`, `metrics`, `protocol` and `groups` into metrics.yaml; other keys of an existing file are kept.
+
+    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
+    """
+    content = read_metrics(path)
+    content["files"] = weight_files(weights)
     content["metrics"] = [
         {"display_name": metric.display_name, "key": metric.key, "unit": metric.unit, "value": metric.rounded()}
-        for metric in metrics
+        for metric in record.metrics
     ]
-    content["protocol"] = protocol
+    content["protocol"] = record.protocol
+    content["groups"] = [
+        {"group": row.group, "name": row.name, "faces": row.faces, "ap": None if row.ap != row.ap else round(row.ap, 3)}
+        for row in record.groups
+    ]
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
