@@ -1,7 +1,7 @@
 """How long WIDER FACE evaluation takes: python tools/benchmark_evaluator.py [--predictions A.npz --predictions B.npz]
 
-Scores complete prediction sets against the official ground truth; reading the files is timed apart. Seconds are those of
-the CPU, of all threads together.
+Scores complete prediction sets against the official ground truth; reading the files is timed apart. Seconds are those
+of the CPU, all threads together.
 """
 
 import os
