@@ -1,9 +1,11 @@
-"""AP for faces of a minimum height: `ap_64x64` of the templates, a VOC-style all-points AP that ignores small faces."""
+"""AP and recall of faces of a minimum height: `ap_64x64` of the templates, a VOC-style all-points AP that ignores
+small faces, and the recall at a given number of false positives a picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,26 +21,60 @@ IGNORED = -1  # matches a face that doesn't count: neither true nor false
 FALSE = -2
 
 
+@dataclass(frozen=True)
+class HeightCurve:
+    """What is found down to each of the K scores that occur, best first; equal scores are one point."""
+
+    true: NDArray[np.int64]  # (K,) faces found so far
+    false: NDArray[np.int64]  # (K,) false positives so far
+    faces: int  # that count
+    pictures: int
+
+    @property
+    def ap(self) -> float:
+        """Area under the falling envelope of precision over recall, 0..1; NaN if no face counts."""
+        if self.faces == 0:
+            return math.nan
+        return area_under_envelope(self.true / self.faces, self.true / (self.true + self.false))
+
+    def recall_at(self, false_positives_per_picture: float) -> float:
+        """The largest recall with at most so many false positives a picture, 0..1; NaN if no face counts."""
+        if self.faces == 0:
+            return math.nan
+        within = np.searchsorted(self.false / self.pictures, false_positives_per_picture, side="right")
+        return float(self.true[within - 1] / self.faces) if within else 0.0
+
+
 def ap_by_height(
     gt_boxes_xywh: Sequence[ArrayLike],
     det_boxes_xyxy: Sequence[ArrayLike],
     det_scores: Sequence[ArrayLike],
     min_height: int = 64,
 ) -> float:
-    """Average precision at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
+    """Average precision, 0..1, at IoU 0.5 for faces of at least `min_height` pixels. See `curve_by_height`."""
+    return curve_by_height(gt_boxes_xywh, det_boxes_xyxy, det_scores, min_height).ap
 
-    Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to 1024 x
-    1024, the smaller ones ignored: a detection that matches none of the others but has half its own area in an
-    ignored face is neither true nor false.
+
+def curve_by_height(
+    gt_boxes_xywh: Sequence[ArrayLike],
+    det_boxes_xyxy: Sequence[ArrayLike],
+    det_scores: Sequence[ArrayLike],
+    min_height: int = 64,
+    frame: float = FRAME,
+) -> HeightCurve:
+    """True and false positives at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
+
+    Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to the frame,
+    the smaller ones ignored: a detection that matches none of the others but has half its own area in an ignored face
+    is neither true nor false.
 
     Args:
         gt_boxes_xywh: one (N, 4) a picture, COCO boxes x, y, w, h in pixels.
         det_boxes_xyxy: one (M, 4) a picture, corners in pixels, in any order.
         det_scores: one (M,) a picture.
-        min_height: pixels, after rounding and clipping.
-
-    Returns:
-        0..1; NaN if no face counts: there is nothing to average.
+        min_height: pixels, after rounding and clipping. 1 is every face inside the frame.
+        frame: side in pixels. The protocol's hides what lies right of or below pixel 1024, so that faces there can't
+            be found; math.inf leaves every face whole.
 
     Raises:
         ValueError: sequences of different lengths, or arrays of other shapes.
@@ -53,18 +89,19 @@ def ap_by_height(
     for index, (gt_boxes, det_boxes, det_score) in enumerate(
         zip(gt_boxes_xywh, det_boxes_xyxy, det_scores, strict=True)
     ):
-        faces_xywh = _faces_in_frame(as_rows(gt_boxes, 4, f"gt_boxes_xywh[{index}]"))
+        faces_xywh = _faces_in_frame(as_rows(gt_boxes, 4, f"gt_boxes_xywh[{index}]"), frame)
         boxes_xyxy = as_rows(det_boxes, 4, f"det_boxes_xyxy[{index}]")
         score = as_rows(det_score, 0, f"det_scores[{index}]")
         if len(boxes_xyxy) != len(score):
             raise ValueError(f"det_scores[{index}]: must have {len(boxes_xyxy)} scores, but got {len(score)}.")
         keep = score > SCORE_THRESHOLD
-        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= FRAME)
+        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= frame)
         match = _match(_whole_pixels(boxes_xyxy[keep]), faces_xywh[counts], faces_xywh[~counts])
         matches.append(np.where(match >= 0, match + counted, match))
         scores.append(score[keep])
         counted += int(np.count_nonzero(counts))
-    return _average_precision(np.concatenate(matches), np.concatenate(scores), counted)
+    true, false = _cumulative(np.concatenate(matches), np.concatenate(scores))
+    return HeightCurve(true, false, counted, len(gt_boxes_xywh))
 
 
 def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,12 +111,12 @@ def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     return rounded
 
 
-def _faces_in_frame(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+def _faces_in_frame(boxes_xywh: NDArray[np.float64], frame: float) -> NDArray[np.float64]:
     top_left = boxes_xywh[:, :2]
     faces_xywh = _whole_pixels(np.concatenate([top_left, top_left + boxes_xywh[:, 2:] + 1], axis=1))
     # The protocol moves a corner that lies outside without shrinking the box by as much.
     top_left = np.maximum(faces_xywh[:, :2], 0)
-    return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], FRAME - top_left)], axis=1)
+    return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], frame - top_left)], axis=1)
 
 
 def _match(
@@ -104,9 +141,8 @@ def _match(
     return match
 
 
-def _average_precision(matches: NDArray[np.int64], scores: NDArray[np.float64], counted: int) -> float:
-    if counted == 0:
-        return math.nan
+def _cumulative(matches: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True and false positives down to each score, (K,) and (K,). Only the first hit on a face is a true one."""
     matches, scores = matches[matches != IGNORED], scores[matches != IGNORED]
     order = np.argsort(-scores, kind="stable")
     matches, scores = matches[order], scores[order]
@@ -114,5 +150,5 @@ def _average_precision(matches: NDArray[np.int64], scores: NDArray[np.float64], 
     is_true[np.unique(matches, return_index=True)[1]] = True
     is_true &= matches >= 0
     last_of_equals = np.flatnonzero(np.diff(scores, append=-np.inf))
-    true = np.cumsum(is_true)[last_of_equals]
-    return area_under_envelope(true / counted, true / (last_of_equals + 1))
+    true = is_true.cumsum(dtype=np.int64)[last_of_equals]
+    return true, last_of_equals + 1 - true

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
+from facekit.datasets.labels import WIDER_ATTRIBUTES
 from facekit.errors import FacekitError
 from facekit.metrics.curves import area_under_envelope
 from facekit.metrics.overlaps import intersection_areas, ratio_of
@@ -19,6 +20,7 @@ from facekit.metrics.wider_files import checked_xywhs
 
 SUBSETS = ("easy", "medium", "hard")
 FACES_FILE = "wider_face_val.mat"
+ATTRIBUTE_LISTS = tuple(f"{attribute}_label_list" for attribute in WIDER_ATTRIBUTES)
 SUBSET_FILES = {subset: f"wider_{subset}_val.mat" for subset in SUBSETS}
 
 IOU_THRESHOLD = 0.5
@@ -32,6 +34,12 @@ class WiderGroundTruth:
     names: tuple[str, ...]  # "EVENT/NAME" without .jpg
     boxes_xywh: tuple[NDArray[np.float64], ...]  # (N, 4) a picture, pixels; a few annotated sizes are negative
     counting: Mapping[str, tuple[NDArray[np.bool_], ...]]  # easy, medium, hard: (N,) a picture
+    # (N, 6) a picture in the order of WIDER_ATTRIBUTES; None where wider_face_val.mat carries no such lists
+    attributes: tuple[NDArray[np.int8], ...] | None = None
+
+    def counts(self, subset: str) -> NDArray[np.bool_]:
+        """(F,) which faces of all pictures, in one row, count in easy, medium or hard."""
+        return np.concatenate([np.empty(0, dtype=np.bool_), *self.counting[subset]])
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,17 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class _Matches:
-    """The P predictions of all pictures in one row, and what they hit; the same for the three subsets."""
+class Matches:
+    """The P predictions of all pictures with faces in one row, and what they hit; the same for every subset."""
 
-    scores: NDArray[np.float64]  # (P,) normalised to 0..1
+    rank: NDArray[np.int64]  # (P,) index of the first of THRESHOLDS that the normalised score reaches
+    picture: NDArray[np.int64]  # (P,) index into the ground truth's pictures
     face: NDArray[np.int64]  # (P,) index into the faces of all pictures, -1 for none
     is_first: NDArray[np.bool_]  # (P,) the best-scored prediction of its face
+
+    def take(self, keep: NDArray[np.bool_]) -> Matches:
+        """Only the predictions where keep (P,) is true."""
+        return Matches(self.rank[keep], self.picture[keep], self.face[keep], self.is_first[keep])
 
 
 def find_wider_ground_truth(folder: Path) -> Path:
@@ -82,18 +95,19 @@ def read_wider_ground_truth(folder: Path) -> WiderGroundTruth:
     folder = find_wider_ground_truth(folder)
     path = folder / FACES_FILE
     with _explained(path):
-        content = loadmat(path, variable_names=["event_list", "file_list", "face_bbx_list"])
+        content = loadmat(path, variable_names=["event_list", "file_list", "face_bbx_list", *ATTRIBUTE_LISTS])
         events = [event.item() for event in content["event_list"].ravel()]
         files = [event.ravel() for event in content["file_list"].ravel()]
         names = [f"{event}/{cell.item()}" for event, cells in zip(events, files, strict=True) for cell in cells]
         boxes = [np.asarray(cell, dtype=np.float64).reshape(-1, 4) for cell in _pictures(content["face_bbx_list"])]
         if len(boxes) != len(names):
             raise ValueError(f"boxes of {len(boxes)} pictures, names of {len(names)}")
+        attributes = _read_attributes(content, [len(faces) for faces in boxes])
     counting = {
         subset: _read_counting(folder / file, names, [len(faces) for faces in boxes])
         for subset, file in SUBSET_FILES.items()
     }
-    return WiderGroundTruth(tuple(names), tuple(boxes), counting)
+    return WiderGroundTruth(tuple(names), tuple(boxes), counting, attributes)
 
 
 def wider_ap(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> dict[str, float]:
@@ -114,6 +128,13 @@ def wider_curves(predictions: Mapping[str, NDArray[np.floating]], ground_truth: 
         FacekitError: a picture has no entry, or rows with values that are not finite or with negative sizes.
         ValueError: an entry is not (N, 5).
     """
+    matches = match_predictions(predictions, ground_truth)
+    return {subset: curve_of(matches, ground_truth.counts(subset)) for subset in SUBSETS}
+
+
+def match_predictions(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> Matches:
+    """What every prediction hits, whichever faces count: the costly part, to be done once for all subsets. Arguments
+    and errors as in `wider_curves`."""
     missing = [name for name in ground_truth.names if name not in predictions]
     if missing:
         raise FacekitError(
@@ -121,8 +142,39 @@ def wider_curves(predictions: Mapping[str, NDArray[np.floating]], ground_truth: 
             f"have no entry: {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}. "
             "Run the detector on all of them; an empty entry says that nothing was found."
         )
-    matches = _match(predictions, ground_truth)
-    return {subset: _curve(matches, ground_truth.counting[subset]) for subset in SUBSETS}
+    xywhs = {name: checked_xywhs(rows, name) for name, rows in predictions.items()}
+    every_score = np.concatenate([np.empty(0), *(rows[:, 4] for rows in xywhs.values())])
+    scores, faces, pictures = [np.empty(0)], [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    first_face = 0
+    for index, (name, faces_xywh) in enumerate(zip(ground_truth.names, ground_truth.boxes_xywh, strict=True)):
+        rows = xywhs[name]
+        if len(faces_xywh):
+            rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+            best, iou = _best_face(rows[:, :4], faces_xywh)
+            scores.append(rows[:, 4])
+            faces.append(np.where(iou >= IOU_THRESHOLD, best + first_face, -1))
+            pictures.append(np.full(len(rows), index))
+        first_face += len(faces_xywh)
+    face = np.concatenate(faces)
+    is_first = np.zeros(len(face), dtype=np.bool_)
+    is_first[np.unique(face, return_index=True)[1]] = True
+    rank = _ranks(_normalised(np.concatenate(scores), every_score))
+    return Matches(rank, np.concatenate(pictures), face, is_first & (face >= 0))
+
+
+def curve_of(matches: Matches, counts: NDArray[np.bool_]) -> Curve:
+    """Precision and recall where only some faces count.
+
+    Args:
+        matches: what takes part; hits on faces that don't count are left out of the proposals here.
+        counts: (F,) over the faces of all pictures, in the ground truth's order.
+    """
+    hits_counting = np.append(counts, False)[matches.face]  # the last for the face -1 of predictions that hit none
+    proposals = _at_thresholds(matches.rank[hits_counting | (matches.face < 0)])
+    hits = _at_thresholds(matches.rank[hits_counting & matches.is_first])
+    precision = np.divide(hits, proposals, out=np.zeros(len(THRESHOLDS)), where=proposals > 0)
+    # No hits without faces that count, so 1 only keeps 0 / 0 away.
+    return Curve(precision, hits / max(int(np.count_nonzero(counts)), 1))
 
 
 @contextmanager
@@ -155,23 +207,15 @@ def _read_counting(path: Path, names: list[str], sizes: list[int]) -> tuple[NDAr
     return tuple(masks)
 
 
-def _match(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> _Matches:
-    xywhs = {name: checked_xywhs(rows, name) for name, rows in predictions.items()}
-    every_score = np.concatenate([np.empty(0), *(rows[:, 4] for rows in xywhs.values())])
-    scores, faces = [np.empty(0)], [np.empty(0, dtype=np.int64)]
-    first_face = 0
-    for name, faces_xywh in zip(ground_truth.names, ground_truth.boxes_xywh, strict=True):
-        rows = xywhs[name]
-        if len(faces_xywh):
-            rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-            best, iou = _best_face(rows[:, :4], faces_xywh)
-            scores.append(rows[:, 4])
-            faces.append(np.where(iou >= IOU_THRESHOLD, best + first_face, -1))
-        first_face += len(faces_xywh)
-    face = np.concatenate(faces)
-    is_first = np.zeros(len(face), dtype=np.bool_)
-    is_first[np.unique(face, return_index=True)[1]] = True
-    return _Matches(_normalised(np.concatenate(scores), every_score), face, is_first & (face >= 0))
+def _read_attributes(content: Mapping[str, Any], sizes: list[int]) -> tuple[NDArray[np.int8], ...] | None:
+    if not all(name in content for name in ATTRIBUTE_LISTS):
+        return None
+    columns = [_pictures(content[name]) for name in ATTRIBUTE_LISTS]
+    rows = zip(sizes, *columns, strict=True)
+    return tuple(
+        np.stack([column.ravel() for column in picture], axis=1).reshape(size, len(columns)).astype(np.int8)
+        for size, *picture in rows
+    )
 
 
 def _best_face(
@@ -196,16 +240,11 @@ def _normalised(scores: NDArray[np.float64], every_score: NDArray[np.float64]) -
     return (scores - low) / (high - low) if high > low else np.ones_like(scores)
 
 
-def _curve(matches: _Matches, counting: tuple[NDArray[np.bool_], ...]) -> Curve:
-    counts = np.concatenate([*counting, [False]])  # the last for the face -1 of predictions that hit none
-    hits_counting = counts[matches.face]
-    proposals = _at_thresholds(matches.scores[hits_counting | (matches.face < 0)])
-    hits = _at_thresholds(matches.scores[hits_counting & matches.is_first])
-    precision = np.divide(hits, proposals, out=np.zeros(len(THRESHOLDS)), where=proposals > 0)
-    # No hits without faces that count, so 1 only keeps 0 / 0 away.
-    return Curve(precision, hits / max(int(np.count_nonzero(counts)), 1))
+def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(P,) index of the first of THRESHOLDS that each score reaches; the last of them, 0, is reached by all."""
+    return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], scores, side="right")
 
 
-def _at_thresholds(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many of the scores reach each of THRESHOLDS."""
-    return len(scores) - np.searchsorted(np.sort(scores), THRESHOLDS, side="left")
+def _at_thresholds(rank: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(1000,) how many of the predictions reach each of THRESHOLDS."""
+    return np.cumsum(np.bincount(rank, minlength=len(THRESHOLDS)))

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.metrics.size_ap import ap_by_height
+from facekit.metrics.size_ap import HeightCurve, ap_by_height, curve_by_height
 
 
 def boxes(*rows: Sequence[float]) -> NDArray[np.float64]:
@@ -89,6 +91,44 @@ class TestByHand:
         assert ap(boxes(FACE_A, SMALL), found, [0.9, 0.8, 0.7]) == pytest.approx(1 / 3)
 
 
+class TestRecall:
+    def curve(self, found: NDArray[np.float64], scores: Sequence[float], pictures: int = 2) -> HeightCurve:
+        """FACE_A and FACE_B in the first picture, nothing in the others."""
+        none = [boxes()] * (pictures - 1)
+        return curve_by_height([boxes(FACE_A, FACE_B), *none], [found, *none], [scores, *[[]] * (pictures - 1)])
+
+    def test_false_positives_are_counted_a_picture(self) -> None:
+        # Hit, miss, miss, hit over two pictures: 0, 0.5 and 1 false positives a picture.
+        curve = self.curve(boxes(HIT_A, NOWHERE, NOWHERE, HIT_B), [0.9, 0.8, 0.7, 0.6])
+        assert curve.true.tolist() == [1, 1, 1, 2]
+        assert curve.false.tolist() == [0, 1, 2, 2]
+        assert (curve.faces, curve.pictures) == (2, 2)
+        assert [curve.recall_at(rate) for rate in (0, 0.99, 1, 100)] == [0.5, 0.5, 1, 1]
+
+    def test_rate_is_reached_at_equality(self) -> None:
+        # One in ten is a tenth, and 0.1 * 30 is more than 3.
+        assert self.curve(boxes(NOWHERE, HIT_A), [0.9, 0.8], pictures=10).recall_at(0.1) == 0.5
+        assert self.curve(boxes(NOWHERE, HIT_A), [0.9, 0.8], pictures=9).recall_at(0.1) == 0
+        three = self.curve(boxes(NOWHERE, NOWHERE, NOWHERE, HIT_A), [0.9, 0.8, 0.7, 0.6], pictures=30)
+        assert three.recall_at(0.1) == 0.5
+
+    def test_equal_scores_are_reached_together(self) -> None:
+        assert self.curve(boxes(HIT_A, NOWHERE), [0.9, 0.9]).recall_at(0.1) == 0
+        assert self.curve(boxes(HIT_A, NOWHERE), [0.9, 0.8]).recall_at(0.1) == 0.5
+
+    def test_second_hit_is_false_and_ignored_ones_are_not(self) -> None:
+        found = boxes(HIT_SMALL, HIT_SMALL, HIT_A, HIT_A, HIT_B)
+        curve = curve_by_height([boxes(FACE_A, FACE_B, SMALL)], [found], [[0.9, 0.8, 0.7, 0.6, 0.5]])
+        assert (curve.recall_at(0.1), curve.recall_at(1)) == (0.5, 1)
+
+    def test_nothing_found(self) -> None:
+        assert self.curve(boxes(), []).recall_at(1) == 0
+
+    def test_no_face_counts(self) -> None:
+        assert math.isnan(curve_by_height([boxes(SMALL)], [boxes(HIT_SMALL)], [[0.9]]).recall_at(1))
+        assert math.isnan(curve_by_height([], [], []).recall_at(1))
+
+
 class TestHeights:
     @pytest.mark.parametrize(
         ("face", "min_height", "counts"),
@@ -110,6 +150,16 @@ class TestHeights:
         found = boxes([x, top, x + w + 1, bottom] if bottom > top else NOWHERE)
         assert ap(boxes(face), found, [0.9], min_height) == pytest.approx(1.0 if counts else math.nan, nan_ok=True)
 
+    def test_one_pixel_is_every_face_inside_the_frame(self) -> None:
+        faces = boxes(FACE_A, SMALL, [9, 9, 0, 0], [1500, 0, 99, 99], [0, 1500, 99, 99])
+        found = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:] + 1], axis=1)
+        scores = [0.5, 0.4, 0.3, 0.9, 0.8]
+        # Right of the frame a face counts and can't be found, below it doesn't count: both hits are false.
+        inside = curve_by_height([faces], [found], [scores], min_height=1)
+        assert (inside.faces, inside.true[-1], inside.false[-1]) == (4, 3, 2)
+        every = curve_by_height([faces], [found], [scores], min_height=1, frame=math.inf)
+        assert (every.faces, every.true[-1], every.false[-1]) == (5, 5, 0)
+
     def test_detections_are_rounded_but_not_clipped(self) -> None:
         # Only 924 to 1024 is left of the face, the detection goes on to 1224: IoU 100 * 100 / (300 * 100).
         assert ap(boxes([924, 0, 299, 99]), boxes([924, 0, 1224, 100]), [0.9]) == 0.0
@@ -117,13 +167,16 @@ class TestHeights:
         assert ap(boxes(FACE_A), boxes([0.4, 0.4, 100.4, 50]), [0.9]) == 1.0
 
 
+RATES = (0.0, 0.01, 0.1, 0.5, 1.0, 3.0)
+
+
 def slow_reference(
     faces: Sequence[NDArray[np.float64]],
     found: Sequence[NDArray[np.float64]],
     scores: Sequence[NDArray[np.float64]],
     min_height: int,
-) -> float:
-    """The protocol's text, detection by detection."""
+) -> tuple[float, list[float]]:
+    """The protocol's text, detection by detection: AP, and recall at RATES."""
     pictures = [[slow_face(face) for face in picture.tolist()] for picture in faces]
     counting = [[min_height <= face[3] <= 1024 for face in picture] for picture in pictures]
     ranking = [
@@ -154,12 +207,15 @@ def slow_reference(
             false += 1
         points[score] = (true, false)
     total = sum(map(sum, counting))
+    recalls = [
+        max([0.0, *(true / total for true, false in points.values() if false / len(faces) <= rate)]) for rate in RATES
+    ]
     curve = [(true / total, true / (true + false)) for true, false in points.values() if true + false]
     area, before = 0.0, 0.0
     for index, (recall, _) in enumerate(curve):
         area += (recall - before) * max(precision for _, precision in curve[index:])
         before = recall
-    return area
+    return area, recalls
 
 
 def slow_face(face: Sequence[float]) -> tuple[int, int, int, int]:
@@ -176,12 +232,13 @@ def slow_shared(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("min_height", [10, 64])
+@pytest.mark.parametrize("min_height", [1, 10, 32, 64, 100])
 def test_agrees_with_a_slow_reference(seed: int, min_height: int) -> None:
     rng = np.random.default_rng(seed)
     faces, found, scores = [], [], []
-    for _ in range(8):
-        corner = rng.choice([0.0, 500.0, 980.0], (5, 2)) + rng.integers(-80, 80, (5, 2)) / 2
+    for _ in range(24):
+        corner = rng.choice([0.0, 500.0, 980.0, 1030.0], (5, 2), p=[0.4, 0.3, 0.2, 0.1])
+        corner += rng.integers(-80, 80, (5, 2)) / 2
         size = rng.integers(2, 200, (5, 2)) * rng.choice([0.5, 1.0], (5, 1))
         picture = np.concatenate([corner, size], axis=1)[: rng.integers(0, 6)]
         near = picture[rng.integers(0, len(picture), 15)] if len(picture) else np.full((3, 4), 50.0)
@@ -189,9 +246,47 @@ def test_agrees_with_a_slow_reference(seed: int, min_height: int) -> None:
         faces.append(picture)
         found.append(np.concatenate([near[:, :2], near[:, :2] + near[:, 2:]], axis=1))
         scores.append(rng.choice([0.005, 0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], len(near)))
-    expected = slow_reference(faces, found, scores, min_height)
-    assert 0 < expected < 1
-    assert ap_by_height(faces, found, scores, min_height) == pytest.approx(expected, abs=1e-12)
+    expected_ap, expected_recalls = slow_reference(faces, found, scores, min_height)
+    curve = curve_by_height(faces, found, scores, min_height)
+    assert 0 < expected_ap < 1
+    assert curve.ap == ap_by_height(faces, found, scores, min_height) == pytest.approx(expected_ap, abs=1e-12)
+    assert [curve.recall_at(rate) for rate in RATES] == pytest.approx(expected_recalls, abs=1e-12)
+
+
+# Few places, sizes, shifts and scores, so that ties, overlaps of exactly a half, second hits, faces over the frame's
+# edge and ignored ones come up all the time.
+FACES = st.lists(
+    st.tuples(*[st.sampled_from([-20.0, 0, 10, 960, 1000, 1100])] * 2, *[st.sampled_from([19.0, 20, 39, 63, 79])] * 2),
+    max_size=3,
+)
+SHIFTS = st.tuples(*[st.sampled_from([0.0, 0.5, 1, 20, -20, 40])] * 4)
+
+
+@given(
+    pictures=st.lists(
+        st.tuples(FACES, st.lists(st.tuples(st.integers(0, 2), SHIFTS, st.sampled_from([0.01, 0.3, 0.6])), max_size=6)),
+        min_size=1,
+        max_size=4,
+    ),
+    min_height=st.sampled_from([1, 21, 40, 64]),
+)
+@settings(deadline=None)
+def test_agrees_with_a_slow_reference_where_things_coincide(
+    pictures: list[tuple[list[tuple[float, ...]], list[tuple[int, tuple[float, ...], float]]]], min_height: int
+) -> None:
+    faces = [boxes(*rows) for rows, _ in pictures]
+    found, scores = [], []
+    for rows, detections in pictures:
+        near = [np.add(rows[which], shift) for which, shift, _ in detections if which < len(rows)]
+        found.append(boxes(*([x, y, x + w, y + h] for x, y, w, h in near)))
+        scores.append(np.array([score for which, _, score in detections if which < len(rows)]))
+    curve = curve_by_height(faces, found, scores, min_height)
+    if curve.faces == 0:
+        assert math.isnan(curve.ap)
+        return
+    expected_ap, expected_recalls = slow_reference(faces, found, scores, min_height)
+    assert curve.ap == pytest.approx(expected_ap, abs=1e-12)
+    assert [curve.recall_at(rate) for rate in RATES] == pytest.approx(expected_recalls, abs=1e-12)
 
 
 def test_arguments_stay_as_they_are() -> None:

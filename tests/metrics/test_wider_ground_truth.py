@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from facekit.errors import FacekitError
 from facekit.metrics.wider import find_wider_ground_truth, read_wider_ground_truth
@@ -21,7 +21,11 @@ def cells(values: Sequence[Any]) -> NDArray[Any]:
     return result
 
 
-def save_official_files(folder: Path, hard: Sequence[int] = (1, 2)) -> None:
+def column(values: Sequence[int]) -> NDArray[np.uint8]:
+    return np.array(values, dtype=np.uint8).reshape(-1, 1)
+
+
+def save_official_files(folder: Path, hard: Sequence[int] = (1, 2), attributes: bool = True) -> None:
     """Event a with pictures p (two faces) and q (one face), event b with r (one face)."""
     folder.mkdir(parents=True, exist_ok=True)
     boxes = [[[[1, 2, 3, 4], [5, 6, 7, 8]], [[9, 9, 9, 9]]], [[[0, 0, 300, -2]]]]
@@ -30,6 +34,11 @@ def save_official_files(folder: Path, hard: Sequence[int] = (1, 2)) -> None:
         "file_list": cells([cells(["p", "q"]), cells(["r"])]),
         "face_bbx_list": cells([cells([np.array(faces, dtype=np.int32) for faces in event]) for event in boxes]),
     }
+    if attributes:
+        # The k-th attribute, counted from 0, of the faces of p, q and r.
+        for k, name in enumerate(("blur", "expression", "illumination", "invalid", "occlusion", "pose")):
+            codes = [cells([column([k, 0]), column([k + 1])]), cells([column([2])])]
+            shared[f"{name}_label_list"] = cells(codes)
     savemat(folder / "wider_face_val.mat", shared)
     indices: dict[str, list[list[Sequence[int]]]] = {
         "easy": [[[], []], [[]]],
@@ -37,7 +46,7 @@ def save_official_files(folder: Path, hard: Sequence[int] = (1, 2)) -> None:
         "hard": [[hard, [1]], [[]]],
     }
     for subset, events in indices.items():
-        nested = [cells([np.array(faces, dtype=np.uint8).reshape(-1, 1) for faces in event]) for event in events]
+        nested = [cells([column(faces) for faces in event]) for event in events]
         savemat(folder / f"wider_{subset}_val.mat", {"gt_list": cells(nested)})
 
 
@@ -56,6 +65,29 @@ class TestOfficialFiles:
             "medium": [[False, True], [False], [True]],
             "hard": [[True, True], [True], [False]],
         }
+
+    def test_attributes(self, tmp_path: Path) -> None:
+        save_official_files(tmp_path)
+        attributes = read_wider_ground_truth(tmp_path).attributes
+        assert attributes is not None
+        assert [rows.tolist() for rows in attributes] == [
+            [[0, 1, 2, 3, 4, 5], [0] * 6],
+            [[1, 2, 3, 4, 5, 6]],
+            [[2] * 6],
+        ]
+        assert {rows.dtype for rows in attributes} == {np.dtype(np.int8)}
+
+    def test_files_without_attributes(self, tmp_path: Path) -> None:
+        save_official_files(tmp_path, attributes=False)
+        assert read_wider_ground_truth(tmp_path).attributes is None
+
+    def test_attributes_of_another_number_of_faces(self, tmp_path: Path) -> None:
+        save_official_files(tmp_path)
+        content = {key: value for key, value in loadmat(tmp_path / "wider_face_val.mat").items() if key[0] != "_"}
+        content["pose_label_list"][0, 0][1, 0] = column([0, 0])
+        savemat(tmp_path / "wider_face_val.mat", content)
+        with pytest.raises(FacekitError, match=r"wider_face_val\.mat: can't be read .*--wider-gt"):
+            read_wider_ground_truth(tmp_path)
 
     @pytest.mark.parametrize("below", [".", "ground_truth", "eval_tools/ground_truth"])
     def test_found_in_the_usual_places(self, tmp_path: Path, below: str) -> None:
