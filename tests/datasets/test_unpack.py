@@ -102,7 +102,8 @@ class TestUnpack:
         assert held(folder / "new") == {"mine.txt": b"mine"}
 
     @pytest.mark.parametrize(
-        "name", ["/tmp/x", "../x", "a/../../x", "a/..", "C:/x", "C:x", "a\\..\\..\\x", "\\\\host\\x", "a:stream", "a\nb"]
+        "name",
+        ["/tmp/x", "../x", "a/../../x", "a/..", "C:/x", "C:x", "a\\..\\..\\x", "\\\\host\\x", "a:stream", "a\nb"],
     )
     def test_names_that_leave_the_folder(self, folder: Path, kind: str, name: str) -> None:
         # In what isn't asked for, too: such an archive is no data set.
@@ -207,13 +208,11 @@ class TestKinds:
 
 
 @given(names=st.lists(st.text("ab./\\:-", min_size=1, max_size=12), min_size=1, max_size=4, unique=True))
-def test_whatever_the_names_nothing_lands_outside(
-    names: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_whatever_the_names_nothing_lands_outside(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     top = tmp_path_factory.mktemp("top")
     folder = top / "1" / "2" / "3"
     folder.mkdir(parents=True)
-    archive = pack(folder / "a.tgz", {name: b"x" for name in names})
+    archive = pack(folder / "a.tgz", dict.fromkeys(names, b"x"))
     try:
         unpack(archive, folder / "new", "", LIMITS, "")
     except FacekitError:
