@@ -91,6 +91,8 @@ def _unpack(archive: Path, folder: Path, inside: PurePosixPath, limits: Limits) 
                     f"{_REMEDY}"
                 )
             if member.kind == "file" and path.is_relative_to(inside):
+                if not member.name.isprintable():  # harmless elsewhere: macOS adds a file "Icon\r"
+                    raise FacekitError(f"{where}: expected a name that can be printed, got control letters. {_REMEDY}")
                 _write(member, folder / path.relative_to(inside), where)
                 written += 1
                 bar.update(max(0, stream.tell() - bar.n))
@@ -116,7 +118,7 @@ def _safe_path(name: str, where: str) -> PurePosixPath:
     """The path below the new folder."""
     path = PurePosixPath(name)
     # A colon is a drive or a hidden stream on Windows.
-    if path.is_absolute() or ".." in path.parts or any(letter in name for letter in "\\:\0") or not name.isprintable():
+    if path.is_absolute() or ".." in path.parts or any(letter in name for letter in "\\:\0"):
         raise FacekitError(
             f"{where}: expected a name that stays in the new folder, got one that may leave it. {_REMEDY}"
         )

@@ -103,11 +103,16 @@ class TestUnpack:
 
     @pytest.mark.parametrize(
         "name",
-        ["/tmp/x", "../x", "a/../../x", "a/..", "C:/x", "C:x", "a\\..\\..\\x", "\\\\host\\x", "a:stream", "a\nb"],
+        ["/tmp/x", "../x", "a/../../x", "a/..", "C:/x", "C:x", "a\\..\\..\\x", "\\\\host\\x", "a:stream"],
     )
     def test_names_that_leave_the_folder(self, folder: Path, kind: str, name: str) -> None:
         # In what isn't asked for, too: such an archive is no data set.
         assert "may leave it" in refused(pack(folder / f"a{kind}", {"good.txt": b"", name: b"evil"}))
+
+    def test_name_that_cannot_be_printed(self, folder: Path, kind: str) -> None:
+        archive = pack(folder / f"a{kind}", FILES | {"Icon\r": b""})
+        assert "can be printed" in refused(archive)
+        unpack(archive, folder / "new", "top", LIMITS, "")  # it isn't in there
 
     def test_name_given_twice(self, folder: Path, kind: str) -> None:
         archive = folder / f"a{kind}"
