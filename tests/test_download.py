@@ -98,6 +98,15 @@ class TestDownload:
         assert path.read_bytes() == DATA
         assert server.requests[1] == ("a.zip", "bytes=70000-" if identity.size else None)
 
+    def test_cut_off_by_a_server_that_says_no_length(self, server: Server, path: Path) -> None:
+        server.files["a.zip"] = DATA
+        server.cut_after, server.says_length = 70_000, False
+        with pytest.raises(DownloadError, match=r"expected 256000 bytes: cut off"):
+            download([server.url("a.zip")], WHOLE, path)
+        server.cut_after = None
+        download([server.url("a.zip")], WHOLE, path)
+        assert server.requests[1] == ("a.zip", "bytes=70000-")
+
     def test_second_mirror_goes_on_where_the_first_broke_off(self, server: Server, path: Path) -> None:
         server.files["b/a.zip"] = DATA
         begun(path, DATA[:100_000])

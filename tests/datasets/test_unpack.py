@@ -189,9 +189,11 @@ class TestKinds:
         archive.write_bytes(bytes(data))
         assert "damaged" in refused(archive)
 
-    def test_zip_that_lies_about_its_size(self, folder: Path) -> None:
-        archive = pack(folder / "a.zip", {"a": bytes(100_000)})
-        honest, lie = (100_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+    @pytest.mark.parametrize(("size", "declared"), [(100_000, 10), (300, 400)])
+    def test_zip_that_lies_about_its_size(self, folder: Path, size: int, declared: int) -> None:
+        archive = pack(folder / "a.zip", {"a": bytes(size)})
+        honest, lie = (number.to_bytes(4, "little") for number in (size, declared))
+        assert honest in archive.read_bytes()
         archive.write_bytes(archive.read_bytes().replace(honest, lie))
         refused(archive)
 
