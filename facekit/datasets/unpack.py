@@ -103,15 +103,11 @@ def _write(member: _Member, target: Path, where: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise FacekitError(f"{where}: expected each name once, got it twice. {_REMEDY}")
-    left = member.size
     source = member.open()
     assert source is not None
     with source, target.open("xb") as out:
-        while left >= 0 and (chunk := source.read(CHUNK_BYTES)):
-            left -= len(chunk)
-            out.write(chunk)
-    if left != 0:
-        raise FacekitError(f"{where}: expected {member.size} bytes as declared, got others. {_REMEDY}")
+        # zipfile and tarfile give exactly the declared bytes, or raise.
+        shutil.copyfileobj(source, out, CHUNK_BYTES)
 
 
 def _safe_path(name: str, where: str) -> PurePosixPath:
