@@ -305,7 +305,36 @@ def compress(
 
 @cli.group()
 def data() -> None:
-    """Labels: check, convert, merge, look at."""
+    """Data sets and labels: download, check, convert, merge."""
+
+
+@data.command("download")
+@click.argument("name", type=click.Choice(("widerface", "fddb")))
+@click.argument("destination", type=FILE)
+@click.option("--landmarks", type=FILE, help="labelv2 or other labels of the training pictures, with landmarks.")
+@click.option("--with-test", is_flag=True, help="WIDER_test too, which has no labels.")
+@click.option("--val-only", is_flag=True, help="Leave WIDER_train out: enough to measure.")
+@click.option("--remove-archives", is_flag=True, help="Take each archive away once it is unpacked.")
+def download_data(
+    name: str, destination: Path, landmarks: Path | None, with_test: bool, val_only: bool, remove_archives: bool
+) -> None:
+    """Bring a published data set: pictures and labels, checked, unpacked, ready for train and eval."""
+    from facekit.datasets import arrange, catalogue, obtain
+
+    if name != "widerface" and (landmarks or with_test or val_only):
+        raise click.UsageError("--landmarks, --with-test and --val-only are for widerface.")
+    if val_only and landmarks:
+        raise click.UsageError("--landmarks is for the training pictures, which --val-only leaves out.")
+    if landmarks:
+        arrange.check_landmarks(landmarks)
+    left_out = [part for part, out in (("train", val_only), ("test", not with_test)) if out]
+    plan = obtain.plan_download(catalogue.DATA_SETS[name], destination, left_out)
+    click.echo(plan.text())
+    obtain.obtain(plan, remove_archives)
+    parts = [part for part in arrange.WIDER_PARTS if part not in left_out]
+    done = arrange.arrange_fddb(destination) if name == "fddb" else arrange.arrange_widerface(
+        destination, parts, landmarks)  # fmt: skip
+    click.echo(done)
 
 
 @data.command("check")

@@ -1,26 +1,19 @@
-"""Published weights: from the cache, or downloaded, resumed where cut off, and known by their sha256."""
+"""Published weights: from the cache, or downloaded into it, and known by their sha256."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import logging
 import os
 import shutil
-import urllib.error
-import urllib.request
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
+from facekit.download import DownloadError, Identity, digests, download
 from facekit.errors import FacekitError
 from facekit.files import replacing
-from facekit.progress import progress_bar
 from facekit.template import RemoteFile, SnapshotSource, Template
 
 log = logging.getLogger(__name__)
-
-CHUNK_BYTES = 1 << 16
-TIMEOUT_S = 20
 
 
 class NoSnapshotError(FacekitError):
@@ -47,11 +40,10 @@ def fetch_snapshot(template: Template) -> Path:
         try:
             for file in source.files:
                 if not _cached(file):
-                    download(file)
+                    _download(file)
             return _main_file(source)
-        except (OSError, http.client.HTTPException) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            failures.append(f"  {file.url}: {reason}")
+        except DownloadError as error:
+            failures.append(str(error))
         except FacekitError as error:
             failures.append(f"  {error}")
     bring = "Bring the file yourself: --snapshot FILE takes a .pth or an Open Model Zoo .xml (with its .bin)."
@@ -97,63 +89,16 @@ def _main_file(source: SnapshotSource) -> Path:
     return first
 
 
-def download(file: RemoteFile) -> Path:
-    """Downloads into the cache under a progress bar, going on from a partial file; checks size and sha256.
-
-    Raises OSError (of urllib) where the network fails, FacekitError where the content is not the published one.
-    """
+def _download(file: RemoteFile) -> None:
     path = cache_path(file)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FacekitError(
-            f"{partial.parent}: can't write there ({error.strerror}). Set FACEKIT_CACHE to another folder."
+            f"{path.parent}: can't write there ({error.strerror}). Set FACEKIT_CACHE to another folder."
         ) from error
-    done = partial.stat().st_size if partial.is_file() else 0
-    if done > file.size:
-        partial.unlink()
-        done = 0
-    if done < file.size:
-        _receive(file, partial, done)
-    digest = _sha256(partial)
-    if partial.stat().st_size != file.size or digest != file.sha256:
-        size = partial.stat().st_size
-        if size >= file.size:
-            partial.unlink()
-        raise FacekitError(
-            f"{file.url}: got {size} bytes with sha256 {digest[:16]}..., expected {file.size} bytes with "
-            f"{file.sha256[:16]}...: not the published file, or cut off."
-        )
-    partial.replace(path)
-    return path
-
-
-def _receive(file: RemoteFile, partial: Path, done: int) -> None:
-    request = urllib.request.Request(file.url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-        if done and response.status != 206:  # the server doesn't resume: from the start
-            done = 0
-        announced = response.headers.get("Content-Length", "")
-        if announced.isdigit() and done + int(announced) != file.size:  # such as a page that asks to log in
-            raise FacekitError(
-                f"{file.url}: the server offers {done + int(announced)} bytes, expected {file.size} bytes: "
-                f"not the published file."
-            )
-        name = partial.name.removesuffix(".partial")
-        bar = progress_bar(total=file.size, initial=done, unit="B", unit_scale=True, desc=name)
-        with partial.open("ab" if done else "wb") as out, bar:
-            while chunk := response.read(CHUNK_BYTES):
-                out.write(chunk)
-                bar.update(len(chunk))
-                done += len(chunk)
-                if done > file.size:  # never more than was announced, whatever the server sends
-                    break
+    download((file.url,), Identity(file.size, file.sha256), path)
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return digests(path)["sha256"]

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from facekit import download
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -39,3 +44,57 @@ def drawn_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, PROJECT / "tools" / "draw_pictures.py", folder, "--pictures", "12", "--seed", "5"]
     subprocess.run(command, check=True, capture_output=True)
     return folder
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; notes every request as (path, Range header)."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.resumes = True
+        self.cut_after: int | None = None  # bytes of a body, then the connection breaks
+        self.range_shift = 0  # of what Content-Range says against what was asked for
+        self.says_length = True
+        self.content_type = "application/zip"
+        self.requests: list[tuple[str, str | None]] = []
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name, wanted = self.path.lstrip("/"), self.headers["Range"]
+        self.server.requests.append((name, wanted))
+        if name not in self.server.files:
+            self.send_error(404)
+            return
+        body = self.server.files[name]
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.resumes else 0
+        self.send_response(206 if wanted and self.server.resumes else 200)
+        if start:
+            shown = start + self.server.range_shift
+            self.send_header("Content-Range", f"bytes {shown}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Type", self.server.content_type)
+        if self.server.says_length:
+            self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        self.wfile.write(body[start:][: self.server.cut_after])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "TIMEOUT_S", 5)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

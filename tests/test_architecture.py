@@ -14,7 +14,7 @@ FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 # From the bottom; a floor may import itself and those below it, never one above.
 FLOORS = (
     ("errors", "files", "progress"),
-    ("schema", "structures", "template"),
+    ("download", "schema", "structures", "template"),
     ("ops",),
     (
         "models", "datasets", "metrics", "transforms", "checkpoint", "import_weights", "snapshots", "backends",

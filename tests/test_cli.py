@@ -107,7 +107,7 @@ class TestHelp:
         for command in COMMANDS:
             assert command in done.stdout
 
-    @pytest.mark.parametrize("command", ["convert", "merge", "check"])
+    @pytest.mark.parametrize("command", ["download", "convert", "merge", "check"])
     def test_of_data_commands(self, capsys: pytest.CaptureFixture[str], command: str) -> None:
         assert run("data", command, "--help") == 0
         assert "Usage: facekit data" in capsys.readouterr().out

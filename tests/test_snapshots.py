@@ -3,74 +3,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from facekit import snapshots
-from facekit.errors import FacekitError
-from facekit.snapshots import NoSnapshotError, cache_dir, cache_path, download, fetch_snapshot
+from facekit.snapshots import NoSnapshotError, cache_dir, cache_path, fetch_snapshot
 from facekit.template import TEMPLATES_DIR, RemoteFile, SnapshotSource, Template, load_template
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 DATA = bytes(range(256)) * 1000  # several chunks
 SECOND = b"second" * 1000
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `files`; notes every request as (path, Range header)."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.resumes = True
-        self.cut_after: int | None = None  # bytes of a body, then the connection breaks
-        self.requests: list[tuple[str, str | None]] = []
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        name, wanted = self.path.lstrip("/"), self.headers["Range"]
-        self.server.requests.append((name, wanted))
-        if name not in self.server.files:
-            self.send_error(404)
-            return
-        body = self.server.files[name]
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.resumes else 0
-        self.send_response(206 if wanted and self.server.resumes else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        self.wfile.write(body[start:][: self.server.cut_after])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("FACEKIT_CACHE", str(folder))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(snapshots, "TIMEOUT_S", 5)
     return folder
 
 
@@ -117,73 +68,6 @@ class TestCacheDir:
         assert cache_path(file) == cache / hashlib.sha256(DATA).hexdigest() / "a.pth"
 
 
-class TestDownload:
-    def test_whole(self, server: Server, cache: Path) -> None:
-        server.files["a.pth"] = DATA
-        path = download(remote(server.url("a.pth"), DATA))
-        assert path.read_bytes() == DATA
-        assert path.is_relative_to(cache)
-        assert names(cache) == ["a.pth"]
-        assert server.requests == [("a.pth", None)]
-
-    def test_resumes(self, server: Server, cache: Path) -> None:
-        server.files["a.pth"] = DATA
-        file = remote(server.url("a.pth"), DATA)
-        keep(file, DATA[:100_000], ".partial")
-        assert download(file).read_bytes() == DATA
-        assert server.requests == [("a.pth", "bytes=100000-")]
-        assert names(cache) == ["a.pth"]
-
-    def test_cut_off_then_resumed(self, server: Server, cache: Path) -> None:
-        server.files["a.pth"] = DATA
-        server.cut_after = 70_000
-        file = remote(server.url("a.pth"), DATA)
-        with pytest.raises((FacekitError, OSError)):
-            download(file)
-        assert not cache_path(file).exists()
-        server.cut_after = None
-        assert download(file).read_bytes() == DATA
-        assert server.requests == [("a.pth", None), ("a.pth", "bytes=70000-")]
-
-    def test_server_that_ignores_range(self, server: Server) -> None:
-        server.files["a.pth"] = DATA
-        server.resumes = False
-        file = remote(server.url("a.pth"), DATA)
-        keep(file, b"x" * 100_000, ".partial")
-        assert download(file).read_bytes() == DATA
-
-    def test_complete_partial_needs_no_request(self, server: Server) -> None:
-        file = remote(server.url("a.pth"), DATA)
-        keep(file, DATA, ".partial")
-        assert download(file).read_bytes() == DATA
-        assert not server.requests
-
-    def test_partial_longer_than_the_file(self, server: Server) -> None:
-        server.files["a.pth"] = DATA
-        file = remote(server.url("a.pth"), DATA)
-        keep(file, DATA + b"more", ".partial")
-        assert download(file).read_bytes() == DATA
-
-    @pytest.mark.parametrize("served", [DATA[:-1] + b"!", DATA + b"more", b"<html>please log in</html>", b""])
-    def test_other_content_is_refused_and_not_kept(self, server: Server, cache: Path, served: bytes) -> None:
-        server.files["a.pth"] = served
-        file = remote(server.url("a.pth"), DATA)
-        with pytest.raises(FacekitError, match=f"{file.url}: .*expected {len(DATA)} bytes"):
-            download(file)
-        assert names(cache) == []
-        server.files["a.pth"] = DATA
-        assert download(file).read_bytes() == DATA
-
-    def test_spoilt_partial_is_given_up(self, server: Server, cache: Path) -> None:
-        server.files["a.pth"] = DATA
-        file = remote(server.url("a.pth"), DATA)
-        keep(file, b"x" * 100_000, ".partial")
-        with pytest.raises(FacekitError, match="sha256"):
-            download(file)
-        assert names(cache) == []
-        assert download(file).read_bytes() == DATA
-
-
 class TestFetch:
     def test_cache_is_found_without_a_request(self, server: Server, caplog: pytest.LogCaptureFixture) -> None:
         file = remote(server.url("a.pth"), DATA)
@@ -199,6 +83,17 @@ class TestFetch:
         kept = keep(second, SECOND)
         assert fetch_snapshot(template_of(torch_source(first), torch_source(second))) == kept
         assert not server.requests
+
+    def test_cut_off_then_resumed(self, server: Server, cache: Path) -> None:
+        server.files["a.pth"] = DATA
+        server.cut_after = 70_000
+        template = template_of(torch_source(remote(server.url("a.pth"), DATA)))
+        with pytest.raises(NoSnapshotError):
+            fetch_snapshot(template)
+        server.cut_after = None
+        assert fetch_snapshot(template).read_bytes() == DATA
+        assert server.requests == [("a.pth", None), ("a.pth", "bytes=70000-")]
+        assert names(cache) == ["a.pth"]
 
     @pytest.mark.parametrize("damaged", [b"x" * len(DATA), DATA[:-1], b""])
     def test_damaged_entry_is_fetched_again(

@@ -91,7 +91,7 @@ def convert(
         named = _only(named, options.subset)
     summary = Summary({}, destination, root, dropped)
     for part, pictures in named.items():
-        sized = _with_sizes(part, pictures, dropped) if row.needs_size else pictures
+        sized = with_sizes(part, pictures, dropped) if row.needs_size else pictures
         summary.parts[part] = [(name, _filtered(name, labels, row, options, summary)) for name, labels in sized]
     if options.split:
         summary.parts = _split(summary.parts, options)
@@ -105,6 +105,19 @@ def parse_split(text: str) -> tuple[float, ...]:
     if len(shares) not in (2, 3) or not all(0 < share < float("inf") for share in shares):
         raise ValueError(f"expected two or three shares above 0, such as 0.9:0.1, got {text!r}")
     return shares
+
+
+def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
+    """Sizes from the pictures where the labels have none, and without the boxes that then turn out to lie outside."""
+    unknown = {name for name, labels in named if labels.size_wh is None}
+    if not unknown:
+        return named
+    pictures = [
+        replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels
+        for name, labels in progress_bar(named, desc="picture sizes", unit="picture", delay_s=2)
+    ]
+    inside = drop_unusable_boxes(pictures, part, dropped=dropped)
+    return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
 def _read(sources: Sequence[Source], dropped: Tally) -> tuple[list[PictureLabels], Path]:
@@ -154,19 +167,6 @@ def _only(named: Mapping[str, list[Named]], subset: Path) -> dict[str, list[Name
             f"is {missing[0]!r}. Names are as the labels have them, with or without suffix."
         )
     return kept
-
-
-def _with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
-    """Sizes from the pictures where the labels have none, and without the boxes that then turn out to lie outside."""
-    unknown = {name for name, labels in named if labels.size_wh is None}
-    if not unknown:
-        return named
-    pictures = [
-        replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels
-        for name, labels in progress_bar(named, desc="picture sizes", unit="picture", delay_s=2)
-    ]
-    inside = drop_unusable_boxes(pictures, part, dropped=dropped)
-    return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
 def _filtered(

@@ -49,7 +49,9 @@ def cut_crop(
     # Cut first: what lies far away needs no touching, and warping a large picture to a small one would flicker.
     height, width = image_bgr.shape[:2]
     cut_left, cut_top = (int(np.clip(value, 0, limit - 1)) for value, limit in ((left, width), (top, height)))
-    cut = image_bgr[cut_top : int(np.clip(top + side, 0, height)) + 1, cut_left : int(np.clip(left + side, 0, width)) + 1]
+    cut = image_bgr[
+        cut_top : int(np.clip(top + side, 0, height)) + 1, cut_left : int(np.clip(left + side, 0, width)) + 1
+    ]
     shown = cv2.resize(
         cut, (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))),
         interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,

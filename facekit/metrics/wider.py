@@ -70,9 +70,10 @@ class Matches:
 
 
 def find_wider_ground_truth(folder: Path) -> Path:
-    """The folder that holds the four official .mat files: `folder` itself, its `ground_truth` or its
-    `eval_tools/ground_truth`. Raises FacekitError with the missing files where none of them does."""
-    places = (folder, folder / "ground_truth", folder / "eval_tools" / "ground_truth")
+    """The folder that holds the four official .mat files: `folder` itself, its `ground_truth`, its
+    `eval_tools/ground_truth` or its `labelv2/val/gt`. Raises FacekitError with the missing files where none does."""
+    below = ("", "ground_truth", "eval_tools/ground_truth", "labelv2/val/gt")
+    places = tuple(folder / name for name in below)
     missing = [
         [name for name in (FACES_FILE, *SUBSET_FILES.values()) if not (place / name).is_file()] for place in places
     ]

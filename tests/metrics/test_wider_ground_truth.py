@@ -89,7 +89,7 @@ class TestOfficialFiles:
         with pytest.raises(FacekitError, match=r"wider_face_val\.mat: can't be read .*--wider-gt"):
             read_wider_ground_truth(tmp_path)
 
-    @pytest.mark.parametrize("below", [".", "ground_truth", "eval_tools/ground_truth"])
+    @pytest.mark.parametrize("below", [".", "ground_truth", "eval_tools/ground_truth", "labelv2/val/gt"])
     def test_found_in_the_usual_places(self, tmp_path: Path, below: str) -> None:
         save_official_files(tmp_path / below)
         assert find_wider_ground_truth(tmp_path) == tmp_path / below

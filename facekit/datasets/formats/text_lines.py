@@ -92,6 +92,7 @@ def guess_data_root(label_file: Path, name: str) -> Path:
     roots = [here, here / "images"]
     for above in label_file.parents[1:3]:
         roots += [above, above / "images", above / "WIDER_train" / "images", above / "WIDER_val" / "images"]
+    roots += [above / "originalPics" for above in label_file.parents[:2]]  # FDDB's
     return next((root for root in roots if (root / name).is_file()), here)
 
 
