@@ -120,7 +120,7 @@ class TestOthers:
 class FixedBackend:
     """Finds the same boxes in every picture, and remembers what it was fed."""
 
-    fixed_size_hw = None
+    fixed_size_hw: tuple[int, int] | None = None
 
     def __init__(self, boxes_xyxy: list[list[float]], with_landmarks: bool = False) -> None:
         self.boxes = torch.tensor([boxes_xyxy])
@@ -210,7 +210,7 @@ class TestPasses:
         class Seen:
             """The face that fills the middle half of the picture."""
 
-            fixed_size_hw = None
+            fixed_size_hw: tuple[int, int] | None = None
 
             def __call__(self, images_bgr: Any) -> Decoded:
                 height, width = images_bgr.shape[1:3]
@@ -224,7 +224,7 @@ class TestPasses:
 
     def test_what_one_of_two_passes_finds_counts_half(self) -> None:
         class OnlyPlain:
-            fixed_size_hw = None
+            fixed_size_hw: tuple[int, int] | None = None
             calls = 0
 
             def __call__(self, images_bgr: Any) -> Decoded:

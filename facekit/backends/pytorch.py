@@ -22,7 +22,7 @@ from facekit.template import Template
 
 
 class PyTorchBackend:
-    fixed_size_hw = None
+    fixed_size_hw: tuple[int, int] | None = None
 
     def __init__(self, network: nn.Module, template: Template, head_of: nn.Module | None = None) -> None:
         """`head_of` names the module whose head decodes when `network` is a compressed copy without one."""

@@ -69,23 +69,26 @@ def detect_pictures(
 
 def evaluate_labelled(detector: Detector, pictures: Sequence[PictureLabels], quiet: bool = False) -> list[Metric]:
     """`ap` and `ap_64x64`, per cent, over labelled pictures."""
-    return labelled_metrics(detect_pictures(detector, pictures, None, "evaluating", quiet))
+    measured = detect_pictures(detector, pictures, None, "evaluating", quiet)
+    return [coco_metric(measured), large_faces_metric(measured)]
 
 
-def labelled_metrics(measured: Measured) -> list[Metric]:
-    """The rows `ap` and `ap_64x64` of metrics.yaml."""
-    pictures, found = measured.pictures, measured.found
-    detections = {index: (faces.boxes_xyxy, faces.scores) for index, faces in enumerate(found)}
+def coco_metric(measured: Measured) -> Metric:
+    """The row `ap` of metrics.yaml."""
+    detections = {index: (faces.boxes_xyxy, faces.scores) for index, faces in enumerate(measured.found)}
+    ap = coco_ap(to_coco(list(measured.pictures)), detections, category_id=1)
+    return Metric("ap", "AP @ [IoU=0.50:0.95]", "%", 100 * ap)
+
+
+def large_faces_metric(measured: Measured) -> Metric:
+    """The row `ap_64x64` of metrics.yaml."""
     large = ap_by_height(
-        [picture.boxes_xywh for picture in pictures],
-        [faces.boxes_xyxy for faces in found],
-        [faces.scores for faces in found],
+        [picture.boxes_xywh for picture in measured.pictures],
+        [faces.boxes_xyxy for faces in measured.found],
+        [faces.scores for faces in measured.found],
         min_height=64,
     )
-    return [
-        Metric("ap", "AP @ [IoU=0.50:0.95]", "%", 100 * coco_ap(to_coco(list(pictures)), detections, category_id=1)),
-        Metric("ap_64x64", "AP for faces > 64x64", "%", 100 * large),
-    ]
+    return Metric("ap_64x64", "AP for faces > 64x64", "%", 100 * large)
 
 
 def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[PictureLabels]:
@@ -105,7 +108,10 @@ def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[Pict
             name=f"{name}.jpg",
         )
         for name, boxes_xywh, attributes in zip(
-            ground_truth.names, ground_truth.boxes_xywh, ground_truth.attributes, strict=True
+            ground_truth.names,
+            ground_truth.boxes_xywh,
+            ground_truth.attributes or [None] * len(ground_truth.names),
+            strict=True,
         )
     ]
     missing = [picture.path for picture in pictures if not picture.path.is_file()]

@@ -12,30 +12,29 @@ from numpy.typing import NDArray
 
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector, Passes
-from facekit.engine.details import (
-    curve_points,
-    detail_metrics,
-    group_rows,
-    latency_metrics,
-    score_calibration,
-    worst_crops,
-)
+from facekit.engine.details import Details, curve_points, wider_rows
 from facekit.engine.evaluate import (
     Measured,
     OnPicture,
+    coco_metric,
     detect_pictures,
-    labelled_metrics,
     model_metrics,
     wider_metrics,
     wider_pictures,
     wider_predictions,
 )
 from facekit.engine.machine import describe_machine, versions
-from facekit.engine.record import EvaluationRecord, Metric
+from facekit.engine.record import EvaluationRecord, GroupRow, Metric
 from facekit.engine.report import format_table, read_metrics, weight_files, write_metrics
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder
-from facekit.metrics.wider import WiderGroundTruth, find_wider_ground_truth, read_wider_ground_truth, wider_curves
+from facekit.metrics.wider import (
+    Curve,
+    WiderGroundTruth,
+    find_wider_ground_truth,
+    read_wider_ground_truth,
+    wider_curves,
+)
 from facekit.metrics.wider_files import write_predictions
 from facekit.structures import Detections
 from facekit.template import Template
@@ -105,21 +104,22 @@ def _record(
 ) -> EvaluationRecord:
     template = detector.template
     metrics: list[Metric] = []
+    groups: list[GroupRow] = []
+    curves: dict[str, Curve] = {}
     sets = []
-    curves = {}
     if labelled is not None:
-        metrics += labelled_metrics(labelled)
+        metrics.append(coco_metric(labelled))
         sets.append(f"{len(labelled.pictures)} labelled pictures")
-    predictions = wider_predictions(wider) if wider is not None else {}
-    if ground_truth is not None:
+    if wider is not None and ground_truth is not None:
+        predictions = wider_predictions(wider)
         curves = wider_curves(predictions, ground_truth)
         metrics += wider_metrics(curves)
+        groups = wider_rows(predictions, ground_truth)
         sets.append(f"{len(predictions)} WIDER pictures")
-    shown = labelled or wider  # whose details are given where both were measured
+    shown = labelled or wider  # the details are the labelled set's where both were measured
     assert shown is not None
-    metrics += detail_metrics(shown)
-    metrics += latency_metrics(shown, options.batch_size)
-    metrics += model_metrics(template)
+    details = Details(shown)
+    metrics += [*details.metrics(), *model_metrics(template)]
     preset = f"scale {options.scale}: {detector.protocol()}"
     runtime = options.load_weights.suffix.lstrip(".")
     return EvaluationRecord(
@@ -135,10 +135,10 @@ def _record(
         machine=describe_machine(),
         metrics=tuple(metrics),
         published={metric.key: metric.value for metric in template.metrics},
-        curves=tuple(curve_points(name, curve) for name, curve in curves.items()),
-        groups=tuple(group_rows(shown, predictions, ground_truth)),
-        calibration=tuple(score_calibration(shown)),
-        crops=tuple(worst_crops(shown, options.threshold)) if options.report is not None else (),
+        curves=tuple(curve_points(curves)),
+        groups=(*details.groups(), *groups),
+        calibration=tuple(details.calibration()),
+        crops=tuple(details.crops(options.threshold)) if options.report is not None else (),
     )
 
 
