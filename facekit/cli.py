@@ -282,6 +282,22 @@ def compress(
     click.echo(f"Done: {path}, {path.with_name('model.xml')}, {path.with_name('model.bin')}")
 
 
+@cli.command()
+@click.argument("reports", nargs=-1, required=True, type=FILE)
+@click.option("--output", type=FILE, required=True, help="The page to write.")
+def report(reports: tuple[Path, ...], output: Path) -> None:
+    """Lay the REPORTS that evaluations wrote beside each other on one page."""
+    from facekit.files import write_text
+    from facekit.pages.comparison import comparison_page, run_names
+    from facekit.pages.evaluation import read_record
+
+    if output.resolve() in {path.resolve() for path in reports}:
+        raise click.UsageError(f"--output {output} is one of the reports. Choose another file.")
+    records = [read_record(path) for path in reports]
+    write_text(output, comparison_page(records, run_names(records, [path.stem for path in reports])))
+    click.echo(f"Done: {output}")
+
+
 @cli.group()
 def data() -> None:
     """Labels: check, convert, merge, look at."""

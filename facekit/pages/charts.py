@@ -94,7 +94,7 @@ def calibration_chart(title: str, bins: Sequence[CalibrationBin]) -> Html:
     """A reliability diagram: how many of the detections of a score hit a face, above how many detections there are."""
     across, up = _scale(LEFT, RIGHT, 1), _scale(BOTTOM, TOP, 1)
     filled = [row for row in bins if row.detections and math.isfinite(row.mean_score + row.precision)]
-    floor = HEIGHT + STRIP
+    floor = BOTTOM + 24 + STRIP
     parts = [
         _grid_and_labels(up, 1.0, 0.2, "{:.1f}"),
         f'<line class="ideal" x1="{across(0):.1f}" y1="{up(0):.1f}" x2="{across(1):.1f}" y2="{up(1):.1f}"/>',
@@ -102,8 +102,8 @@ def calibration_chart(title: str, bins: Sequence[CalibrationBin]) -> Html:
         _ticks_below(across, floor),
         _text((LEFT + RIGHT) / 2, floor + 38, "score", "middle"),
         _upright("precision", (TOP + BOTTOM) / 2),
-        _upright("detections", floor - STRIP / 2),
-        _text(RIGHT - 6, up(1) + 40, "below the line: too sure", "end"),
+        _text(RIGHT, floor - STRIP - 6, "detections, logarithmic", "end"),
+        _text(across(0.97), up(0.06), "below the line: surer than right", "end"),
     ]
     points = _polyline(Line("", [row.mean_score for row in filled], [row.precision for row in filled]), across, up)
     parts.append(f'<g class="s0"><polyline class="line" points="{points}"/>')
@@ -131,7 +131,7 @@ def _counts(bins: Sequence[CalibrationBin], across: Place, floor: float) -> str:
                 f'<rect class="bar s7" x="{left:.1f}" y="{floor - height:.1f}" width="{max(right - left, 1):.1f}" '
                 f'height="{height:.1f}"><title>{row.detections} detections</title></rect>'
             )
-    parts.append(_text(LEFT - 6, floor - STRIP + 8, _short(most), "end"))
+    parts.append(_text(LEFT - 6, floor - STRIP + 8, _short(most), "end") if most else "")
     return "".join(parts)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekit.engine.record import Crop, EvaluationRecord, GroupRow, Metric, from_json, to_json
+from facekit.engine.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 from facekit.errors import FacekitError
 from facekit.pages.charts import Bars, Line, bar_chart, calibration_chart, legend, line_chart
 from facekit.pages.figures import (
@@ -21,7 +22,9 @@ from facekit.pages.shell import (
     SORT_SCRIPT,
     Cell,
     Html,
+    Row,
     Section,
+    beside,
     data_block,
     data_start,
     definitions,
@@ -105,7 +108,7 @@ def _cards(record: EvaluationRecord) -> Html:
 
 
 def _card(metric: Metric, published: float | None) -> Html:
-    beside = f'<span class="beside">published {figure(published, metric.unit)}</span>' if published is not None else ""
+    beside = f'<span class="small">published {figure(published, metric.unit)}</span>' if published is not None else ""
     return Html(
         f'<li><span class="name">{escape(metric.display_name)}</span><span class="value">'
         f'{figure(metric.value, metric.unit)} <span class="unit">{escape(metric.unit)}</span></span>{beside}</li>'
@@ -118,10 +121,7 @@ def _sections(record: EvaluationRecord) -> list[Section]:
     if record.metrics:
         sections.append(Section("figures", "Figures", _metric_table(record)))
     if curves:
-        lines = [Line(f"{curve.name} (AP {100 * curve.ap:.2f} %)", curve.recall, curve.precision) for curve in curves]
-        chart = line_chart("Precision over recall", lines, "recall", "precision")
-        body = join([chart, legend([line.name for line in lines])])
-        sections.append(Section("curves", "Precision and recall", body))
+        sections.append(Section("curves", "Precision and recall", _curves(curves)))
     if by_height:
         sections.append(Section("heights", HEIGHT_CHART, _heights(record, by_height)))
     for anchor, title, groups in (("events", "AP by event", ("event",)), ("attributes", "AP by attribute", ATTRIBUTES)):
@@ -156,41 +156,59 @@ def _metric_table(record: EvaluationRecord) -> Html:
 def _metric_row(metric: Metric, published: float | None) -> list[Cell | str]:
     measured = Cell(figure(metric.value, metric.unit), metric.value)
     if published is None:
-        beside = [Cell(Html("&ndash;"), float("nan")), Cell(Html("&ndash;"), float("nan"))]
+        compared = [Cell(Html("&ndash;"), float("nan")), Cell(Html("&ndash;"), float("nan"))]
     else:
         difference = metric.value - published
         better = difference < 0 if LOWER_IS_BETTER.fullmatch(metric.key) else difference > 0
         # Within rounding of what is shown there is no better and no worse.
         kind = "" if not abs(difference) >= 0.005 else "up" if better else "down"
-        beside = [
+        compared = [
             Cell(figure(published, metric.unit), published),
             Cell(figure(difference, metric.unit, signed=True), difference, kind),
         ]
-    return [metric.display_name, measured, *beside, metric.unit]
+    return [metric.display_name, measured, *compared, metric.unit]
+
+
+def _curves(curves: Sequence[CurvePoints]) -> Html:
+    names = [curve.name for curve in curves]
+    lines = [Line(curve.name, curve.recall, curve.precision) for curve in curves]
+    rows: list[Row] = [[curve.name, _per_cent(curve.ap), _per_cent(max(curve.recall))] for curve in curves]
+    chart = join([line_chart("Precision over recall", lines, "recall", "precision"), legend(names)])
+    return beside(chart, table(["subset", "AP, %", "highest recall, %"], [("", rows)], "AP by subset"))
+
+
+def _per_cent(share: float) -> Cell:
+    return Cell(figure(100 * share, "%"), 100 * share)
 
 
 def _heights(record: EvaluationRecord, by_height: dict[str, float]) -> Html:
-    chart = bar_chart(HEIGHT_CHART, list(by_height), [Bars(record.detector, list(by_height.values()))], "AP, %")
+    chart = bar_chart("AP, per cent", list(by_height), [Bars(record.detector, list(by_height.values()))], "AP")
     rows = [row for row in record.groups if row.group == "height"]
-    return join([chart, *([_group_table(HEIGHT_CHART, {"height": rows})] if rows else [])])
+    return beside(chart, _group_table(HEIGHT_CHART, {"height": rows})) if rows else chart
 
 
 def _group_table(title: str, rows: dict[str, list[GroupRow]]) -> Html:
     """A table with a heading a group, where there are several groups."""
-    groups = [(name if len(rows) > 1 else "", [_group_row(row) for row in members]) for name, members in rows.items()]
-    groups = [(name, members) for name, members in groups if members]
-    first = "event" if "event" in rows else "faces of"
-    content = table([first, "faces", "AP, %", ""], groups, title, sortable=True)
-    count = sum(len(members) for _, members in groups)
-    return folded(f"Table of {count} rows", content) if count > LONG_TABLE else content
+    groups = [(name if len(rows) > 1 else "", [_group_row(row) for row in part]) for name, part in rows.items() if part]
+    first = "event" if "event" in rows else "faces"
+    content = table([first, "number", "AP, %"], groups, title, sortable=True)
+    members = [row for part in rows.values() for row in part]
+    if len(members) <= LONG_TABLE:
+        return content
+    ranked = sorted((row for row in members if math.isfinite(row.ap)), key=lambda row: row.ap)
+    ends = [(word, ", ".join(f"{row.name} {figure(row.ap, '%')}" for row in part)) for word, part in
+            (("Lowest", ranked[:3]), ("highest", ranked[:-4:-1])) if part]  # fmt: skip
+    note = "; ".join(f"{word}: {names}" for word, names in ends)
+    return join([Html(f"<p>{escape(note)}.</p>") if note else "", folded(f"All {len(members)}", content)])
 
 
 def _group_row(row: GroupRow) -> list[Cell | str]:
-    return [row.name, Cell(f"{row.faces:,}", row.faces), Cell(figure(row.ap, "%"), row.ap), Cell(meter(row.ap))]
+    drawn = Html(f"{meter(row.ap)}{figure(row.ap, '%')}")
+    return [row.name, Cell(f"{row.faces:,}", row.faces), Cell(drawn, row.ap)]
 
 
 def _calibration(record: EvaluationRecord) -> Html:
-    rows: list[list[Cell | str]] = [
+    rows: list[Row] = [
         [
             f"{row.low:.2f} to {row.high:.2f}",
             Cell(f"{row.detections:,}", row.detections),
@@ -204,7 +222,7 @@ def _calibration(record: EvaluationRecord) -> Html:
         "line a score of 0.8 is right in 80 of 100 cases; the counts are on a logarithmic scale.</p>"
     )
     figures = table(["score", "detections", "mean score", "precision"], [("", rows)], "Calibration")
-    return join([note, calibration_chart("Precision by score", record.calibration), folded("Figures", figures)])
+    return join([note, beside(calibration_chart("Precision by score", record.calibration), figures)])
 
 
 def _crops(crops: Sequence[Crop], note: str) -> Html:
@@ -221,7 +239,7 @@ def _crop(crop: Crop) -> Html:
     else:
         score = f"score {crop.score:.2f}"
     alt = f"{crop.kind} in {crop.picture}, {size}"
-    caption = f"<b>{escape(size)}</b>, {escape(score)}<br>{escape(crop.picture)}"
+    caption = f"<b>{escape(score)}</b><br>{escape(size)}<br>{escape(crop.picture).replace('/', '/<wbr>')}"
     return Html(f"<figure>{jpeg_image(crop.jpeg, alt)}<figcaption>{caption}</figcaption></figure>")
 
 

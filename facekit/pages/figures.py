@@ -41,8 +41,9 @@ def figure(value: float, unit: str, signed: bool = False) -> str:
     if not math.isfinite(value):
         return "n/a"
     digits = 2 if unit == "%" or abs(value) >= 10 else 3
-    sign = "+" if signed else ""
-    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    shown = round(value, digits) + 0.0  # no sign for what rounds to zero
+    sign = "+" if signed and shown else ""
+    return f"{shown:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def is_better(key: str, value: float, other: float) -> bool:

@@ -153,8 +153,9 @@ def table(
         lines += ["<tr>" + "".join(_cell(cell, index == 0) for index, cell in enumerate(row)) + "</tr>" for row in rows]
         bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
     mark = " data-sortable" if sortable else ""
+    narrow = " narrow" if len(headings) < 4 else ""
     return Html(
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">\n<table{mark}>\n'
+        f'<div class="wide{narrow}" role="region" tabindex="0" aria-label="{escape(label)}">\n<table{mark}>\n'
         f"<thead><tr>{head}</tr></thead>\n" + "\n".join(bodies) + "\n</table>\n</div>"
     )
 
@@ -184,6 +185,11 @@ def warning(text: str) -> Html:
 def folded(summary: str, body: Html, opened: bool = False) -> Html:
     """What is shown on demand, and in print always."""
     return Html(f"<details{' open' if opened else ''}><summary>{escape(summary)}</summary>\n{body}\n</details>")
+
+
+def beside(one: Html, other: Html) -> Html:
+    """Two parts next to each other where there is room."""
+    return Html(f'<div class="beside">\n<div>\n{one}\n</div>\n<div>\n{other}\n</div>\n</div>')
 
 
 def meter(per_cent: float) -> Html:
