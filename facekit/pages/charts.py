@@ -35,7 +35,7 @@ class Bars:
     """A bar a category; NaN leaves a gap."""
 
     name: str
-    values: Sequence[float]  # 0..100
+    values: Sequence[float]  # per cent
 
 
 def legend(names: Sequence[str]) -> Html:
@@ -64,12 +64,12 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) ->
     return _figure(title, f"{y_label} over {x_label}: {described}", HEIGHT, parts)
 
 
-def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_label: str) -> Html:
-    """Values of 0..100 by category, the bars of several runs beside each other."""
-    up = _scale(BOTTOM, TOP, 100)
+def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_label: str, top: float = 100.0) -> Html:
+    """Values of 0..top by category, the bars of several runs beside each other."""
+    up = _scale(BOTTOM, TOP, top)
     slot = (RIGHT - LEFT) / len(categories)
     width = min(0.76 * slot / len(bars), 56.0)
-    parts = [_grid_and_labels(up, 100.0, 20.0, "{:.0f}"), _axis_names("", y_label)]
+    parts = [_grid_and_labels(up, top, top / 5, "{:.0f}"), _axis_names("", y_label)]
     said = []
     for place, category in enumerate(categories):
         middle = LEFT + (place + 0.5) * slot
@@ -80,13 +80,13 @@ def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_lab
             said.append(name)
             if not math.isfinite(value):
                 continue
-            left, top = middle + (index - len(bars) / 2) * width, up(min(max(value, 0.0), 100.0))
+            left, edge = middle + (index - len(bars) / 2) * width, up(min(max(value, 0.0), top))
             parts.append(
                 f'<g class="{_series(index)}"><title>{escape(name)}</title><rect class="bar" x="{left + 1:.1f}" '
-                f'y="{top:.1f}" width="{width - 2:.1f}" height="{BOTTOM - top:.1f}"/></g>'
+                f'y="{edge:.1f}" width="{width - 2:.1f}" height="{BOTTOM - edge:.1f}"/></g>'
             )
             if width >= LABELLED_BAR:
-                parts.append(_text(left + width / 2, max(top - 4, TOP + 9), _figures(value), "middle", "value"))
+                parts.append(_text(left + width / 2, max(edge - 4, TOP + 9), _figures(value), "middle", "value"))
     return _figure(title, f"{y_label}. {'; '.join(said)}", HEIGHT, parts)
 
 
