@@ -303,6 +303,22 @@ def compress(
     click.echo(f"Done: {path}, {path.with_name('model.xml')}, {path.with_name('model.bin')}")
 
 
+@cli.command()
+@click.argument("reports", nargs=-1, required=True, type=FILE)
+@click.option("--output", type=FILE, required=True, help="The page to write.")
+def report(reports: tuple[Path, ...], output: Path) -> None:
+    """Lay the REPORTS that evaluations wrote beside each other on one page."""
+    from facekit.files import write_text
+    from facekit.pages.comparison import comparison_page, run_names
+    from facekit.pages.evaluation import read_record
+
+    if output.resolve() in {path.resolve() for path in reports}:
+        raise click.UsageError(f"--output {output} is one of the reports. Choose another file.")
+    records = [read_record(path) for path in reports]
+    write_text(output, comparison_page(records, run_names(records, [path.stem for path in reports])))
+    click.echo(f"Done: {output}")
+
+
 @cli.group()
 def data() -> None:
     """Data sets and labels: download, check, convert, merge."""
@@ -369,6 +385,29 @@ def check_data(
         click.echo("\n".join(["", *cleaned.lines(), f"Done: {fix}, for the data root {root}"]))
     if checked.has("error") or (strict and checked.has("warning")):
         sys.exit(1)
+
+
+@data.command("browse")
+@click.argument("labels", type=FILE)
+@click.option("--data-root", type=FILE, help="Folder above the pictures [where the format has it].")
+@click.option("--output", type=FILE, required=True, help="The page to write.")
+@click.option("--augment", metavar="TEMPLATE", help="Show what training this template makes of the pictures.")
+@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Pictures on the page.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the augmentation, as train's."
+)
+def browse_data(
+    labels: Path, data_root: Path | None, output: Path, augment: str | None, limit: int, seed: int
+) -> None:  # fmt: skip
+    """Make a page of LABELS, of any format: pictures with boxes and landmarks, counts, augmentation."""
+    from facekit.datasets.formats import read_labels
+    from facekit.files import write_text
+    from facekit.pages.browse import Augmentation, browse_page
+
+    augmentation = Augmentation(_load_template(augment), seed) if augment else None
+    pictures = read_labels(labels, data_root, as_written=True)
+    write_text(output, browse_page(labels.name, pictures, limit, augmentation))
+    click.echo(f"Done: {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 def _convert_options(function: F) -> F:

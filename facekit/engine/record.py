@@ -100,9 +100,9 @@ class EvaluationRecord:
 
 
 def to_json(record: EvaluationRecord) -> str:
-    """Everything but the crops, as strict JSON: what is not defined (NaN) becomes null."""
+    """Everything but the crops, as strict JSON in ASCII: what is not defined (NaN) becomes null."""
     content = dataclasses.asdict(dataclasses.replace(record, crops=()))
-    return json.dumps({"facekit_evaluation": VERSION, **_without_nan(content)}, allow_nan=False, ensure_ascii=False)
+    return json.dumps({"facekit_evaluation": VERSION, **_without_nan(content)}, allow_nan=False)
 
 
 def from_json(text: str, where: str) -> EvaluationRecord:
@@ -110,37 +110,61 @@ def from_json(text: str, where: str) -> EvaluationRecord:
     anybody."""
     remedy = "Give a report that `facekit eval --report` wrote."
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_no_constant)
         if content.pop("facekit_evaluation") != VERSION:
             raise ValueError(f"not of version {VERSION}")
         parts = {"metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin}
         for name, kind in parts.items():
-            content[name] = tuple(_build(kind, row) for row in content[name])
-        content["sets"] = tuple(content["sets"])
-        content["crops"] = ()
-        record = _build(EvaluationRecord, content)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            content[name] = tuple(_build(kind, row) for row in _of_type(list, content[name], name))
+        record = _build(EvaluationRecord, {**content, "crops": ()})
+        for curve in record.curves:
+            if len(curve.recall) != len(curve.precision):
+                raise ValueError(f"curve {curve.name!r}: as many points of recall as of precision are needed")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise FacekitError(f"{where}: holds no evaluation ({type(error).__name__}: {error}). {remedy}") from error
     return record
 
 
-def _build(kind: type[Any], row: dict[str, Any]) -> Any:
-    """A dataclass of a JSON object; null is NaN where a number belongs, lists are tuples of numbers."""
-    values: dict[str, Any] = {}
-    for part in dataclasses.fields(kind):
-        value = row[part.name]
-        if part.type == "float":
-            value = math.nan if value is None else float(value)
-        elif part.type == "int":
-            value = int(value)
-        elif part.type == "str" and not isinstance(value, str):
-            raise ValueError(f"{part.name}: expected text, got {value!r}")
-        elif part.type == "tuple[float, ...]":
-            value = tuple(float(number) for number in value)
-        elif str(part.type).startswith("dict") and not isinstance(value, dict):
-            raise ValueError(f"{part.name}: expected a mapping, got {value!r}")
-        values[part.name] = value
-    return kind(**values)
+def _build(kind: type[Any], row: Any) -> Any:
+    """A dataclass of a JSON object, each value of the type that its field has; null is NaN where a number belongs."""
+    fields = _of_type(dict, row, kind.__name__)
+    return kind(**{part.name: _read(str(part.type), fields[part.name], part.name) for part in dataclasses.fields(kind)})
+
+
+def _read(kind: str, value: Any, name: str) -> Any:
+    if kind == "float":
+        return _number(value, name)
+    if kind == "int":
+        return int(_of_type(int, value, name))
+    if kind == "str":
+        return _of_type(str, value, name)
+    if kind == "tuple[float, ...]":
+        return tuple(_number(number, name) for number in _of_type(list, value, name))
+    if kind == "tuple[str, ...]":
+        return tuple(_of_type(str, text, name) for text in _of_type(list, value, name))
+    if kind == "dict[str, str]":
+        return {key: _of_type(str, text, name) for key, text in _of_type(dict, value, name).items()}
+    if kind == "dict[str, float]":
+        return {key: _number(number, name) for key, number in _of_type(dict, value, name).items()}
+    return value  # dataclasses, built before
+
+
+def _of_type(kind: type[Any], value: Any, name: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected {kind.__name__}, got {str(value)[:50]!r}")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {str(value)[:50]!r}")
+    return float(value)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _without_nan(value: Any) -> Any:
