@@ -286,14 +286,13 @@ def with_thresholds(
     template: Template, score_threshold: float | None, nms_iou_threshold: float | None, max_detections: int | None
 ) -> Template:
     """The template with those of its evaluation's thresholds replaced that are given."""
-    given = {
-        "score_threshold": score_threshold,
-        "nms_iou_threshold": nms_iou_threshold,
-        "max_detections": max_detections,
-    }
-    rule = dataclasses.replace(
-        template.evaluation, **{name: value for name, value in given.items() if value is not None}
-    )
+    rule = template.evaluation
+    if score_threshold is not None:
+        rule = dataclasses.replace(rule, score_threshold=score_threshold)
+    if nms_iou_threshold is not None:
+        rule = dataclasses.replace(rule, nms_iou_threshold=nms_iou_threshold)
+    if max_detections is not None:
+        rule = dataclasses.replace(rule, max_detections=max_detections)
     return dataclasses.replace(template, evaluation=rule)
 
 
