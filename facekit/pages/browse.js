@@ -8,7 +8,7 @@ if (set) {
   const filters = {
     all: () => true,
     none: (card) => card.dataset.faces === "0",
-    small: (card) => Number(card.dataset.smallest) < smallHeight,
+    small: (card) => card.dataset.smallest !== "" && Number(card.dataset.smallest) < smallHeight,
     landmarks: (card) => Number(card.dataset.landmarks) > 0,
     unmarked: (card) => Number(card.dataset.faces) > Number(card.dataset.landmarks),
   };

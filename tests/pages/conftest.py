@@ -276,3 +276,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     opened = Browser(program, tmp_path_factory.mktemp("browser"))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def other_record() -> Callable[..., EvaluationRecord]:
+    """make_record, for runs beside `record`."""
+    return make_record
