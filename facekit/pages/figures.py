@@ -37,10 +37,10 @@ def by_kind(keys: Iterable[str]) -> dict[str, list[str]]:
 
 
 def figure(value: float, unit: str, signed: bool = False) -> str:
-    """Per cents and what is ten or more with two decimals, smaller things with three."""
+    """Per cents, milliseconds and what is ten or more with two decimals, smaller things with three."""
     if not math.isfinite(value):
         return "n/a"
-    digits = 2 if unit == "%" or abs(value) >= 10 else 3
+    digits = 2 if unit in ("%", "ms") or abs(value) >= 10 else 3
     shown = round(value, digits) + 0.0  # no sign for what rounds to zero
     sign = "+" if signed and shown else ""
     return f"{shown:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
