@@ -18,7 +18,7 @@ from facekit.datasets.labels import PictureLabels, Tally, picture_path
 from facekit.datasets.layout import Parts, bring_picture, check_unique, without_suffix
 from facekit.datasets.pictures import PICTURE_SUFFIXES
 from facekit.errors import FacekitError
-from facekit.files import sync_disk, write_text
+from facekit.files import is_half_written, sync_disk, write_text
 from facekit.progress import progress_bar
 
 MAX_NAME = 250  # letters; no disk holds more
@@ -96,7 +96,8 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
         lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
         lists = [file for file in lists if file.is_file()]
         if not lists:
-            yield from ((xml.stem, str(xml)) for xml in sorted((root / "Annotations").glob("*.xml")))
+            xmls = sorted((root / "Annotations").glob("*.xml"))
+            yield from ((xml.stem, str(xml)) for xml in xmls if not is_half_written(xml))
     for file in lists:
         for line, name in read_lines(file):
             if len(name) > MAX_NAME or "\0" in name:
