@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 WIDER_ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
 
-Locate = Callable[[int, int], str]  # (position of the picture, position of the face) -> where its label stands
+# (position of the picture, position of the face) -> where its label stands; no face: where the picture is named
+Locate = Callable[[int, int | None], str]
 Tally = Counter[str]  # faces that were left out, by reason
 
 
@@ -62,14 +63,15 @@ def picture_path(root: Path, file_name: str, where: str) -> Path:
     return root / relative
 
 
-def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, remedy: str) -> None:
+def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, locate: Locate, remedy: str) -> None:
     """Raises FacekitError that counts the pictures that the labels name and the disk lacks."""
-    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    missing = [number for number, picture in enumerate(pictures) if not picture.path.is_file()]
     if missing:
-        names = ", ".join(str(path) for path in missing[:3])
+        names = ", ".join(str(pictures[number].path) for number in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FacekitError(
-            f"{where}: {len(missing)} of {len(pictures)} pictures are not on the disk: {names}{more}. {remedy}"
+            f"{where}: {len(missing)} of {len(pictures)} pictures are not on the disk: {names}{more} "
+            f"(first: {locate(missing[0], None)}). {remedy}"
         )
 
 
@@ -77,7 +79,8 @@ def finish_reading(
     pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None
 ) -> list[PictureLabels]:
     """What every reader does last: pictures must exist, landmarks be whole and boxes usable."""
-    check_pictures_exist(pictures, str(source), f"Give the folder that holds them as data root (now {data_root}).")
+    remedy = f"Give the folder that holds them as data root (now {data_root})."
+    check_pictures_exist(pictures, str(source), locate, remedy)
     whole = _without_partial_landmarks(pictures, str(source), locate)
     return drop_unusable_boxes(whole, str(source), locate, dropped)
 

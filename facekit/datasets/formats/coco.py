@@ -106,8 +106,8 @@ def read_coco(
         return pictures
     ids = list(images)
 
-    def locate(picture: int, face: int) -> str:
-        return f"annotations[{numbers[ids[picture]][face]}]"
+    def locate(picture: int, face: int | None) -> str:
+        return f"images[{picture}]" if face is None else f"annotations[{numbers[ids[picture]][face]}]"
 
     return finish_reading(pictures, annotation_file, data_root, locate, dropped)
 
@@ -153,7 +153,10 @@ def _load(path: Path) -> dict[str, Any]:
         raise FacekitError(f"{path}: the annotation file can't be read ({error.strerror}). Check the path.") from error
     except json.JSONDecodeError as error:
         raise FacekitError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). Is this a COCO json file?") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested without end
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise FacekitError(f"{path}:{line}: expected UTF-8 text, got other bytes. Is this a COCO json file?") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
         raise FacekitError(f"{path}: not a JSON text file ({error}). Is this a COCO json file?") from error
     keys = list(content)[:5] if isinstance(content, dict) else type(content).__name__
     for key in ("images", "annotations"):

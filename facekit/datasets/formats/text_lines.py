@@ -150,8 +150,9 @@ class LabelCollector:
             return self._pictures
         return finish_reading(self._pictures, self.file, self.data_root, self._locate, dropped)
 
-    def _locate(self, picture: int, face: int) -> str:
-        return f"{self.file}:{self._lines[picture][face]}"
+    def _locate(self, picture: int, face: int | None) -> str:
+        line = list(self._first_line.values())[picture] if face is None else self._lines[picture][face]
+        return f"{self.file}:{line}"
 
     def _check_numbers(self, rows: NDArray[np.float64], lines: Sequence[int]) -> None:
         bad = ~(np.abs(rows) <= MAX_COORDINATE).all(axis=1)  # NaN too

@@ -160,7 +160,12 @@ def _read_all(
     labels = _without_set(labels)
     if as_written:
         return labels
-    return finish_reading(labels, source, root, lambda p, f: f"{files[p]}:{lines[p][f]}", dropped)
+    listed = list(pictures.values())
+
+    def locate(picture: int, face: int | None) -> str:
+        return listed[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
+
+    return finish_reading(labels, source, root, locate, dropped)
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, list[float]]]:
