@@ -179,7 +179,8 @@ def _doubled_boxes(picture: PictureLabels, usable: NDArray[np.bool_]) -> NDArray
     rows = np.flatnonzero(usable)
     # By left edge, only boxes that begin close to each other can overlap so much: no need to compare all pairs.
     rows = rows[np.argsort(picture.boxes_xywh[rows, 0], kind="stable")]
-    boxes, left = picture.boxes_xyxy[rows], picture.boxes_xywh[rows, 0]
+    with np.errstate(all="ignore"):  # the boxes that are left aside may be endless
+        boxes, left = picture.boxes_xyxy[rows], picture.boxes_xywh[rows, 0]
     ends = np.searchsorted(left, left + (1 - DOUBLE_IOU) * picture.boxes_xywh[rows, 2], side="right")
     pairs = []
     for first, end in enumerate(ends.tolist()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 WIDER_ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
+MAX_NAME_BYTES = 255  # of a file or folder
+MAX_PATH_BYTES = 3000  # below the data root
 
 # (position of the picture, position of the face) -> where its label stands; no face: where the picture is named
 Locate = Callable[[int, int | None], str]
@@ -55,12 +58,25 @@ class PictureLabels:
 def picture_path(root: Path, file_name: str, where: str) -> Path:
     """root / file_name, refused where it would leave the root (label files may come from anybody)."""
     relative = PurePosixPath(file_name.replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts or (relative.parts and relative.parts[0].endswith(":")):
+    if relative.is_absolute() or ".." in relative.parts or has_drive(file_name):
         raise FacekitError(
             f"{where}: file_name {file_name!r} leaves the data root. Write file names relative to it, "
             f"and give the folder above all pictures as data root."
         )
+    check_name_length(file_name, where)
     return root / relative
+
+
+def has_drive(file_name: str) -> bool:
+    """Whether it starts as Windows' C:/ does."""
+    return re.match(r"[A-Za-z]:([/\\]|$)", file_name) is not None
+
+
+def check_name_length(file_name: str, where: str) -> None:
+    """Raises FacekitError for a path that no disk holds: asking for it would fail in another way than a missing one."""
+    sizes = [len(part.encode(errors="surrogatepass")) for part in file_name.replace("\\", "/").split("/")]
+    if max(sizes) > MAX_NAME_BYTES or sum(sizes) > MAX_PATH_BYTES:
+        raise FacekitError(f"{where}: file_name {file_name[:40]!r}... is longer than a disk holds. Mend the name.")
 
 
 def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, locate: Locate, remedy: str) -> None:

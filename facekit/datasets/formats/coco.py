@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.datasets.formats.text_lines import is_picture_name
 from facekit.datasets.labels import (
     MAX_COORDINATE,
     WIDER_ATTRIBUTES,
@@ -40,8 +41,8 @@ _NUMBER_TYPES = {int, float}
 
 
 def looks_like_coco(source: Path, lines: list[str]) -> bool:
-    """A JSON text."""
-    return bool(lines) and lines[0][0] in "{["
+    """A JSON text; names of pictures may start with { too."""
+    return bool(lines) and lines[0][0] in "{[" and not is_picture_name(lines[0])
 
 
 def read_coco(

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from facekit.datasets.formats.counted import counted_blocks, is_count
 from facekit.datasets.formats.text_lines import (
     LabelCollector,
+    find_picture,
     guess_data_root,
     is_picture_name,
     malformed,
@@ -51,7 +52,7 @@ def read_fddb(
     for line, name, places, rows in counted_blocks(source, _parse_name, _parse_ellipse):
         if collector.data_root is None:
             collector.data_root = _guess_data_root(source, name)
-        collector.add(line, _with_suffix(collector.data_root, name), None, places, ellipses_to_xywh(rows))
+        collector.add(line, find_picture(collector.data_root, name), None, places, ellipses_to_xywh(rows))
     return collector.finish(dropped)
 
 
@@ -70,7 +71,7 @@ def ellipses_to_xywh(ellipses: ArrayLike) -> NDArray[np.float64]:
 def _parse_name(source: Path, line: int, text: str) -> str:
     if _is_ellipse(text):
         raise malformed(source, line, "a picture's name (the count above may be too small)", text)
-    picture_path(Path(), text, f"{source}:{line}")
+    picture_path(Path(), f"{text}.jpeg", f"{source}:{line}")
     return text
 
 
@@ -88,10 +89,7 @@ def _parse_ellipse(source: Path, line: int, text: str) -> list[float]:
     return row[:5]
 
 
-def _with_suffix(root: Path, name: str) -> str:
-    return next((name + suffix for suffix in PICTURE_SUFFIXES if (root / (name + suffix)).is_file()), f"{name}.jpg")
-
-
 def _guess_data_root(source: Path, name: str) -> Path:
-    roots = (guess_data_root(source, name + suffix) for suffix in PICTURE_SUFFIXES)
-    return next((root for root in roots if (root / _with_suffix(root, name)).is_file()), source.parent)
+    suffixes = [*PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
+    roots = (guess_data_root(source, name + suffix) for suffix in suffixes)
+    return next((root for root in roots if (root / find_picture(root, name)).is_file()), source.parent)

@@ -69,6 +69,13 @@ def is_picture_name(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
+def find_picture(folder: Path, stem: str, suffixes: Sequence[str] = ()) -> str:
+    """stem with the suffix that a file in the folder has: one of these, or of PICTURE_SUFFIXES, in small letters or
+    capitals; with .jpg where there is none."""
+    known = [*suffixes, *PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
+    return next((stem + suffix for suffix in known if (folder / (stem + suffix)).is_file()), f"{stem}.jpg")
+
+
 def parse_row(file: Path, line: int, text: str, counts: Sequence[int], columns: str) -> list[float]:
     """The numbers of a line, as many as one of `counts`; `columns` says in an error what they are."""
     fields = text.split()

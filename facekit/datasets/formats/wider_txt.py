@@ -33,7 +33,7 @@ _NO_FACE = " ".join("0" * 10)
 
 def looks_like_wider(source: Path, lines: list[str]) -> bool:
     """A picture's name, then a count."""
-    return len(lines) > 1 and is_picture_name(lines[0]) and not lines[0].startswith("#") and is_count(lines[1])
+    return len(lines) > 1 and is_picture_name(lines[0]) and is_count(lines[1])
 
 
 def read_wider(

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from facekit.datasets.formats.text_lines import read_lines
-from facekit.datasets.labels import picture_path
+from facekit.datasets.labels import check_name_length, has_drive, picture_path
 from facekit.errors import FacekitError
 
 log = logging.getLogger(__name__)
@@ -106,9 +106,10 @@ def _below(top: Path, root: Path, path: str, where: str) -> Path:
     relative = PurePosixPath(path.replace("\\", "/"))
     if ".." not in relative.parts and not relative.is_absolute():
         return picture_path(root, path, where)
+    check_name_length(path, where)
     place = Path(os.path.normpath(root.absolute() / relative))
     allowed = Path(os.path.normpath(top.absolute()))
-    if relative.parts[0].endswith(":") or not place.is_relative_to(allowed):
+    if has_drive(path) or not place.is_relative_to(allowed):
         raise FacekitError(
             f"{where}: {path!r} leaves the data root ({allowed} and what is in it). Give the folder that the paths in "
             f"the file are relative to as data root, and write them without '../'."

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings
 
 from facekit.cli import FORMATS_WRITTEN
-from facekit.datasets.formats import FORMATS, WRITTEN, read_labels, recognise, split_part
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.layout import Named
+from facekit.datasets.formats import WRITTEN, read_labels, recognise, split_part
 from facekit.errors import FacekitError
 
 WIDTH, HEIGHT = 40, 30
@@ -34,35 +30,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def labelled(root: Path, name: str, faces: list[Any]) -> Named:
-    """faces: (x, y, w, h, has landmarks, six attributes)."""
-    boxes = np.array([face[:4] for face in faces], np.float64).reshape(-1, 4)
-    points = boxes[:, None, :2] + np.array([[1, 1], [3, 1], [2, 2], [1, 3], [3, 3]])
-    points[[not face[4] for face in faces]] = np.nan
-    attributes = np.array([face[5] for face in faces], np.int8).reshape(-1, 6)
-    return name, PictureLabels(
-        root / name, (WIDTH, HEIGHT), boxes, points, np.zeros(len(faces), bool), attributes, name
-    )
-
-
-faces_of_a_picture = st.lists(
-    st.tuples(
-        st.integers(0, WIDTH - 5), st.integers(0, HEIGHT - 5), st.integers(1, 5), st.integers(1, 5), st.booleans(),
-        st.tuples(*[st.integers(0, 2)] * 6),
-    ),
-    max_size=4,
-)  # fmt: skip
-
-
-def write(name: str, target: Path, named: list[Named], pictures: str = "copy") -> Path:
-    row = FORMATS[name]
-    if row.write_file is not None:
-        row.write_file(target, named)
-    elif row.write_folder is not None:
-        row.write_folder(target, {"train": named}, pictures)
-    return target
-
-
 def complaint(source: Path, root: Path | None = None) -> str:
     with pytest.raises(FacekitError) as caught:
         read_labels(source, root)
@@ -72,48 +39,6 @@ def complaint(source: Path, root: Path | None = None) -> str:
 
 def test_the_command_line_knows_the_formats() -> None:
     assert FORMATS_WRITTEN == WRITTEN
-
-
-class TestRoundTrip:
-    @pytest.mark.parametrize("name", WRITTEN)
-    @given(faces=st.tuples(*[faces_of_a_picture] * 3))
-    @QUICK
-    def test_whole_pixels_are_exact(
-        self, images: Path, tmp_path_factory: pytest.TempPathFactory, name: str, faces: tuple[list[Any], ...]
-    ) -> None:
-        named = [labelled(images, picture, rows) for picture, rows in zip(NAMES, faces, strict=True)]
-        source = write(name, tmp_path_factory.mktemp("round") / "there", named)
-        assert recognise(source) == name.removesuffix("-face")
-        again = read_labels(source, None if source.is_dir() else images)
-        keeps = FORMATS[name].keeps
-        assert len(again) == len(named)
-        by_name = {picture.name: picture for picture in again}
-        for picture_name, before in named:
-            after = by_name[picture_name.replace("/", "_") if name == "voc" else picture_name]
-            np.testing.assert_array_equal(after.boxes_xywh, before.boxes_xywh)
-            points = before.landmarks_xy if "landmarks" in keeps else np.full_like(before.landmarks_xy, np.nan)
-            np.testing.assert_array_equal(after.landmarks_xy, points)
-            assert after.size_wh == (None if name == "wider" else (WIDTH, HEIGHT))
-            if "attributes" in keeps and sum(map(len, faces)):
-                np.testing.assert_array_equal(after.attributes, before.attributes)
-            else:
-                assert after.attributes is None or not len(after.attributes)
-
-    @pytest.mark.parametrize("name", WRITTEN)
-    def test_fractions_of_pixels(self, images: Path, tmp_path: Path, name: str) -> None:
-        box = (1 / 3, 2 / 7, 10 / 3, 10**0.5)
-        named = [labelled(images, NAMES[0], [(*box, True, (0,) * 6)])]
-        source = write(name, tmp_path / "there", named)
-        [again] = read_labels(source, None if source.is_dir() else images)
-        np.testing.assert_allclose(again.boxes_xywh, [box], atol=1e-6)
-
-    @pytest.mark.parametrize("name", ["coco", "voc", "voc-wider"])
-    def test_crowds(self, images: Path, tmp_path: Path, name: str) -> None:
-        _, labels = labelled(images, NAMES[0], [(1, 1, 5, 5, False, (0,) * 6)] * 2)
-        labels.is_crowd[1] = True
-        source = write(name, tmp_path / "there", [(NAMES[0], labels)])
-        [again] = read_labels(source, None if source.is_dir() else images)
-        assert again.is_crowd.tolist() == [False, True]
 
 
 # A good file of each text format about the pictures of `images`; the second picture has no face.
@@ -186,25 +111,6 @@ class TestText:
             assert read_labels(path)[0].path == images / NAMES[0]
         finally:
             path.unlink()
-
-    @given(data=st.data())
-    @QUICK
-    def test_damage_is_read_or_refused(
-        self, images: Path, tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
-    ) -> None:
-        content = bytearray(GOOD[name].encode())
-        for _ in range(data.draw(st.integers(1, 3))):
-            place = data.draw(st.integers(0, len(content)))
-            content[place : place + data.draw(st.integers(0, 3))] = data.draw(
-                st.binary(max_size=4) | st.sampled_from([b"\n", b" ", b"-1", b"1e999", b"#", b"0", b"9999999"])
-            )
-        path = self.file(tmp_path_factory.mktemp("damaged"), bytes(content))
-        try:
-            pictures = read_labels(path, images)
-        except FacekitError as error:
-            assert str(path) in str(error)
-        else:
-            assert all(np.isfinite(picture.boxes_xywh).all() for picture in pictures)
 
 
 class TestRecognise:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from facekit.datasets.formats import FORMATS, read_labels, recognise
 from facekit.errors import FacekitError
@@ -40,6 +42,23 @@ NEGATIVE = {  # a negative width
     "yolo": "0 0.1375 0.2333333333 -0.125 0.2",
     "fddb": "-3 2.5 0 5.5 7 1",
 }
+NOISE = [
+    b"\n",
+    b"\r",
+    b" ",
+    b"-1",
+    b"1e999",
+    b"nan",
+    b"#",
+    b"0",
+    b"9999999999",
+    b"../",
+    b"<",
+    b"&#0;",
+    b'"',
+    b"[]",
+    b"n" * 300,
+]
 
 
 @pytest.fixture(params=FORMATS)
@@ -167,3 +186,45 @@ def test_labels_are_no_utf8(sample: Sample) -> None:
     sample.labels.write_bytes(sample.labels.read_bytes().replace(sample.face.encode(), b"\xff" + sample.face.encode()))
     line = sample.labels.read_bytes()[: sample.labels.read_bytes().index(b"\xff")].count(b"\n") + 1
     assert complaint(sample).startswith(f"{sample.labels}:{line}: expected UTF-8 text")
+
+
+@pytest.mark.parametrize("name", ["fddb", "voc"])
+@pytest.mark.parametrize("suffix", [".JPG", ".Png", ".webp"])
+def test_pictures_named_without_suffix(name: str, tmp_path: Path, suffix: str) -> None:
+    sample = SAMPLES[name](name, tmp_path)
+    picture = sample.picture.rename(sample.picture.with_suffix(suffix))
+    if name == "voc":
+        sample.labels.write_text(sample.labels.read_text().replace(".jpg", suffix))
+    elif suffix == ".Png":
+        return  # FDDB's lists don't say it
+    assert read_labels(sample.source, sample.data_root)[0].path == picture
+
+
+@pytest.mark.parametrize("letter", ["n", "脸"])
+def test_name_is_longer_than_a_disk_takes(sample: Sample, letter: str) -> None:
+    sample.names.write_text(sample.names.read_text().replace("b c", letter * 251))
+    assert str(sample.names) in complaint(sample)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_damage_is_read_or_refused(name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    root = tmp_path_factory.mktemp("damaged")
+    sample = SAMPLES[name](name, root)
+    file = data.draw(st.sampled_from([sample.names, sample.labels]))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 5))] = data.draw(
+            st.binary(max_size=4) | st.sampled_from(NOISE)
+        )
+    file.write_bytes(bytes(content))
+    try:
+        pictures = read_labels(sample.source, sample.data_root)
+    except FacekitError as error:
+        assert str(root) in str(error)
+        assert len(str(error)) < 3000
+    else:
+        assert all(np.isfinite(picture.boxes_xywh).all() for picture in pictures)
+        assert all((picture.boxes_xywh[:, 2:] > 0).all() for picture in pictures)
