@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -360,6 +363,17 @@ class TestCommand:
         assert run(source, flag, sound.root / "sub" / ".." / name) == 1
         assert "Choose another name" in capsys.readouterr().err
         assert (sound.root / name).read_bytes() == before
+
+    def test_name_that_is_no_utf8(self, tmp_path: Path) -> None:
+        """In a real process, whose output takes no other bytes."""
+        for folder, suffix, content in (("images", b".jpg", encoded(scene(1))), ("labels", b".txt", b"")):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / os.fsdecode(b"b\xe4" + suffix)).write_bytes(content)
+        command = [sys.executable, "-m", "facekit", "data", "check", tmp_path]
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "b\\udce4.jpg: none; expected a face" in done.stdout
 
     def test_no_labels(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(tmp_path / "none.json") == 1

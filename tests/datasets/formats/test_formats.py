@@ -1,4 +1,4 @@
-"""Every format: round trips, recognition by content, and what is said of malformed files."""
+"""Text formats, and how each format is recognised."""
 
 from __future__ import annotations
 

@@ -42,23 +42,7 @@ NEGATIVE = {  # a negative width
     "yolo": "0 0.1375 0.2333333333 -0.125 0.2",
     "fddb": "-3 2.5 0 5.5 7 1",
 }
-NOISE = [
-    b"\n",
-    b"\r",
-    b" ",
-    b"-1",
-    b"1e999",
-    b"nan",
-    b"#",
-    b"0",
-    b"9999999999",
-    b"../",
-    b"<",
-    b"&#0;",
-    b'"',
-    b"[]",
-    b"n" * 300,
-]
+NOISE = [*'\n\r -#0<"', "1e999", "nan", "9999999999", "../", "&#0;", "[]", "n" * 300]
 
 
 @pytest.fixture(params=FORMATS)
@@ -217,7 +201,7 @@ def test_damage_is_read_or_refused(name: str, tmp_path_factory: pytest.TempPathF
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(content)))
         content[place : place + data.draw(st.integers(0, 5))] = data.draw(
-            st.binary(max_size=4) | st.sampled_from(NOISE)
+            st.binary(max_size=4) | st.sampled_from(NOISE).map(str.encode)
         )
     file.write_bytes(bytes(content))
     try:
