@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -36,6 +37,9 @@ def main(
     args: list[str] | None = None, prog_name: str | None = None, default_map: dict[str, Any] | None = None
 ) -> None:
     """Runs a command line and exits; a user's mistake is a message and exit code 1, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of pictures may be no UTF-8
     logger = logging.getLogger("facekit")
     logger.handlers = [_Screen()]
     logger.setLevel(logging.INFO)

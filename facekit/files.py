@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -36,6 +37,11 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
             beside.unlink()
 
 
+def is_half_written(path: Path) -> bool:
+    """Whether replacing() left this file behind in a power cut: readers of folders pass it over."""
+    return re.fullmatch(r"\..*\.\d+\.part(\.[^.]*)?", path.name, re.DOTALL) is not None
+
+
 def check_writable_folder(folder: Path) -> None:
     """Makes the folder and raises FacekitError when nothing can be written there: asked before hours of work."""
     probe = folder / f".write-test-{os.getpid()}"
@@ -55,4 +61,4 @@ def sync_disk() -> None:
 def write_text(path: Path, text: str, sync: bool = True) -> None:
     """Writes UTF-8 text, whole or not at all; sync as in replacing()."""
     with replacing(path, sync) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", newline="\n")

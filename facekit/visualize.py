@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from facekit.datasets.pictures import PICTURE_SUFFIXES, read_picture
 from facekit.detector import Detector
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, replacing
+from facekit.files import check_writable_folder, is_half_written, replacing
 from facekit.progress import progress_bar
 from facekit.structures import Detections
 
@@ -88,7 +88,9 @@ def list_pictures(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     found = path.rglob("*") if path.is_dir() else (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+    pictures = sorted(
+        p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and not is_half_written(p) and p.is_file()
+    )
     if not pictures:
         raise FacekitError(f"--images {pattern}: no pictures there. Give a file, a folder or a quoted glob.")
     return pictures

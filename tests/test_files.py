@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, replacing, write_text
+from facekit.files import check_writable_folder, is_half_written, replacing, write_text
 
 # Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
 PROC = Path("/proc/facekit-tests")
@@ -87,6 +87,19 @@ class TestReplacing:
     def test_name_longer_than_the_disk_takes(self, tmp_path: Path) -> None:
         with pytest.raises(FacekitError, match="name too long"):
             write_text(tmp_path / ("n" * 300), "new")
+
+
+class TestIsHalfWritten:
+    @pytest.mark.parametrize("name", ["a.txt", "a b.tar.gz", "noend", ".hidden", "ä\nb.json"])
+    def test_what_replacing_writes_to(self, tmp_path: Path, name: str) -> None:
+        with replacing(tmp_path / name) as beside:
+            beside.touch()
+            assert is_half_written(beside)
+        assert not is_half_written(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.12.part.txt", ".a.txt", "._a.jpg", ".part", ".a.part.txt", ".a.b.part"])
+    def test_others(self, name: str) -> None:
+        assert not is_half_written(Path(name))
 
 
 class TestCheckWritableFolder:

@@ -4,6 +4,7 @@ Errors stop a training or make its figures wrong:
   missing-picture     labelled, but not on the disk
   unreadable-picture  no picture that can be decoded
   truncated-picture   the file's end is missing
+  damaged-picture     a JPEG with foreign bytes among its pixels, which decodes to others from there on
   wrong-size          the labels give another size than the picture has
   bad-numbers         a box or landmark that is no finite number, or beyond 1e9 pixels
   empty-box           width or height of 0 or less
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 
 from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
 from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
-from facekit.datasets.pictures import is_cut_off, read_picture
+from facekit.datasets.pictures import is_cut_off, is_damaged, read_picture
 from facekit.errors import FacekitError
 from facekit.progress import progress_bar
 
@@ -48,6 +49,7 @@ SEVERITIES = {
     "missing-picture": "error",
     "unreadable-picture": "error",
     "truncated-picture": "error",
+    "damaged-picture": "error",
     "wrong-size": "error",
     "bad-numbers": "error",
     "empty-box": "error",
@@ -177,7 +179,8 @@ def _doubled_boxes(picture: PictureLabels, usable: NDArray[np.bool_]) -> NDArray
     rows = np.flatnonzero(usable)
     # By left edge, only boxes that begin close to each other can overlap so much: no need to compare all pairs.
     rows = rows[np.argsort(picture.boxes_xywh[rows, 0], kind="stable")]
-    boxes, left = picture.boxes_xyxy[rows], picture.boxes_xywh[rows, 0]
+    with np.errstate(all="ignore"):  # the boxes that are left aside may be endless
+        boxes, left = picture.boxes_xyxy[rows], picture.boxes_xywh[rows, 0]
     ends = np.searchsorted(left, left + (1 - DOUBLE_IOU) * picture.boxes_xywh[rows, 2], side="right")
     pairs = []
     for first, end in enumerate(ends.tolist()):
@@ -276,6 +279,8 @@ def inspect(task: tuple[Path, tuple[int, int] | None]) -> Inspected:
         image_bgr = read_picture(path)
     except FacekitError as error:
         return Inspected(*_why_unreadable(path, error), None, None)
+    if is_damaged(path.read_bytes()):
+        return Inspected("damaged-picture", "foreign bytes among its pixels", None, None)
     width, height = image_bgr.shape[1::-1]
     if labelled_wh not in (None, (width, height)):
         try:

@@ -16,7 +16,14 @@ from facekit.datasets.formats.coco import write_coco
 from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
 from facekit.errors import FacekitError
 
-PICTURES_DROPPED = ("missing-picture", "unreadable-picture", "truncated-picture", "leak", "doubled-picture")
+PICTURES_DROPPED = (
+    "missing-picture",
+    "unreadable-picture",
+    "truncated-picture",
+    "damaged-picture",
+    "leak",
+    "doubled-picture",
+)
 
 
 @dataclass(frozen=True)

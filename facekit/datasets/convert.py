@@ -33,7 +33,7 @@ class ConvertOptions:
     """What convert and merge do on the way."""
 
     min_size: float = 0.0  # pixels; faces with a smaller width or height are left out
-    drop_invalid: bool = False  # leave out the faces that WIDER calls invalid
+    drop_invalid: bool = False  # leave out the faces that WIDER calls invalid, where the labels say it
     subset: Path | None = None  # a text file with the names of the pictures to keep
     split: tuple[float, ...] = ()  # shares of train, val and test
     seed: int = 0
@@ -84,7 +84,9 @@ def convert(
     as_folder = row.write_folder is not None or bool(options.split)
     _check_destination(destination, all_sources, as_folder, format_name, options.force)
     dropped: Tally = Counter()
-    read = {part: _read(given, dropped) for part, given in sources.items()}
+    read = {part: _read(given, dropped, options.drop_invalid) for part, given in sources.items()}
+    if options.drop_invalid:
+        _check_attributes([labels for pictures, _ in read.values() for labels in pictures])
     named = _name(read)
     root = _common_root([root for _, root in read.values()])
     if options.subset is not None:
@@ -92,7 +94,7 @@ def convert(
     summary = Summary({}, destination, root, dropped)
     for part, pictures in named.items():
         sized = with_sizes(part, pictures, dropped) if row.needs_size else pictures
-        summary.parts[part] = [(name, _filtered(name, labels, row, options, summary)) for name, labels in sized]
+        summary.parts[part] = [(name, _filtered(labels, row, options, summary)) for name, labels in sized]
     if options.split:
         summary.parts = _split(summary.parts, options)
     _write(summary, row, format_name, mode, as_folder, options.force)
@@ -120,11 +122,15 @@ def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
     return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
-def _read(sources: Sequence[Source], dropped: Tally) -> tuple[list[PictureLabels], Path]:
+def _read(sources: Sequence[Source], dropped: Tally, drop_invalid: bool) -> tuple[list[PictureLabels], Path]:
     """The pictures of all sources, and the folder that is above them all."""
     pictures: list[PictureLabels] = []
     for path, data_root in sources:
-        pictures += read_labels(path, data_root, dropped=dropped)
+        found = read_labels(path, data_root, dropped=dropped)
+        unknown = sum(len(labels.boxes_xywh) for labels in found if labels.attributes is None)
+        if drop_invalid and unknown:
+            log.warning("%s: %d faces have no attributes: nothing says which are invalid, so all stay.", path, unknown)
+        pictures += found
     seen: set[Path] = set()
     for picture in pictures:
         place = picture.path.absolute()
@@ -132,6 +138,14 @@ def _read(sources: Sequence[Source], dropped: Tally) -> tuple[list[PictureLabels
             raise FacekitError(f"{picture.path}: is labelled twice in what is put together. Take it out of one source.")
         seen.add(place)
     return pictures, _common_root([_root_of(picture) for picture in pictures])
+
+
+def _check_attributes(pictures: Sequence[PictureLabels]) -> None:
+    faces = any(len(labels.boxes_xywh) for labels in pictures)
+    if faces and all(labels.attributes is None for labels in pictures):
+        raise FacekitError(
+            "--drop-invalid: none of the labels have attributes, so nothing says which faces are invalid. Leave it out."
+        )
 
 
 def _root_of(picture: PictureLabels) -> Path:
@@ -169,17 +183,10 @@ def _only(named: Mapping[str, list[Named]], subset: Path) -> dict[str, list[Name
     return kept
 
 
-def _filtered(
-    name: str, labels: PictureLabels, row: Format, options: ConvertOptions, summary: Summary
-) -> PictureLabels:
+def _filtered(labels: PictureLabels, row: Format, options: ConvertOptions, summary: Summary) -> PictureLabels:
     """One picture without the faces that aren't wanted, and without what the format can't hold."""
     reasons = {}
-    if options.drop_invalid:
-        if labels.attributes is None:
-            raise FacekitError(
-                f"{name}: the labels have no attributes, so nothing says which faces are invalid. "
-                f"Leave --drop-invalid out."
-            )
+    if options.drop_invalid and labels.attributes is not None:
         reasons["invalid"] = labels.attributes[:, _INVALID] == 1
     if options.min_size > 0:
         small = (labels.boxes_xywh[:, 2:] < options.min_size).any(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,11 @@ log = logging.getLogger(__name__)
 
 WIDER_ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
+MAX_NAME_BYTES = 255  # of a file or folder
+MAX_PATH_BYTES = 3000  # below the data root
 
-Locate = Callable[[int, int], str]  # (position of the picture, position of the face) -> where its label stands
+# (position of the picture, position of the face) -> where its label stands; no face: where the picture is named
+Locate = Callable[[int, int | None], str]
 Tally = Counter[str]  # faces that were left out, by reason
 
 
@@ -54,22 +58,36 @@ class PictureLabels:
 def picture_path(root: Path, file_name: str, where: str) -> Path:
     """root / file_name, refused where it would leave the root (label files may come from anybody)."""
     relative = PurePosixPath(file_name.replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts or (relative.parts and relative.parts[0].endswith(":")):
+    if relative.is_absolute() or ".." in relative.parts or has_drive(file_name):
         raise FacekitError(
             f"{where}: file_name {file_name!r} leaves the data root. Write file names relative to it, "
             f"and give the folder above all pictures as data root."
         )
+    check_name_length(file_name, where)
     return root / relative
 
 
-def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, remedy: str) -> None:
+def has_drive(file_name: str) -> bool:
+    """Whether it starts as Windows' C:/ does."""
+    return re.match(r"[A-Za-z]:([/\\]|$)", file_name) is not None
+
+
+def check_name_length(file_name: str, where: str) -> None:
+    """Raises FacekitError for a path that no disk holds: asking for it would fail in another way than a missing one."""
+    sizes = [len(part.encode(errors="surrogatepass")) for part in file_name.replace("\\", "/").split("/")]
+    if max(sizes) > MAX_NAME_BYTES or sum(sizes) > MAX_PATH_BYTES:
+        raise FacekitError(f"{where}: file_name {file_name[:40]!r}... is longer than a disk holds. Mend the name.")
+
+
+def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, locate: Locate, remedy: str) -> None:
     """Raises FacekitError that counts the pictures that the labels name and the disk lacks."""
-    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    missing = [number for number, picture in enumerate(pictures) if not picture.path.is_file()]
     if missing:
-        names = ", ".join(str(path) for path in missing[:3])
+        names = ", ".join(str(pictures[number].path) for number in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FacekitError(
-            f"{where}: {len(missing)} of {len(pictures)} pictures are not on the disk: {names}{more}. {remedy}"
+            f"{where}: {len(missing)} of {len(pictures)} pictures are not on the disk: {names}{more} "
+            f"(first: {locate(missing[0], None)}). {remedy}"
         )
 
 
@@ -77,7 +95,8 @@ def finish_reading(
     pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None
 ) -> list[PictureLabels]:
     """What every reader does last: pictures must exist, landmarks be whole and boxes usable."""
-    check_pictures_exist(pictures, str(source), f"Give the folder that holds them as data root (now {data_root}).")
+    remedy = f"Give the folder that holds them as data root (now {data_root})."
+    check_pictures_exist(pictures, str(source), locate, remedy)
     whole = _without_partial_landmarks(pictures, str(source), locate)
     return drop_unusable_boxes(whole, str(source), locate, dropped)
 

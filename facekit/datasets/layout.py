@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from facekit.datasets.labels import PictureLabels
+from facekit.datasets.labels import PictureLabels, has_drive
 from facekit.errors import FacekitError
 from facekit.files import replacing
 
@@ -31,10 +31,15 @@ def name_in(root: Path, path: Path) -> str:
         name = path.relative_to(root).as_posix()
     except ValueError as error:
         raise FacekitError(f"{path}: lies outside the data root {root}. Give the folder above all pictures.") from error
-    if not name.isprintable() or "\\" in name or any(part != part.strip() for part in name.split("/")):
+    if (
+        not name.isprintable()
+        or "\\" in name
+        or has_drive(name)
+        or any(part != part.strip() for part in name.split("/"))
+    ):
         raise FacekitError(
-            f"{name!r}: label files can't hold this name (blanks at an end, a line break, a backslash, or no UTF-8). "
-            f"Rename the picture, and its entry in the labels."
+            f"{name!r}: label files can't hold this name (blanks at an end, a line break, a backslash, a drive, or no "
+            f"UTF-8). Rename the picture, and its entry in the labels."
         )
     return name
 
@@ -48,6 +53,14 @@ def check_unique(targets: Mapping[str, str]) -> None:
                 f"{taken[target]} and {name}: the labels of both would be {target} in this format. Rename one picture."
             )
         taken[target] = name
+
+
+def check_stems(names: Iterable[str]) -> None:
+    """For lists that hold names without suffix: raises FacekitError for a name whose stem ends in a blank."""
+    for name in names:
+        stem = without_suffix(name)
+        if stem != stem.rstrip():
+            raise FacekitError(f"{name!r}: the lists of this format can't hold a blank before the suffix. Rename it.")
 
 
 def without_suffix(name: str) -> str:

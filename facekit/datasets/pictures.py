@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ MAX_PICTURE_BYTES = 256 * 1024 * 1024
 HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in pixels: 0 is stuffed, the others restart
+_JPEG_BETWEEN_SCANS = [bytes([code]) for code in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)]
 
 
 def read_picture(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -56,6 +59,26 @@ def is_cut_off(data: bytes) -> bool:
     if data.startswith(b"RIFF"):
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
+
+
+def is_damaged(data: bytes) -> bool:
+    """Whether among a JPEG's pixels stands a marker that can't be there, as foreign bytes over the file's own leave.
+
+    OpenCV decodes such a file, with other pixels from there on. In pixels 0xFF is followed by 0 or a restart marker
+    (T.81, B.1.1.5), so N arbitrary bytes go unnoticed with a chance of about (1 - 1/256)^N, and zeros always.
+    False for anything but a JPEG.
+    """
+    if not data.startswith(_JPEG_START):
+        return False
+    place = _first_scan(data)
+    while data[place : place + 2] != _JPEG_END:
+        if data[place : place + 1] != b"\xff" or data[place + 1 : place + 2] not in _JPEG_BETWEEN_SCANS:
+            return True
+        marker, place = data[place : place + 2], _behind_segment(data, place)
+        if marker == _JPEG_SCAN:
+            found = _JPEG_MARKER.search(data, place)
+            place = found.start() if found else len(data)
+    return False
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -128,7 +151,15 @@ def _first_scan(data: bytes) -> int:
     """Where a JPEG's pixels start: behind its segments, one of which may hold a whole JPEG of its own (a thumbnail)."""
     place = len(_JPEG_START)
     while data[place : place + 1] == b"\xff" and data[place : place + 2] != _JPEG_SCAN:
-        place += 2 + max(2, int.from_bytes(data[place + 2 : place + 4], "big"))
+        place = _behind_segment(data, place)
+    return place
+
+
+def _behind_segment(data: bytes, place: int) -> int:
+    """Where the marker behind the one at place is."""
+    place += 2 + max(2, int.from_bytes(data[place + 2 : place + 4], "big"))
+    while data[place : place + 2] == b"\xff\xff":  # markers may begin with several
+        place += 1
     return place
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facekit.errors import FacekitError
+from facekit.files import is_half_written, sync_disk, write_text
 from facekit.metrics.overlaps import as_rows
 
 COLUMNS = "x y w h score"
@@ -45,7 +45,7 @@ def read_predictions(path: Path) -> dict[str, NDArray[np.float64]]:
         FacekitError: missing, unreadable or malformed, with the file and the line or array at fault.
     """
     if path.is_dir():
-        files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt")}
+        files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt") if not is_half_written(file)}
         if not files:
             raise FacekitError(f"{path}: no result files, expected EVENT/NAME.txt. Give the folder above the events.")
         return {name: _read_text(files[name]) for name in sorted(files)}
@@ -74,21 +74,8 @@ def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> Non
     for name, xywhs in checked.items():
         target = folder / f"{name}.txt"
         lines = [target.stem, str(len(xywhs)), *(" ".join(map(repr, row)) for row in xywhs.tolist())]
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _replace_text(target, "\n".join(lines) + "\n")
-        except OSError as error:
-            raise FacekitError(f"{target}: can't be written ({error.strerror}). Choose another folder.") from error
-
-
-def _replace_text(target: Path, text: str) -> None:
-    beside = target.with_name(f".{target.stem}.{os.getpid()}.part")  # no .txt, or a reader could pick it up
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_text(target, "\n".join(lines) + "\n", sync=False)
+    sync_disk()
 
 
 def _check_name(name: str) -> None:

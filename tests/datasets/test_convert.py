@@ -72,7 +72,7 @@ class TestFilters:
 
     def test_drop_invalid_without_attributes(self, root: Path) -> None:
         to(root, "labelv2", "lv.txt")
-        with pytest.raises(FacekitError, match="no attributes"):
+        with pytest.raises(FacekitError, match="none of the labels have attributes"):
             convert({"train": [(root / "lv.txt", root / "images")]}, "coco", root / "a.json",
                     ConvertOptions(drop_invalid=True))  # fmt: skip
 
@@ -197,6 +197,27 @@ class TestMerge:
         )  # fmt: skip
         assert code == 1
         assert "is labelled twice" in text
+
+    def test_drop_invalid_where_it_is_known(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        other = root / "other" / "e"
+        other.mkdir(parents=True)
+        (other / "0.jpg").write_bytes((root / "images/e/0.jpg").read_bytes())
+        (root / "other/label.txt").write_text("# e/0.jpg\n5 6 20 20\n8 6 20 20\n")
+        (root / "other/none.txt").write_text("# e/1.jpg\n")
+        (other / "1.jpg").write_bytes((root / "images/e/1.jpg").read_bytes())
+        code, text = run(
+            capsys, "data", "merge", root / "wider.txt", root / "other/label.txt", root / "other/none.txt",
+            root / "all.json", "--to", "coco", "--drop-invalid",
+        )  # fmt: skip
+        assert code == 0, text
+        assert "faces left out: 2 (invalid)" in text
+        assert f"{root / 'other/label.txt'}: 2 faces have no attributes" in text
+        assert text.count("have no attributes") == 1
+        again = {picture.name: picture for picture in read_labels(root / "all.json", root)}
+        assert sum(len(picture.boxes_xywh) for picture in again.values()) == 12
+        assert again["other/e/0.jpg"].attributes is None
+        found = again["images/e/1.jpg"].attributes
+        assert found is not None and found.tolist() == [[0] * 6]
 
     def test_number_of_roots(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, text = run(

@@ -26,7 +26,7 @@ def labels(boxes: list[list[float]], size_wh: tuple[int, int] | None = (40, 30),
 class TestEmpty:
     def test_no_pictures(self) -> None:
         assert drop_unusable_boxes([], "labels.json") == []
-        check_pictures_exist([], "labels.json", "")
+        check_pictures_exist([], "labels.json", lambda picture, face: "", "")
 
     @pytest.mark.parametrize("size_wh", [None, (40, 30)])
     def test_no_faces(self, size_wh: tuple[int, int] | None) -> None:
@@ -106,5 +106,6 @@ def test_few_missing_pictures_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     pictures = [labels([], name=str(tmp_path / name)) for name in ("a.png", "b.png")]
     with pytest.raises(FacekitError) as caught:
-        check_pictures_exist(pictures, "here", "Bring it.")
-    assert str(caught.value) == f"here: 1 of 2 pictures are not on the disk: {tmp_path / 'b.png'}. Bring it."
+        check_pictures_exist(pictures, "here", lambda picture, face: f"line {picture}", "Bring it.")
+    missing = tmp_path / "b.png"
+    assert str(caught.value) == f"here: 1 of 2 pictures are not on the disk: {missing} (first: line 1). Bring it."

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facekit.datasets import pictures
-from facekit.datasets.pictures import picture_size, read_picture
+from facekit.datasets.pictures import is_damaged, picture_size, read_picture
 from facekit.errors import FacekitError
 
 WIDTH, HEIGHT = 48, 32
@@ -139,6 +139,24 @@ class TestBroken:
         scene().save(buffer, suffix)
         data = buffer.getvalue()
         assert REMEDY in complaint(write(tmp_path, data[: len(data) // 2], f"a.{suffix}"))
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"progressive": True}, {"optimize": True}, {"subsampling": 0}, {"restart_marker_rows": 1},
+                    {"progressive": True, "restart_marker_blocks": 3}, {"comment": b"\xff\x07"}],
+    )  # fmt: skip
+    def test_damaged_jpeg(self, options: dict[str, object]) -> None:
+        data = jpeg(**options)
+        assert not is_damaged(data)
+        assert not is_damaged(data + b"\xff\x07 after the end")
+        middle = data.index(b"\xff\xda") + 100
+        assert is_damaged(data[:middle] + b"\xff\x07" + data[middle + 2 :])
+        damaged = [is_damaged(data[:middle] + np.random.default_rng(seed).bytes(1000) + data[middle + 1000 :])
+                   for seed in range(100)]  # fmt: skip
+        assert sum(damaged) > 90
+
+    @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"text", b"BM\xff\x07"])
+    def test_damaged_stub(self, data: bytes) -> None:
+        assert is_damaged(data) == data.startswith(b"\xff\xd8")
 
     def test_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pictures, "MAX_PICTURE_BYTES", 1 << 20)

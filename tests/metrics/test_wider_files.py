@@ -212,6 +212,12 @@ class TestNpz:
             read_predictions(path)
 
 
+def test_half_written_files_are_passed_over(tmp_path: Path) -> None:
+    write_predictions(tmp_path, {"e/p": [[1, 2, 3, 4, 0.5]]})
+    (tmp_path / "e" / ".p.123.part.txt").write_text("p\n3\n1 2")
+    assert list(read_predictions(tmp_path)) == ["e/p"]
+
+
 PART = (
     st.text(st.characters(exclude_characters="/\\:", exclude_categories=["C"]), min_size=1, max_size=12)
     .filter(str.isprintable)

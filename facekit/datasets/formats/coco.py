@@ -4,7 +4,7 @@
 "image_id": 1, "category_id": 1, "bbox": [449, 330, 122, 149], "keypoints": [488.9, 373.6, 2, ...],
 "attributes": {"blur": 0, "expression": 0, "illumination": 0, "invalid": 0, "occlusion": 0, "pose": 0}}]}
 
-The attributes are ours, after CVAT's; they are read where every annotation has all six.
+The attributes are ours, after CVAT's; they are read of the pictures whose annotations all have all six.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from facekit.datasets.formats.text_lines import is_picture_name
 from facekit.datasets.labels import (
     MAX_COORDINATE,
     WIDER_ATTRIBUTES,
@@ -39,8 +41,8 @@ _NUMBER_TYPES = {int, float}
 
 
 def looks_like_coco(source: Path, lines: list[str]) -> bool:
-    """A JSON text."""
-    return bool(lines) and lines[0][0] in "{["
+    """A JSON text; names of pictures may start with { too."""
+    return bool(lines) and lines[0][0] in "{[" and not is_picture_name(lines[0])
 
 
 def read_coco(
@@ -86,11 +88,10 @@ def read_coco(
             f"annotations[{number}] with image_id {image_id!r}. Add the picture to 'images' or take them out."
         )
 
-    with_attributes = bool(attributes) and all(row is not None for rows in attributes.values() for row in rows)
+    known = _known_attributes(images, attributes, annotation_file)
     pictures = []
     for image_id, image in images.items():
         path = picture_path(data_root, image["file_name"], f"{annotation_file}: image {image_id!r}")
-        rows = attributes[image_id] if with_attributes else None
         pictures.append(
             PictureLabels(
                 path=path,
@@ -98,7 +99,7 @@ def read_coco(
                 boxes_xywh=np.array(boxes[image_id], dtype=np.float64).reshape(-1, 4),
                 landmarks_xy=np.array(landmarks[image_id], dtype=np.float64).reshape(-1, len(LANDMARK_NAMES), 2),
                 is_crowd=np.array(crowds[image_id], dtype=bool),
-                attributes=None if rows is None else np.array(rows, np.int8).reshape(-1, len(WIDER_ATTRIBUTES)),
+                attributes=known.get(image_id),
                 name=path.relative_to(data_root).as_posix(),
             )
         )
@@ -106,8 +107,8 @@ def read_coco(
         return pictures
     ids = list(images)
 
-    def locate(picture: int, face: int) -> str:
-        return f"annotations[{numbers[ids[picture]][face]}]"
+    def locate(picture: int, face: int | None) -> str:
+        return f"images[{picture}]" if face is None else f"annotations[{numbers[ids[picture]][face]}]"
 
     return finish_reading(pictures, annotation_file, data_root, locate, dropped)
 
@@ -153,7 +154,10 @@ def _load(path: Path) -> dict[str, Any]:
         raise FacekitError(f"{path}: the annotation file can't be read ({error.strerror}). Check the path.") from error
     except json.JSONDecodeError as error:
         raise FacekitError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). Is this a COCO json file?") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested without end
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise FacekitError(f"{path}:{line}: expected UTF-8 text, got other bytes. Is this a COCO json file?") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
         raise FacekitError(f"{path}: not a JSON text file ({error}). Is this a COCO json file?") from error
     keys = list(content)[:5] if isinstance(content, dict) else type(content).__name__
     for key in ("images", "annotations"):
@@ -213,6 +217,25 @@ def _landmarks(keypoints: Any, where: str, limit: float | None) -> list[float]:
         return [math.nan] * 10
     values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints", limit)
     return [v if values[i - i % 3 + 2] > 0 else math.nan for i, v in enumerate(values) if i % 3 != 2]
+
+
+def _known_attributes(
+    images: dict[Any, Any], attributes: dict[Any, list[list[int] | None]], path: Path
+) -> dict[Any, NDArray[np.int8]]:
+    """(N, 6) of the pictures whose annotations all have them; of those without any, where the file has some."""
+    if not any(row for rows in attributes.values() for row in rows):
+        return {}
+    known: dict[Any, NDArray[np.int8]] = {}
+    lost = 0
+    for image_id in images:
+        whole = [row for row in attributes[image_id] if row is not None]
+        if len(whole) == len(attributes[image_id]):
+            known[image_id] = np.array(whole, np.int8).reshape(-1, len(WIDER_ATTRIBUTES))
+        else:
+            lost += len(whole)
+    if lost:
+        log.warning("%s: %d attributes aren't read, as other faces of the same pictures have none.", path, lost)
+    return known
 
 
 def _attributes(value: Any) -> list[int] | None:

@@ -10,25 +10,24 @@ upright box around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facekit.datasets.formats.counted import counted_blocks, is_count
 from facekit.datasets.formats.text_lines import (
     LabelCollector,
+    find_picture,
     guess_data_root,
     is_picture_name,
     malformed,
     parse_row,
-    read_lines,
 )
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
 from facekit.datasets.pictures import PICTURE_SUFFIXES
 
 COLUMNS = "major_radius minor_radius angle centre_x centre_y 1"
-MAX_FACES = 1_000_000  # a picture; a larger count is a mistake
 
 
 def looks_like_fddb(source: Path, lines: list[str]) -> bool:
@@ -37,8 +36,8 @@ def looks_like_fddb(source: Path, lines: list[str]) -> bool:
         len(lines) > 1
         and not is_picture_name(lines[0])
         and not lines[0].startswith("#")
-        and _is_count(lines[1])
-        and (not _is_count(lines[0]) or (len(lines) > 2 and len(lines[2].split()) == 6))
+        and is_count(lines[1])
+        and (not is_count(lines[0]) or (len(lines) > 2 and len(lines[2].split()) == 6))
     )
 
 
@@ -50,19 +49,10 @@ def read_fddb(
     Raises FacekitError with the line at fault. Boxes without area are left out with a warning, unless as_written.
     """
     collector = LabelCollector(source, data_root, as_written)
-    lines = read_lines(source)
-    for number, name in lines:
-        if not name:
-            continue
-        count_line, text = next(lines, (number + 1, "the end of the file"))
-        if not _is_count(text) or len(text) > 7 or int(text) > MAX_FACES:
-            raise malformed(source, count_line, "the number of faces", text)
-        ellipses, places = _read_ellipses(source, count_line, int(text), lines)
-        picture_path(Path(), name, f"{source}:{number}")
+    for line, name, places, rows in counted_blocks(source, _parse_name, _parse_ellipse):
         if collector.data_root is None:
             collector.data_root = _guess_data_root(source, name)
-        boxes_xywh = ellipses_to_xywh(ellipses)
-        collector.add(number, _with_suffix(collector.data_root, name), None, places, boxes_xywh)
+        collector.add(line, find_picture(collector.data_root, name), None, places, ellipses_to_xywh(rows))
     return collector.finish(dropped)
 
 
@@ -78,30 +68,28 @@ def ellipses_to_xywh(ellipses: ArrayLike) -> NDArray[np.float64]:
     return np.stack([cx - half_w, cy - half_h, 2 * half_w * area, 2 * half_h * area], axis=1)
 
 
-def _read_ellipses(
-    source: Path, count_line: int, count: int, lines: Iterator[tuple[int, str]]
-) -> tuple[list[list[float]], list[int]]:
-    ellipses, places = [], []
-    for _ in range(count):
-        line, text = next(lines, (count_line, ""))
-        if not text:
-            raise malformed(source, line, f"{count} ellipses for this picture", "no more", "Is the file cut off?")
-        row = parse_row(source, line, text, (6,), COLUMNS)
-        if not np.isfinite(row).all():
-            raise malformed(source, line, "finite numbers", text)
-        ellipses.append(row[:5])
-        places.append(line)
-    return ellipses, places
+def _parse_name(source: Path, line: int, text: str) -> str:
+    if _is_ellipse(text):
+        raise malformed(source, line, "a picture's name (the count above may be too small)", text)
+    picture_path(Path(), f"{text}.jpeg", f"{source}:{line}")
+    return text
 
 
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _is_ellipse(text: str) -> bool:
+    try:
+        return len([float(field) for field in text.split()]) == 6
+    except ValueError:
+        return False
 
 
-def _with_suffix(root: Path, name: str) -> str:
-    return next((name + suffix for suffix in PICTURE_SUFFIXES if (root / (name + suffix)).is_file()), f"{name}.jpg")
+def _parse_ellipse(source: Path, line: int, text: str) -> list[float]:
+    row = parse_row(source, line, text, (6,), COLUMNS)
+    if not np.isfinite(row).all():
+        raise malformed(source, line, "finite numbers", text)
+    return row[:5]
 
 
 def _guess_data_root(source: Path, name: str) -> Path:
-    roots = (guess_data_root(source, name + suffix) for suffix in PICTURE_SUFFIXES)
-    return next((root for root in roots if (root / _with_suffix(root, name)).is_file()), source.parent)
+    suffixes = [*PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
+    roots = (guess_data_root(source, name + suffix) for suffix in suffixes)
+    return next((root for root in roots if (root / find_picture(root, name)).is_file()), source.parent)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.datasets.formats.counted import is_count
 from facekit.datasets.formats.labelv2 import hash_blocks, points_of
 from facekit.datasets.formats.text_lines import LabelCollector, is_picture_name, malformed
 from facekit.datasets.labels import PictureLabels, Tally
@@ -21,8 +22,9 @@ COLUMNS = "x y w h, or those with five times x y v and one more"
 
 
 def looks_like_retinaface(source: Path, lines: list[str]) -> bool:
-    """`# NAME.jpg`; other files start with comments."""
-    return bool(lines) and lines[0].startswith("#") and is_picture_name(lines[0])
+    """`# NAME.jpg`; other files start with comments, or have a count below a name that starts with #."""
+    first = bool(lines) and lines[0].startswith("#") and is_picture_name(lines[0])
+    return first and not (len(lines) > 1 and is_count(lines[1]))
 
 
 def read_retinaface(

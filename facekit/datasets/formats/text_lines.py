@@ -69,6 +69,13 @@ def is_picture_name(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
+def find_picture(folder: Path, stem: str, suffixes: Sequence[str] = ()) -> str:
+    """stem with the suffix that a file in the folder has: one of these, or of PICTURE_SUFFIXES, in small letters or
+    capitals; with .jpg where there is none."""
+    known = [*suffixes, *PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
+    return next((stem + suffix for suffix in known if (folder / (stem + suffix)).is_file()), f"{stem}.jpg")
+
+
 def parse_row(file: Path, line: int, text: str, counts: Sequence[int], columns: str) -> list[float]:
     """The numbers of a line, as many as one of `counts`; `columns` says in an error what they are."""
     fields = text.split()
@@ -151,8 +158,9 @@ class LabelCollector:
             return self._pictures
         return finish_reading(self._pictures, self.file, self.data_root, self._locate, dropped)
 
-    def _locate(self, picture: int, face: int) -> str:
-        return f"{self.file}:{self._lines[picture][face]}"
+    def _locate(self, picture: int, face: int | None) -> str:
+        line = list(self._first_line.values())[picture] if face is None else self._lines[picture][face]
+        return f"{self.file}:{line}"
 
     def _check_numbers(self, rows: NDArray[np.float64], lines: Sequence[int]) -> None:
         bad = ~(np.abs(rows) <= MAX_COORDINATE).all(axis=1)  # NaN too

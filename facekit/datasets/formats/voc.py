@@ -10,18 +10,17 @@ Give the folder (all its lists), the folder with a list's name (FOLDER:train), o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from facekit.datasets.formats.text_lines import malformed, read_lines
-from facekit.datasets.formats.voc_xml import compose_voc, read_voc_files
+from facekit.datasets.formats.text_lines import find_picture, malformed, read_lines
+from facekit.datasets.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
-from facekit.datasets.layout import Parts, bring_picture, check_unique, without_suffix
-from facekit.datasets.pictures import PICTURE_SUFFIXES
+from facekit.datasets.layout import Parts, bring_picture, check_stems, check_unique, without_suffix
 from facekit.errors import FacekitError
-from facekit.files import sync_disk, write_text
+from facekit.files import is_half_written, sync_disk, write_text
 from facekit.progress import progress_bar
 
-MAX_NAME = 250  # letters; no disk holds more
+MAX_NAME = 250  # bytes; with its suffix no disk holds more
 LISTS = ("trainval", "train", "val", "test")
 
 
@@ -31,7 +30,7 @@ def looks_like_voc(source: Path, lines: list[str]) -> bool:
         return (source / "Annotations").is_dir() and (
             (source / "JPEGImages").is_dir() or (source / "ImageSets").is_dir()
         )
-    if not lines or len(source.parents) < 3 or len(lines[0]) > MAX_NAME or source.suffix != ".txt":
+    if not lines or len(source.parents) < 3 or len(lines[0].encode()) > MAX_NAME or source.suffix != ".txt":
         return False
     return (source.parents[2] / "Annotations" / f"{lines[0]}.xml").is_file() or _in_place(source)
 
@@ -59,14 +58,18 @@ def read_voc(
         seen[xml] = name
     if not seen:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
-    names = {xml: _picture_name(pictures, name) for xml, name in seen.items()}
-    return read_voc_files(list(seen), lambda xml, _: names[xml], source, pictures, as_written, dropped)
+
+    def name_picture(xml: Path, file: VocFile) -> str:
+        return find_picture(pictures, seen[xml], [PurePosixPath(file.file_name).suffix])
+
+    return read_voc_files(list(seen), name_picture, source, pictures, as_written, dropped)
 
 
 def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
     """Folders in a picture's name become part of it: a/x.jpg -> a_x.jpg. Lists last, so that they name whole pairs."""
     flat = {name: name.replace("/", "_") for part in parts.values() for name, _ in part}
     check_unique({name: f"{without_suffix(flat_name)}.xml" for name, flat_name in flat.items()})
+    check_stems(flat)
     for part, named in parts.items():
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
             xml = compose_voc(flat[name], destination.name, labels)
@@ -96,15 +99,11 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
         lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
         lists = [file for file in lists if file.is_file()]
         if not lists:
-            yield from ((xml.stem, str(xml)) for xml in sorted((root / "Annotations").glob("*.xml")))
+            xmls = sorted((root / "Annotations").glob("*.xml"))
+            yield from ((xml.stem, str(xml)) for xml in xmls if not is_half_written(xml))
     for file in lists:
         for line, name in read_lines(file):
-            if len(name) > MAX_NAME or "\0" in name:
+            if len(name.encode()) > MAX_NAME or "\0" in name:
                 raise malformed(file, line, "a picture's name without suffix", name)
             if name:
                 yield name, f"{file}:{line}"
-
-
-def _picture_name(folder: Path, name: str) -> str:
-    candidates = (f"{name}{suffix}" for suffix in PICTURE_SUFFIXES)
-    return next((candidate for candidate in candidates if (folder / candidate).is_file()), f"{name}.jpg")

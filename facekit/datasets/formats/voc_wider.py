@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from facekit.datasets.formats.text_lines import malformed, read_lines
 from facekit.datasets.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.datasets.labels import PictureLabels, Tally, picture_path
-from facekit.datasets.layout import Parts, bring_picture, check_unique
+from facekit.datasets.layout import Parts, bring_picture, check_stems, check_unique
 from facekit.errors import FacekitError
 from facekit.files import sync_disk, write_text
 from facekit.progress import progress_bar
 
-MAX_NAME = 250  # letters; no disk holds more
+MAX_NAME = 250  # bytes; with its suffix no disk holds more
 LISTS = ("train", "val", "test")
 
 
@@ -28,7 +28,7 @@ def looks_like_voc_wider(source: Path, lines: list[str]) -> bool:
     """A folder with a list and a WIDER_train/Annotations, or a list whose first line is a file there."""
     if source.is_dir():
         return bool(_label_folders(source)) and any((source / f"{name}.txt").is_file() for name in LISTS)
-    if not lines or len(lines[0]) > MAX_NAME:
+    if not lines or len(lines[0].encode()) > MAX_NAME:
         return False
     return any((folder / f"{lines[0]}.xml").is_file() for folder in _label_folders(source.parent))
 
@@ -57,7 +57,7 @@ def read_voc_wider(
             if not name:
                 continue
             where = f"{file}:{line}"
-            if len(name) > MAX_NAME or "\0" in name:
+            if len(name.encode()) > MAX_NAME or "\0" in name:
                 raise malformed(file, line, "a picture's name without suffix", name)
             candidates = [picture_path(folder, f"{name}.xml", where) for folder in folders]
             xml = next((path for path in candidates if path.is_file()), None)
@@ -79,6 +79,7 @@ def read_voc_wider(
 def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
     """Lists last, so that they name whole pairs. Pictures of one name in two folders are refused."""
     for part, named in parts.items():
+        check_stems(name for name, _ in named)
         check_unique({name: f"WIDER_{part}/Annotations/{PurePosixPath(name).stem}.xml" for name, _ in named})
     for part, named in parts.items():
         folder = destination / f"WIDER_{part}"

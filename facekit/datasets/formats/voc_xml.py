@@ -111,7 +111,9 @@ def read_voc_files(
     if as_written:
         return pictures
 
-    def locate(picture: int, face: int) -> str:
+    def locate(picture: int, face: int | None) -> str:
+        if face is None:
+            return f"{xmls[picture]}:1"
         return f"{xmls[picture]}:{object_line(xmls[picture], numbers[picture][face])}"
 
     return finish_reading(pictures, source, data_root, locate, dropped)

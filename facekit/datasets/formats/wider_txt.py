@@ -15,26 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.datasets.formats.counted import counted_blocks, is_count
 from facekit.datasets.formats.text_lines import (
     LabelCollector,
     format_number,
     is_picture_name,
     malformed,
     parse_row,
-    read_lines,
 )
 from facekit.datasets.labels import WIDER_ATTRIBUTES, PictureLabels, Tally
 from facekit.datasets.layout import Named
 from facekit.files import write_text
 
 COLUMNS = "x y w h blur expression illumination invalid occlusion pose"
-MAX_FACES = 1_000_000  # a picture; a larger count is a mistake
 _NO_FACE = " ".join("0" * 10)
 
 
 def looks_like_wider(source: Path, lines: list[str]) -> bool:
     """A picture's name, then a count."""
-    return len(lines) > 1 and is_picture_name(lines[0]) and not lines[0].startswith("#") and _is_count(lines[1])
+    return len(lines) > 1 and is_picture_name(lines[0]) and is_count(lines[1])
 
 
 def read_wider(
@@ -45,25 +44,9 @@ def read_wider(
     Raises FacekitError with the line at fault. Boxes without area are left out with a warning, unless as_written.
     """
     collector = LabelCollector(source, data_root, as_written)
-    lines = read_lines(source)
-    after_zero = False
-    for number, name in lines:
-        if not name:
-            continue
-        if not is_picture_name(name):
-            if after_zero and name.split() == ["0"] * 10:
-                after_zero = False
-                continue
-            raise malformed(source, number, "a picture's name (the count above may be too small)", name)
-        count = _read_count(source, number, lines)
-        rows, places = [], []
-        for _ in range(count):
-            place, text = next(lines, (number, ""))
-            rows.append(_parse_face(source, place, text, count))
-            places.append(place)
+    for line, name, places, rows in counted_blocks(source, _parse_name, _parse_face, _NO_FACE):
         values = np.array(rows, np.float64).reshape(-1, 10)
-        collector.add(number, name, None, places, values[:, :4], attributes=values[:, 4:])
-        after_zero = count == 0
+        collector.add(line, name, None, places, values[:, :4], attributes=values[:, 4:])
     return collector.finish(dropped)
 
 
@@ -85,20 +68,13 @@ def _picture_lines(pictures: list[Named]) -> Iterator[str]:
             yield f"{_NO_FACE}\n"
 
 
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _parse_name(source: Path, line: int, text: str) -> str:
+    if not is_picture_name(text):
+        raise malformed(source, line, "a picture's name (the count above may be too small)", text)
+    return text
 
 
-def _read_count(source: Path, name_line: int, lines: Iterator[tuple[int, str]]) -> int:
-    number, text = next(lines, (name_line + 1, "the end of the file"))
-    if not _is_count(text) or len(text) > 7 or int(text) > MAX_FACES:
-        raise malformed(source, number, "the number of faces", text)
-    return int(text)
-
-
-def _parse_face(source: Path, line: int, text: str, count: int) -> list[float]:
-    if not text:
-        raise malformed(source, line, f"{count} lines of faces for this picture", "no more", "Is the file cut off?")
+def _parse_face(source: Path, line: int, text: str) -> list[float]:
     row = parse_row(source, line, text, (10,), COLUMNS)
     if not all(value in (0.0, 1.0, 2.0) for value in row[4:]):
         raise malformed(source, line, "six attributes of 0, 1 or 2 behind x y w h", text)

@@ -4,13 +4,14 @@
 0 0.498 0.292 0.119 0.108 0.477 0.270 0.529 0.272 0.503 0.298 0.474 0.307 0.526 0.312
 
 class, centre x, centre y, width, height; then, as yolov5-face has it, x and y of five landmarks, -1 where they aren't
-labelled. Give a data.yaml (`train: images/train`, `val: val.txt`, `names: [face]`), data.yaml:train for one of its
-sets, a list of pictures, or a folder with images/ and labels/.
+labelled, or, as Ultralytics' pose has it, x, y and v of them, v 0 where they aren't. Give a data.yaml, data.yaml:train
+for one of its sets, a list of pictures, or a folder with images/ and labels/.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,18 +23,17 @@ import yaml
 from numpy.typing import NDArray
 
 from facekit.datasets.formats.text_lines import is_picture_name, malformed, parse_row, read_lines
+from facekit.datasets.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.datasets.labels import PictureLabels, Tally, finish_reading, picture_path
 from facekit.datasets.layout import Parts, bring_picture, check_unique, known_size, without_suffix
 from facekit.datasets.pictures import picture_size
 from facekit.errors import FacekitError
-from facekit.files import sync_disk, write_text
+from facekit.files import is_half_written, sync_disk, write_text
 from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-COLUMNS = "class cx cy w h in 0..1, or those with x y of five landmarks"
-PARTS = ("train", "val", "test")
-MAX_YAML_BYTES = 1 << 20
+COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of five landmarks"
 DECIMALS = 6  # of a pixel: what the ten digits that we write carry, so that whole pixels stay whole
 MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
 
@@ -54,22 +54,19 @@ def read_yolo(
     data_root: what the paths in data.yaml and in lists are relative to, where it isn't their folder.
     Raises FacekitError with file and line.
     """
-    names: dict[int, str] = {}
+    listed = DataYaml(data_root or source.parent, data_root or source.parent, [source], {})
     if source.is_dir() and not (source / "data.yaml").is_file():
         root = (data_root or source) if source.name != "images" else source
         folder = root / "images" if (root / "images").is_dir() else root
-        found = _expand(picture_path(folder, part or "", str(source)), root, str(source))
+        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))], {})
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
-        file = source / "data.yaml" if source.is_dir() else source
-        root, entries, names = _read_yaml(file, data_root, part)
-        found = (item for entry in entries for item in _expand(picture_path(root, entry, str(file)), root, str(file)))
-    else:
-        root = data_root or source.parent
-        found = _expand(source, root, str(source))
-    pictures = dict(found)  # a picture in two lists is one picture
+        listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
+    # A picture in two lists is one picture.
+    pictures = dict(item for place in listed.places for item in _expand(place, listed.root, str(source)))
     if not pictures:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
-    return _read_all(pictures, source, root, names, as_written, dropped)
+    pictures, root = _below_one_root(pictures, listed)
+    return _read_all(pictures, source, root, listed.names, as_written, dropped)
 
 
 def write_yolo(destination: Path, parts: Parts, pictures: str) -> None:
@@ -96,55 +93,29 @@ def _is_yaml(lines: list[str]) -> bool:
     return any(re.match(r"(train|val|test)\s*:", line) for line in lines)
 
 
-def _read_yaml(file: Path, data_root: Path | None, part: str | None) -> tuple[Path, list[str], dict[int, str]]:
-    """The root, the paths below it that hold pictures, and the classes' names."""
-    text = "\n".join(line for _, line in _limited(file))
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig")) if text else None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise FacekitError(f"{file}:{mark.line + 1 if mark else 1}: not valid YAML. Mend the file.") from error
-    if not isinstance(content, dict) or not any(key in content for key in PARTS):
-        raise FacekitError(f"{file}: expected a mapping with train, val or test, got none.")
-    chosen = [key for key in PARTS if key in content and part in (None, key)]
-    if not chosen:
-        raise FacekitError(f"{file}: there is no {part!r} in it. Its sets: {', '.join(set(PARTS) & set(content))}.")
-    if len(chosen) > 1:
-        log.warning("%s: %s are read together; %s:%s names one.", file, ", ".join(chosen), file, chosen[0])
-    entries: list[str] = []
-    for key in chosen:
-        value = content[key] if isinstance(content[key], list) else [content[key]]
-        if not all(isinstance(entry, str) for entry in value):
-            raise FacekitError(f"{file}: {key}: expected a path or a list of paths, got something else.")
-        entries += value
-    root = data_root
-    if root is None:
-        path = content.get("path") or "."
-        if not isinstance(path, str):
-            raise FacekitError(f"{file}: path: expected the path of a folder, got something else.")
-        root = picture_path(file.parent, path, f"{file}: path")
-    return root, entries, _class_names(content.get("names"))
+def _below_one_root(pictures: dict[Path, str], listed: DataYaml) -> tuple[dict[Path, str], Path]:
+    """The pictures and the folder above them all, where a set may lie beside data.yaml's folder."""
+    if all(picture.is_relative_to(listed.root) for picture in pictures):
+        return pictures, listed.root
+    root, top = (Path(os.path.normpath(folder.absolute())) for folder in (listed.root, listed.top))
+    pictures = {Path(os.path.normpath(picture.absolute())): where for picture, where in pictures.items()}
+    return pictures, root if all(picture.is_relative_to(root) for picture in pictures) else top
 
 
-def _class_names(names: Any) -> dict[int, str]:
-    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
-    return {key: name.lower() for key, name in pairs if isinstance(key, int) and isinstance(name, str)}
-
-
-def _limited(file: Path) -> Iterator[tuple[int, str]]:
-    lines = read_lines(file)
-    if file.is_file() and file.stat().st_size > MAX_YAML_BYTES:
-        raise FacekitError(f"{file}: over {MAX_YAML_BYTES >> 20} MiB, too large for a data.yaml.")
-    return lines
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if is_picture_name(file.name) and not is_half_written(file))
 
 
 def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
     """Pictures of a folder or of a list, and where they are named."""
     if path.is_dir():
-        yield from ((file, where) for file in sorted(path.rglob("*")) if is_picture_name(file.name))
+        yield from ((file, where) for file in _pictures_in(path))
         return
     if not path.is_file():
-        raise FacekitError(f"{where}: {path} is neither a folder of pictures nor a list of them. Mend the path.")
+        raise FacekitError(
+            f"{where}: {path} is neither a folder of pictures nor a list of them. Mend the path, or "
+            f"give the folder that it is relative to as data root."
+        )
     for line, name in read_lines(path):
         if not name:
             continue
@@ -189,7 +160,12 @@ def _read_all(
     labels = _without_set(labels)
     if as_written:
         return labels
-    return finish_reading(labels, source, root, lambda p, f: f"{files[p]}:{lines[p][f]}", dropped)
+    listed = list(pictures.values())
+
+    def locate(picture: int, face: int | None) -> str:
+        return listed[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
+
+    return finish_reading(labels, source, root, locate, dropped)
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, list[float]]]:
@@ -197,10 +173,17 @@ def _read_rows(file: Path) -> Iterator[tuple[int, list[float]]]:
     for line, text in read_lines(file):
         if not text:
             continue
-        row = parse_row(file, line, text, (5, 15), COLUMNS)
+        row = parse_row(file, line, text, (5, 15, 20), COLUMNS)
         if not all(abs(value) <= MAX_FRACTION for value in row[1:]) or not (row[0] >= 0 and row[0].is_integer()):
             raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, "Divide pixels by the size.")
-        yield line, row if len(row) == 15 else row + [-1.0] * 10
+        yield line, row[:5] + _points(row[5:])
+
+
+def _points(row: list[float]) -> list[float]:
+    """x and y of five landmarks from nothing, those, or x, y, v; -1 where they aren't labelled."""
+    if len(row) != 15:
+        return row or [-1.0] * 10
+    return [value for x, y, v in zip(*[iter(row)] * 3, strict=True) for value in ((x, y) if v > 0 else (-1.0, -1.0))]
 
 
 def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> int | None:

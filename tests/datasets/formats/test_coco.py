@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facekit.datasets.formats.coco import read_coco, to_coco
-from facekit.datasets.labels import PictureLabels
+from facekit.datasets.labels import WIDER_ATTRIBUTES, PictureLabels
 from facekit.errors import FacekitError
 
 WIDTH, HEIGHT = 40, 30
@@ -163,6 +163,31 @@ class TestLandmarks:
     def test_wrong(self, root: Path, keypoints: Any) -> None:
         text = complaint(root, [image()], [face(), face(keypoints=keypoints)])
         assert "annotations[1].keypoints: expected 15 finite numbers" in text
+
+
+class TestAttributes:
+    SIX: ClassVar = dict.fromkeys(WIDER_ATTRIBUTES, 1)
+
+    def test_of_the_pictures_that_have_them(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        images = [image(1, "a.png"), image(2, "b.png"), image(3, "sub/c.png")]
+        annotations = [face(image_id=1, attributes=self.SIX), face(image_id=2)]
+        with caplog.at_level(logging.WARNING, "facekit"):
+            a, b, c = read(root, images, annotations)
+        assert a.attributes is not None and a.attributes.tolist() == [[1] * 6]
+        assert b.attributes is None
+        assert c.attributes is not None and c.attributes.shape == (0, 6)
+        assert not caplog.records
+
+    def test_of_some_faces_of_a_picture(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "facekit"):
+            [picture] = read(root, [image()], [face(attributes=self.SIX), face(attributes={"blur": 1})])
+        assert picture.attributes is None
+        assert f"{root / 'labels.json'}: 1 attributes aren't read" in caplog.text
+
+    @pytest.mark.parametrize("attributes", [None, [], "x", {}, SIX | {"pose": 3}, SIX | {"pose": True}])
+    def test_others(self, root: Path, attributes: Any) -> None:
+        [picture] = read(root, [image()], [face(attributes=attributes)])
+        assert picture.attributes is None
 
 
 class TestFile:

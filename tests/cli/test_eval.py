@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.support import YUNET, fails, label, labelled, run, written
+
+
+class TestEval:
+    def test_set_without_faces(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        label(pictures, faces=[])
+        metrics = tmp_path / "new" / "metrics.yaml"
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", metrics]
+        assert run("eval", "--template", YUNET, *args) == 0
+        table = capsys.readouterr().out
+        assert "2 labelled pictures" in table
+        assert "n/a" in table
+        values = {row["key"]: row["value"] for row in yaml.safe_load(metrics.read_text())["metrics"]}
+        assert values.keys() == {"ap", "ap_64x64", "size", "complexity"}
+        assert (values["ap"], values["ap_64x64"]) == (None, None)  # of no faces at all there is no share found
+        assert values["size"] == pytest.approx(0.0759, rel=0.01)
+        assert written(metrics.parent) == ["metrics.yaml"]
+
+    @pytest.mark.parametrize("scale", ["640", "max:x", "640x480x3", "Origin", ""])
+    def test_scale_that_is_none(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
+        text = fails(capsys, "eval", "--template", YUNET, *args, "--scale", scale)
+        assert (
+            f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480, up to 9999 pixels."
+            in text
+        )
+        assert not (tmp_path / "m.yaml").exists()
+
+    def test_scale_of_no_pixels(self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:0"]
+        assert "--scale max:0" in fails(capsys, "eval", "--template", YUNET, *args)
+
+    @pytest.mark.parametrize(
+        ("scale", "words"),
+        [("origin", "own size, zero-padded to 32"), ("max:96", "fit into 96x96"), ("64x32", "resize 64x32")],
+    )
+    def test_scale_stands_beside_the_figures(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str,
+        words: str,
+    ) -> None:  # fmt: skip
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
+        assert run("eval", "--template", YUNET, *args, "--scale", scale) == 0
+        assert words in capsys.readouterr().out
+        assert words in yaml.safe_load((tmp_path / "m.yaml").read_text())["protocol"]
+
+    def test_scale_that_is_padded(self, pictures: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]
+        assert run("eval", "--template", YUNET, *args) == 0
+
+    def test_draws_where_asked(self, pictures: Path, tmp_path: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]
+        assert run("eval", "--template", YUNET, *args) == 0
+        assert written(tmp_path / "out") == ["a.jpg", "b.jpg"]
+
+    def test_unusable_boxes_are_told(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        label(pictures, faces=[(1, (5, 5, 0, 9)), (1, (500, 5, 9, 9)), (1, (50, 5, 40, 9))])
+        assert run("eval", "--template", YUNET, "--load-weights", yunet_weights, *labelled("test", pictures)) == 0
+        text = capsys.readouterr().err
+        for reason in ("have no area", "lie wholly outside", "reach outside"):
+            assert f"warning: {pictures / 'labels.json'}: 1 boxes {reason}" in text
+
+    def test_foreign_metrics_file_is_kept(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        metrics = tmp_path / "metrics.yaml"
+        metrics.write_text("- a list\n")
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", metrics]
+        assert "no metrics file" in fails(capsys, "eval", "--template", YUNET, *args)
+        assert metrics.read_text() == "- a list\n"

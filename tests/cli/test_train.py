@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facekit.checkpoint import read_torch_file
+from tests.cli.support import SSD, fails, label, labelled, run, train, written
+
+
+class TestTrain:
+    def test_picture_without_a_face_trains(self, pictures: Path, tmp_path: Path) -> None:
+        label(pictures, faces=[])
+        assert run(*train(None, pictures, tmp_path / "out")) == 0
+        assert written(tmp_path / "out") == ["epoch_1.pth", "latest.pth"]
+        state = read_torch_file(tmp_path / "out" / "latest.pth")["state_dict"]
+        assert all(tensor.isfinite().all() for tensor in state.values())
+        lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+        assert [line["iteration"] for line in lines] == [1]
+
+    @pytest.mark.parametrize("epochs", [70, 3])
+    def test_resume_at_or_past_the_last_epoch(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path, epochs: int
+    ) -> None:
+        args = ["train", "--template", SSD, "--resume-from", ssd_weights, *labelled("train", pictures),
+                "--save-checkpoints-to", tmp_path / "out", "--epochs", epochs, "--gpu-num", 0]  # fmt: skip
+        assert run(*args) == 0
+        text = capsys.readouterr().err
+        assert f"{ssd_weights} has finished epoch 70 and --epochs is {epochs}" in text
+        assert "Give --epochs 71" in text
+        assert written(tmp_path / "out") == []
+
+    def test_resume_and_load(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path
+    ) -> None:
+        args = train(ssd_weights, pictures, tmp_path / "out", "--resume-from", ssd_weights)
+        assert "not both" in fails(capsys, *args)
+
+    @pytest.mark.parametrize("flag", [("--epochs", 0), ("--batch-size", "x"), ("--base-learning-rate", 0)])
+    def test_flags_out_of_range(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flag: tuple[str, object]
+    ) -> None:
+        assert flag[0] in fails(capsys, *train(None, pictures, tmp_path / "out", *flag))
+
+    def test_more_gpus_than_there_are(self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path) -> None:
+        assert "--gpu-num 64" in fails(capsys, *train(None, pictures, tmp_path / "out", "--gpu-num", 64))
+
+    def test_broken_jpeg_met_by_a_reading_process(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+    ) -> None:
+        """Workers wrap what they raise into a traceback."""
+        for name in ("a.jpg", "b.jpg"):
+            (pictures / name).write_bytes(b"text")
+        text = fails(capsys, *train(None, pictures, tmp_path / "out", "--workers", 1))
+        assert ".jpg: not a picture that OpenCV can decode (4 bytes)" in text
