@@ -22,7 +22,7 @@ FLOORS = (
     ),
     ("engine", "export", "compress", "visualize", "pages"),
     ("workdir",),
-    ("cli", "__main__", "__init__"),
+    ("cli", "cli_data", "__main__", "__init__"),
 )  # fmt: skip
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

@@ -133,15 +133,17 @@ def even_sample(count: int, limit: int) -> list[int]:
     return sorted({round(float(place)) for place in np.linspace(0, count - 1, limit)})
 
 
+def _place(_: int, face: int | None) -> str:
+    return "" if face is None else f"face {face + 1}"
+
+
 class _Draws:
     """What training would read: without the pictures that the disk lacks (it refuses such a set) and the boxes that
     readers leave out. Picture i of epoch e is what a training with that seed feeds."""
 
     def __init__(self, pictures: Sequence[PictureLabels], augmentation: Augmentation, title: str) -> None:
         there = [index for index, picture in enumerate(pictures) if picture.path.is_file()]
-        learnt = finish_reading(
-            [pictures[index] for index in there], Path(title), Path(), lambda _, face: f"face {face + 1}", None
-        )
+        learnt = finish_reading([pictures[index] for index in there], Path(title), Path(), _place, None)
         template = augmentation.template
         fill_bgr = mean_colour_bgr(template.input)
         self.numbers = {index: number for number, index in enumerate(there)}

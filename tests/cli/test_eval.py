@@ -20,20 +20,20 @@ class TestEval:
         assert "2 labelled pictures" in table
         assert "n/a" in table
         values = {row["key"]: row["value"] for row in yaml.safe_load(metrics.read_text())["metrics"]}
-        assert values.keys() == {"ap", "ap_64x64", "size", "complexity"}
+        assert {"ap", "ap_64x64", "recall_fp_0.1", "latency_p50", "size", "complexity"} <= values.keys()
         assert (values["ap"], values["ap_64x64"]) == (None, None)  # of no faces at all there is no share found
         assert values["size"] == pytest.approx(0.0759, rel=0.01)
         assert written(metrics.parent) == ["metrics.yaml"]
 
-    @pytest.mark.parametrize("scale", ["640", "max:x", "640x480x3", "Origin", ""])
+    @pytest.mark.parametrize("scale", ["641", "max:x", "640x480x3", "Origin", ""])
     def test_scale_that_is_none(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str
     ) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
         text = fails(capsys, "eval", "--template", YUNET, *args, "--scale", scale)
         assert (
-            f"--scale {scale}: expected template, origin, max:N or WxH, such as max:640 or 640x480, up to 9999 pixels."
-            in text
+            f"--scale {scale}: expected template, origin, 640, vga, max:N or WxH, such as max:1024 or 640x480, "
+            "up to 9999 pixels." in text
         )
         assert not (tmp_path / "m.yaml").exists()
 
@@ -43,7 +43,13 @@ class TestEval:
 
     @pytest.mark.parametrize(
         ("scale", "words"),
-        [("origin", "own size, zero-padded to 32"), ("max:96", "fit into 96x96"), ("64x32", "resize 64x32")],
+        [
+            ("origin", "scale origin: own size, zero-padded to 32"),
+            ("max:96", "scale max:96: fit into 96x96"),
+            ("640", "scale 640: fit into 640x640, zero-padded to 32"),
+            ("vga", "scale vga: fit into 640x640, zero-padded to it"),
+            ("64x32", "scale 64x32: resize 64x32"),
+        ],
     )
     def test_scale_stands_beside_the_figures(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str,
@@ -80,3 +86,42 @@ class TestEval:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", metrics]
         assert "no metrics file" in fails(capsys, "eval", "--template", YUNET, *args)
         assert metrics.read_text() == "- a list\n"
+
+    def test_flip_scales_and_thresholds_stand_beside_the_figures(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--flip", "--multi-scale",
+                "--score-threshold", "0.3", "--nms-threshold", "0.5", "--max-detections", "7"]  # fmt: skip
+        assert run("eval", "--template", YUNET, *args) == 0
+        text = capsys.readouterr().out
+        assert "score 0.3, NMS 0.5, 7 boxes; scales x0.5, x1, x2, mirrored too, merged by box fusion" in text
+
+    @pytest.mark.parametrize(
+        ("factors", "words"), [("1,a", "expected factors like 0.5,1,2"), ("0", "from 0.1 to 8"), ("", "got ''")]
+    )
+    def test_bad_factors(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path, factors: str, words: str
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--multi-scale", factors]
+        assert words in fails(capsys, "eval", "--template", YUNET, *args)
+
+    def test_a_page_that_reports_can_be_compared(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        for name in ("a", "b"):
+            args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--report", tmp_path / f"{name}.html"]
+            assert run("eval", "--template", YUNET, *args) == 0
+        assert run("report", tmp_path / "a.html", tmp_path / "b.html", "--output", tmp_path / "both.html") == 0
+        page = (tmp_path / "both.html").read_text()
+        assert "2 labelled pictures" in page and YUNET in page
+
+    def test_predictions_are_written(self, pictures: Path, tmp_path: Path, yunet_weights: Path) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-predictions", tmp_path / "p"]
+        assert run("eval", "--template", YUNET, *args, "--batch-size", 2) == 0
+        assert written(tmp_path / "p") == ["a.txt", "b.txt"]
+
+    def test_page_of_another_kind(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--report", tmp_path / "report.pdf"]
+        assert "ends in .html" in fails(capsys, "eval", "--template", YUNET, *args)

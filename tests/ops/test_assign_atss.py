@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from assigner_cases import (
+
+from facekit.ops.assigners import atss_assign
+from facekit.ops.boxes import cxcywh_to_xyxy
+from tests.ops.assigner_cases import (
     CROWDS,
     Box,
     Expected,
@@ -19,9 +22,6 @@ from assigner_cases import (
     random_pictures,
     targets_of,
 )
-
-from facekit.ops.assigners import atss_assign
-from facekit.ops.boxes import cxcywh_to_xyxy
 
 
 class TestAtss:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from assigner_cases import (
+
+from facekit.ops.assigners import Assignment, max_iou_assign
+from facekit.structures import Priors, Targets
+from tests.ops.assigner_cases import (
     CROWDS,
     Box,
     Expected,
@@ -16,9 +19,6 @@ from assigner_cases import (
     random_pictures,
     targets_of,
 )
-
-from facekit.ops.assigners import Assignment, max_iou_assign
-from facekit.structures import Priors, Targets
 
 
 class TestMaxIou:

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from assigner_cases import (
+from torch import Tensor
+
+from facekit.ops.assigners import Assignment, sim_ota_assign
+from facekit.structures import Targets
+from tests.ops.assigner_cases import (
     CROWDS,
     Box,
     Expected,
@@ -18,10 +22,6 @@ from assigner_cases import (
     sim_ota,
     targets_of,
 )
-from torch import Tensor
-
-from facekit.ops.assigners import Assignment, sim_ota_assign
-from facekit.structures import Targets
 
 
 class TestSimOta:

@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from assigner_cases import (
+
+from facekit.ops.assigners import Assignment, atss_assign, fcos_assign, max_iou_assign
+from facekit.structures import Targets
+from tests.ops.assigner_cases import (
     grid,
     predictions,
     sim_ota,
     targets_of,
 )
-
-from facekit.ops.assigners import Assignment, atss_assign, fcos_assign, max_iou_assign
-from facekit.structures import Targets
 
 
 def test_pairs_list_the_learning_priors() -> None:
