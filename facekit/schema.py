@@ -135,7 +135,7 @@ class _Reader:
             raise self.fail(node, key, f"expected {_describe(expected)}, got a list or a mapping.")
         try:
             value = yaml.safe_load(yaml.serialize(node))
-        except (yaml.YAMLError, ValueError):  # an unknown tag, or a date that no calendar has
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # an unknown tag, 2026-99-99, !!timestamp x
             value = None
         if get_origin(expected) is Literal:
             if value in get_args(expected):

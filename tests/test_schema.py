@@ -172,7 +172,9 @@ class TestTypes:
     def test_number_must_be_finite(self, tmp_path: Path, value: str) -> None:
         assert ":7: price: expected a number" in complaint(write(tmp_path, price=value))
 
-    @pytest.mark.parametrize("value", ["!thing x", "!!int x", "!!python/object:os.system x", "2001-99-99"])
+    @pytest.mark.parametrize(
+        "value", ["!thing x", "!!int x", "!!python/object:os.system x", "2001-99-99", "!!timestamp x", "!!bool x"]
+    )
     def test_tags_and_dates_that_cannot_be_read(self, tmp_path: Path, value: str) -> None:
         assert ":1: name: expected text" in complaint(write(tmp_path, name=value))
 

@@ -34,7 +34,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     if path.exists():
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
             raise FacekitError(
                 f"{path}: exists and can't be read as YAML. Remove it or choose another file."
             ) from error

@@ -44,7 +44,8 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
     text = "\n".join(line for _, line in _limited(file))
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig")) if text else None
-    except (yaml.YAMLError, RecursionError) as error:
+    # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         raise FacekitError(f"{file}:{mark.line + 1 if mark else 1}: not valid YAML. Mend the file.") from error
     content = {key: value for key, value in content.items() if value is not None} if isinstance(content, dict) else {}

@@ -178,7 +178,8 @@ class TestBad:
 
     @pytest.mark.parametrize(
         "content", ["train: [1, 2]\n", "train: {a: b}\n", "train: a\npath: 3\n", "train: [\n", "train: nowhere\n",
-                    "- train: 3\ntrain: x\n"],
+                    "- train: 3\ntrain: x\n", "train: !!timestamp x\n", "train: a\nday: 2026-99-99\n",
+                    "train: a\nb: !!bool x\n", "train: a\n? [b]\n: c\n", "train: a\nb: !!int x\n"],
     )  # fmt: skip
     def test_yaml(self, root: Path, content: str) -> None:
         (root / "data.yaml").write_text(content)
