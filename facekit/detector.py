@@ -21,13 +21,12 @@ from facekit.structures import Decoded, Detections
 from facekit.template import Template, find_template, load_template
 from facekit.transforms import FLIPPED_LANDMARKS
 
-# Pictures of more pixels than one tile go through the network in tiles, or the memory would grow with them. A box is
-# taken from the tile whose core holds its centre; what the network sees of a face reaches less than the margin beyond
-# it (the widest of ours, SCRFD's, 389 pixels from a prior's centre, weights next to nothing there), so the boxes are
-# those of the whole picture.
-TILE_CORE = 1024  # pixels; a multiple of every network's coarsest stride
-TILE_MARGIN = 384
-TILE_PIXELS = (TILE_CORE + 2 * TILE_MARGIN) ** 2
+# Larger pictures go through the network in tiles, or the memory would grow with them. A box is taken from the tile
+# whose core holds its centre; what a network sees of a face reaches hardly farther than the margin (YuNet's priors see
+# 257 pixels around them, SCRFD's 389, its outermost at next to no weight), so the boxes are those of the whole picture.
+WHOLE_PIXELS = 3_200_000  # half a gigabyte of YuNet's activations
+TILE_CORE = 768  # pixels; TILE_CORE - TILE_MARGIN is a multiple of every network's coarsest stride, as TILE_CORE is
+TILE_MARGIN = 320
 
 FUSION_IOU = 0.55
 
@@ -123,7 +122,7 @@ class Detector:
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], Scale]]] = {}
         for index, image_bgr in enumerate(images_bgr):
             fed, scale_xy = scaled(image_bgr, self.template, factor)
-            if fed.shape[0] * fed.shape[1] > TILE_PIXELS and not self.template.evaluation.feeds_one_size:
+            if fed.shape[0] * fed.shape[1] > WHOLE_PIXELS and not self.template.evaluation.feeds_one_size:
                 found[index] = self._select(self._in_tiles(fed), 0, fed.shape, scale_xy)
                 continue
             fed = padded(fed, self.template, factor)

@@ -265,22 +265,22 @@ class TestPasses:
 
 
 class TestTiles:
-    @pytest.mark.parametrize("size_hw", [(1, 1), (1024, 1408), (1409, 5000), (2432, 2433), (320, 20000)])
+    @pytest.mark.parametrize("size_hw", [(1, 1), (1024, 1088), (1089, 5000), (2432, 2433), (320, 20000)])
     def test_cores_divide_the_plane_and_lie_in_their_tiles(self, size_hw: tuple[int, int]) -> None:
         height, width = size_hw
         pairs = list(tiles(size_hw))
         rng = np.random.default_rng(0)
-        points = np.concatenate([rng.uniform(-50, (width + 50, height + 50), (500, 2)), [[0, 0], [1024, 1024]]])
+        points = np.concatenate([rng.uniform(-50, (width + 50, height + 50), (500, 2)), [[0, 0], [768, 768]]])
         owners = sum(
             ((points >= core[:2]) & (points < core[2:])).all(axis=1).astype(int) for core, _ in pairs
         )  # fmt: skip
         assert (owners == 1).all()
         for (x1, y1, x2, y2), (left, top, right, bottom) in pairs:
-            assert left % 128 == top % 128 == 0
-            assert (right - left) * (bottom - top) <= detector_module.TILE_PIXELS
+            assert left % 64 == top % 64 == 0
+            assert max(right - left, bottom - top) <= 768 + 2 * 320
             # The margin on every side that is not the picture's.
-            assert left == max(x1 - 384, 0) and top == max(y1 - 384, 0)
-            assert right == min(x2 + 384, width) and bottom == min(y2 + 384, height)
+            assert left == max(x1 - 320, 0) and top == max(y1 - 320, 0)
+            assert right == min(x2 + 320, width) and bottom == min(y2 + 320, height)
 
     def test_give_what_the_whole_picture_gives(
         self, drawn_weights: Path, drawn_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +291,7 @@ class TestTiles:
         detector = Detector.open(drawn_weights, bundled("yunet-n"), "cpu")
         whole = detector.detect(mosaic)
         monkeypatch.setattr(detector_module, "TILE_CORE", 256)
-        monkeypatch.setattr(detector_module, "TILE_PIXELS", 1024 * 1024 - 1)
+        monkeypatch.setattr(detector_module, "WHOLE_PIXELS", 901 * 1205 - 1)
         calls = []
         backend = detector.backend
         detector.backend = lambda images: calls.append(images.shape) or backend(images)
