@@ -31,6 +31,6 @@ def progress_bar(
     lines: Any = _Lines()
     return tqdm(
         iterable, disable=hidden, file=lines, mininterval=LINE_INTERVAL_S,
-        maxinterval=LINE_INTERVAL_S, delay=LINE_INTERVAL_S, leave=False,
+        maxinterval=LINE_INTERVAL_S, delay=LINE_INTERVAL_S, leave=False, miniters=1,
         ncols=160, bar_format="{desc}: {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}", **options,
     )  # fmt: skip
