@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
 from facekit.transforms import (
+    Colour,
     LabelledImage,
+    Window,
     augment,
     centres_inside,
     crop,
-    crop_min_iou,
-    crop_square,
-    crop_whole_face,
     distort,
+    draw_min_iou,
+    draw_square,
+    draw_whole_face,
+    draw_window,
     flip,
     mean_colour_bgr,
-    pad_to_square,
     resize,
 )
 
@@ -34,6 +36,40 @@ NO_FACES: tuple[NDArray[np.float32], NDArray[np.float32]] = (
     np.zeros((0, 4), dtype=np.float32),
     np.zeros((0, 5, 2), dtype=np.float32),
 )
+
+
+def size_wh(sample: LabelledImage) -> tuple[int, int]:
+    height, width = sample.image_bgr.shape[:2]
+    return width, height
+
+
+def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+    return crop(sample, *draw_square(size_wh(sample), sample.boxes_xyxy, settings, rng))
+
+
+def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:
+    return crop(sample, *draw_min_iou(size_wh(sample), sample.boxes_xyxy, settings, rng))
+
+
+def crop_whole_face(
+    sample: LabelledImage, settings: WholeFaceCrop, rng: np.random.Generator, fill_bgr: Colour
+) -> LabelledImage:
+    return crop(sample, *draw_whole_face(size_wh(sample), sample.boxes_xyxy, settings, rng, fill_bgr))
+
+
+def pad_to_square(sample: LabelledImage, fill_bgr: Colour) -> LabelledImage:
+    """The picture in the top left corner of a square of its long side, written from the definition."""
+    width, height = size_wh(sample)
+    canvas = np.full((max(height, width), max(height, width), 3), fill_bgr, dtype=np.uint8)
+    canvas[:height, :width] = sample.image_bgr
+    return LabelledImage(canvas, sample.boxes_xyxy, sample.landmarks_xy)
+
+
+def drawn_and_augmented(
+    sample: LabelledImage, settings: AugmentationSettings, size_hw: tuple[int, int], rng: np.random.Generator
+) -> LabelledImage:
+    window = draw_window(size_wh(sample), sample.boxes_xyxy, settings.crop, rng, FILL)
+    return augment(sample, window, settings, size_hw, rng)
 
 
 def map_of_places(width: int, height: int) -> NDArray[np.uint8]:
@@ -432,14 +468,14 @@ class TestAugment:
     ) -> None:
         before = copy_of(sample)
         settings = self.settings(crop=kind)
-        out = augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL)
+        out = drawn_and_augmented(sample, settings, (24, 40), np.random.default_rng(seed))
         assert_same(sample, before)
         assert out.image_bgr.shape == (24, 40, 3)
         assert out.image_bgr.dtype == np.uint8
         assert len(out.boxes_xyxy) == len(out.landmarks_xy) <= len(sample.boxes_xyxy)
         assert (out.boxes_xyxy >= -1e-3).all()
         assert (out.boxes_xyxy <= np.array([40, 24, 40, 24]) + 1e-3).all()
-        assert_same(out, augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL))
+        assert_same(out, drawn_and_augmented(sample, settings, (24, 40), np.random.default_rng(seed)))
 
     @pytest.mark.parametrize(("probability", "left"), [(0.0, 2.0), (1.0, 12.0)])
     def test_flip_probability(self, probability: float, left: float) -> None:
@@ -448,28 +484,86 @@ class TestAugment:
         sample.boxes_xyxy = np.array([[2, 2, 8, 6]], np.float32)
         sample.landmarks_xy = one_face().landmarks_xy
         settings = self.settings(photometric=None, crop=whole, flip_probability=probability)
-        out = augment(sample, settings, (20, 20), np.random.default_rng(0), FILL)
+        out = drawn_and_augmented(sample, settings, (20, 20), np.random.default_rng(0))
         assert out.boxes_xyxy[0, 0] == left
         assert (out.image_bgr[0, 0, 0] == 19) == (probability == 1)
 
     def test_faces_of_a_picture_without_landmarks(self) -> None:
         sample = one_face()
         sample.landmarks_xy[:] = np.nan
-        out = augment(sample, self.settings(), (24, 24), np.random.default_rng(3), FILL)
+        out = drawn_and_augmented(sample, self.settings(), (24, 24), np.random.default_rng(3))
         assert len(out.landmarks_xy) and np.isnan(out.landmarks_xy).all()
 
     def test_square_crop_still_pads_with_zeros(self) -> None:
         settings = self.settings(photometric=None, crop=SquareCrop("square", (2.0,), attempts=1), flip_probability=0)
-        out = augment(
-            LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0), FILL
+        out = drawn_and_augmented(
+            LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0)
         )
         assert int((out.image_bgr == 0).all(axis=2).sum()) == 40 * 40 - 20 * 20
 
     def test_whole_face_crop_pads_with_the_given_colour(self) -> None:
         wide = LabelledImage(map_of_places(40, 20), np.array([[2, 5, 32, 15]], np.float32), one_face().landmarks_xy)
         settings = self.settings(photometric=None, crop=WHOLE_FACE, flip_probability=0)
-        out = augment(wide, settings, (40, 40), np.random.default_rng(0), FILL)
+        out = drawn_and_augmented(wide, settings, (40, 40), np.random.default_rng(0))
         assert (out.image_bgr[20:] == FILL).all()
+
+
+def smooth_picture(width: int, height: int) -> NDArray[np.uint8]:
+    """Shades that a resampling hardly changes."""
+    x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
+    return np.dstack([255 * x, 255 * y, 120 + 100 * np.sin(6 * x + 4 * y)]).round().astype(np.uint8)
+
+
+class TestShrunk:
+    """A window of a picture that was decoded smaller, against decoding, cropping and resizing."""
+
+    @pytest.mark.parametrize(
+        ("window", "shrink"),
+        [
+            (Window(0, 0, 40, 30), 1),
+            (Window(0, 0, 79, 60), 1),
+            (Window(0, 0, 80, 60), 2),
+            (Window(5, 7, 400, 119), 2),
+            (Window(-9, -9, 160, 120), 4),
+            (Window(0, 0, 319, 239), 4),
+            (Window(0, 0, 320, 240), 8),
+            (Window(0, 0, 9000, 9000), 8),
+        ],
+    )
+    def test_no_pixel_of_the_input_is_lost(self, window: Window, shrink: int) -> None:
+        assert window.shrink_for((30, 40)) == shrink
+
+    @pytest.mark.parametrize("shrink", [2, 4, 8])
+    @given(data=st.data())
+    def test_faces_are_the_same_and_pixels_nearly(self, shrink: int, data: st.DataObject) -> None:
+        width, height = (data.draw(st.integers(150, 300)) for _ in range(2))  # odd sizes, too
+        whole = LabelledImage(smooth_picture(width, height), *NO_FACES)
+        whole.boxes_xyxy = np.array([[20.5, 30, 90, 101], [100, 60, 149, 131]], np.float32)
+        whole.landmarks_xy = np.full((2, 5, 2), 77, np.float32)
+        settings = AugmentationSettings(0, None, SQUARE, flip_probability=0.5)
+        seed = data.draw(st.integers(0, 2**32))
+        window = draw_window((width, height), whole.boxes_xyxy, SQUARE, np.random.default_rng(seed), FILL)
+        size_hw = window.height // shrink, window.width // shrink
+        padded = cv2.copyMakeBorder(whole.image_bgr, 0, -height % shrink, 0, -width % shrink, cv2.BORDER_REPLICATE)
+        small = cv2.resize(padded, (padded.shape[1] // shrink, padded.shape[0] // shrink), interpolation=cv2.INTER_AREA)
+        plain = augment(whole, window, settings, size_hw, np.random.default_rng(1))
+        shrunk = LabelledImage(small.astype(np.uint8), whole.boxes_xyxy, whole.landmarks_xy)
+        out = augment(shrunk, window, settings, size_hw, np.random.default_rng(1), shrink)
+        np.testing.assert_array_equal(out.boxes_xyxy, plain.boxes_xyxy)
+        np.testing.assert_array_equal(out.landmarks_xy, plain.landmarks_xy)
+        assert out.image_bgr.shape == plain.image_bgr.shape
+        difference = np.abs(out.image_bgr.astype(int) - plain.image_bgr)
+        # Where the picture ends within the window, its edge is smeared over a pixel or two.
+        assert np.median(difference) <= 1 and np.mean(difference > 6) < 0.2
+
+    def test_a_dot_stays_where_it_is(self) -> None:
+        """Half a pixel off would be seen."""
+        image_bgr = np.zeros((97, 129, 3), np.uint8)
+        image_bgr[40:48, 64:72] = 255
+        shrunk = LabelledImage(image_bgr[::8, ::8].copy(), *NO_FACES)  # exact for blocks of 8
+        settings = AugmentationSettings(0, None, SQUARE, flip_probability=0.0)
+        out = augment(shrunk, Window(64, 40, 16, 24), settings, (3, 2), np.random.default_rng(0), shrink=8)
+        assert out.image_bgr[..., 0].tolist() == [[255, 0], [0, 0], [0, 0]]
 
 
 class TestMeanColour:
