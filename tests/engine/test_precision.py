@@ -16,10 +16,9 @@ from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.ops.pixels import normalise
 from facekit.structures import RawOutputs, Targets
-from facekit.template import TEMPLATES_DIR, find_template, load_template
+from facekit.template import find_template, load_template
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-TEMPLATES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
 
 
 class TestAutocastDtype:
@@ -52,12 +51,10 @@ class TestAutocastDtype:
         assert autocast_dtype(name, CUDA) == dtype
 
     def test_half_precision_needs_a_gpu(self) -> None:
-        with pytest.raises(FacekitError, match="--precision fp16: .* needs a GPU. Give auto, bf16 or fp32"):
+        with pytest.raises(FacekitError, match=r"--precision fp16: .* needs a GPU\. Give auto, bf16 or fp32"):
             autocast_dtype("fp16", CPU)
 
-    def test_says_that_it_will_be_slow(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_says_that_it_will_be_slow(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
         with caplog.at_level(logging.WARNING):
             autocast_dtype("bf16", CPU)
@@ -99,15 +96,30 @@ def small(name: str) -> Any:
 
 @pytest.mark.parametrize("name", ["face-detection-0200", "face-detection-0205", "scrfd-0.5g", "yunet-n"])
 def test_bf16_learns_in_the_same_direction(name: str) -> None:
+    """With fixed batch norms: those of few cells turn any rounding into another gradient, in float32, too."""
     template = small(name)
     torch.manual_seed(0)
-    network: Any = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: Any = build_model(template).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     twin = copy.deepcopy(network)
     loss, exact = gradients(network, network, template, None)
     loss_16, rough = gradients(twin, twin, template, torch.bfloat16)
     assert all(parameter.dtype == torch.float32 for parameter in twin.parameters())
-    assert loss_16 == pytest.approx(loss, rel=0.1)
-    assert torch.cosine_similarity(exact, rough, dim=0) > 0.9
+    assert loss_16 == pytest.approx(loss, rel=0.02)
+    assert torch.cosine_similarity(exact, rough, dim=0) > 0.95
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_loss_falls(dtype: torch.dtype | None) -> None:
+    torch.manual_seed(0)
+    template = small("yunet-n")
+    network: Any = build_model(template)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.003, momentum=0.9)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        losses.append(gradients(network, network, template, dtype)[0])
+        optimizer.step()
+    assert losses[-1] < losses[0] / 2
 
 
 class TestCompile:
