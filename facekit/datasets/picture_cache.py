@@ -85,8 +85,8 @@ def fill_cache(kind: Literal["ram", "disk"], pictures: Iterable[PictureLabels], 
     else:
         file = cache_dir() / "pictures" / f"{_digest(places)}.bgr"
         if not file.is_file() or file.stat().st_size != total:
-            with replacing(file) as beside, beside.open("wb") as block:  # not mapped: a full disk would end the process
-                _fill(block, places)
+            with replacing(file) as beside, beside.open("wb") as out:  # not mapped: a full disk would end the process
+                _fill(out, places)
         pixels = np.memmap(file, np.uint8, "r")
         where = str(file)
     pixels.flags.writeable = False
@@ -111,7 +111,7 @@ def _fill(block: mmap.mmap | BinaryIO, places: Sequence[_Place]) -> None:
         for first in range(0, len(places), AHEAD):
             some = places[first : first + AHEAD]
             for image_bgr in readers.map(lambda place: read_picture(place.path, place.size_wh), some):
-                block.write(np.ascontiguousarray(image_bgr))
+                block.write(image_bgr.tobytes())
                 bar.update()
 
 
