@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +15,25 @@ from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, Ph
 # left eye <-> right eye, nose, left mouth <-> right mouth: mirrored, a left eye is a right one.
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
 MIN_IOU_CROP_ATTEMPTS = 50
+NO_COLOUR = (0, 0, 0)
+SHRINKS = (8, 4, 2)  # by which JPEGs can be decoded smaller
 
 Colour = tuple[int, int, int]  # 0..255
+
+
+class Window(NamedTuple):
+    """What a crop takes of a picture, in whole pixels; it may reach outside."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    fill_bgr: Colour = NO_COLOUR  # of what lies outside
+
+    def shrink_for(self, size_hw: tuple[int, int]) -> int:
+        """By how much the picture may be shrunk so that the window still has the pixels of size_hw: 1, 2, 4 or 8."""
+        height, width = size_hw
+        return next((by for by in SHRINKS if self.height >= by * height and self.width >= by * width), 1)
 
 
 @dataclass
@@ -38,20 +56,18 @@ def mean_colour_bgr(settings: InputSettings) -> Colour:
 
 def augment(
     sample: LabelledImage,
+    window: Window,
     settings: AugmentationSettings,
     size_hw: tuple[int, int],
     rng: np.random.Generator,
-    fill_bgr: Colour,
+    shrink: int = 1,
 ) -> LabelledImage:
-    """What the network is trained on: crop, resize to size_hw, mirror, distort colours. `fill_bgr` is what the
-    whole-face crop pads with; the square crop pads with zeros."""
-    if isinstance(settings.crop, MinIouCrop):
-        sample = crop_min_iou(sample, settings.crop, rng)
-    elif isinstance(settings.crop, WholeFaceCrop):
-        sample = crop_whole_face(sample, settings.crop, rng, fill_bgr)
-    else:
-        sample = crop_square(sample, settings.crop, rng)
-    sample = resize(sample, size_hw)
+    """What the network is trained on: the window that draw_window gave, stretched to size_hw, mirrored, distorted.
+
+    shrink: what the picture was divided by when it was decoded (of sides that don't divide, the last pixel is part of
+    one); window, boxes and landmarks are in the pixels of the whole picture all the same.
+    """
+    sample = resize(crop(sample, *window), size_hw) if shrink == 1 else _cut_shrunk(sample, window, size_hw, shrink)
     if rng.random() < settings.flip_probability:
         sample = flip(sample)
     if settings.photometric is not None:
@@ -62,12 +78,37 @@ def augment(
     return sample
 
 
+def _cut_shrunk(sample: LabelledImage, window: Window, size_hw: tuple[int, int], shrink: int) -> LabelledImage:
+    """resize(crop(sample, *window), size_hw) of a picture of which only a shrunk copy is there."""
+    height, width = size_hw
+    step_x, step_y = window.width / width / shrink, window.height / height / shrink
+    # From the middle of a pixel of the input to its place in the shrunk picture, whose middles lie at whole numbers.
+    from_input = np.array(
+        [
+            [step_x, 0, window.left / shrink + step_x / 2 - 0.5],
+            [0, step_y, window.top / shrink + step_y / 2 - 0.5],
+        ]
+    )
+    image_bgr = cv2.warpAffine(
+        sample.image_bgr, from_input, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=window.fill_bgr,
+    )  # fmt: skip
+    faces = _scale_faces(_crop_faces(sample, window), window, size_hw)
+    return LabelledImage(as_uint8(image_bgr), faces.boxes_xyxy, faces.landmarks_xy)
+
+
 def resize(sample: LabelledImage, size_hw: tuple[int, int]) -> LabelledImage:
     """Stretches to size_hw, whatever the shape."""
     height, width = sample.image_bgr.shape[:2]
-    scale = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
     image_bgr = as_uint8(cv2.resize(sample.image_bgr, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR))
-    return LabelledImage(image_bgr, sample.boxes_xyxy * np.tile(scale, 2), sample.landmarks_xy * scale)
+    faces = _scale_faces(sample, Window(0, 0, width, height), size_hw)
+    return LabelledImage(image_bgr, faces.boxes_xyxy, faces.landmarks_xy)
+
+
+def _scale_faces(sample: LabelledImage, window: Window, size_hw: tuple[int, int]) -> LabelledImage:
+    """Faces of a window of that size as it is stretched; the picture stays."""
+    scale = np.array([size_hw[1] / window.width, size_hw[0] / window.height], dtype=np.float32)
+    return LabelledImage(sample.image_bgr, sample.boxes_xyxy * np.tile(scale, 2), sample.landmarks_xy * scale)
 
 
 def flip(sample: LabelledImage) -> LabelledImage:
@@ -80,21 +121,30 @@ def flip(sample: LabelledImage) -> LabelledImage:
     return LabelledImage(as_uint8(cv2.flip(sample.image_bgr, 1)), boxes_xyxy, landmarks_xy)
 
 
-def crop(sample: LabelledImage, left: int, top: int, width: int, height: int) -> LabelledImage:
-    """The window, zeros where it reaches outside; faces whose centre lies outside are gone, the others are clipped."""
+def crop(
+    sample: LabelledImage, left: int, top: int, width: int, height: int, fill_bgr: Colour = NO_COLOUR
+) -> LabelledImage:
+    """The window, filled where it reaches outside; faces whose centre lies outside are gone, the others are clipped."""
     image_height, image_width = sample.image_bgr.shape[:2]
     x1, y1 = max(left, 0), max(top, 0)
     x2, y2 = min(left + width, image_width), min(top + height, image_height)
     inside = sample.image_bgr[y1:y2, x1:x2]
     if (x2 - x1, y2 - y1) != (width, height):
-        canvas = np.zeros((height, width, 3), dtype=np.uint8)
+        canvas = np.empty((height, width, 3), dtype=np.uint8)
+        canvas[:] = fill_bgr
         canvas[y1 - top : y2 - top, x1 - left : x2 - left] = inside
         inside = canvas
-    kept = sample.take(centres_inside(sample.boxes_xyxy, left, top, width, height))
-    offset = np.array([left, top], dtype=np.float32)
-    limit = np.array([width, height], dtype=np.float32)
+    faces = _crop_faces(sample, Window(left, top, width, height))
+    return LabelledImage(inside, faces.boxes_xyxy, faces.landmarks_xy)
+
+
+def _crop_faces(sample: LabelledImage, window: Window) -> LabelledImage:
+    """The window's faces, moved and clipped; the picture stays."""
+    kept = sample.take(centres_inside(sample.boxes_xyxy, *window[:4]))
+    offset = np.array([window.left, window.top], dtype=np.float32)
+    limit = np.array([window.width, window.height], dtype=np.float32)
     boxes_xyxy = np.clip(kept.boxes_xyxy - np.tile(offset, 2), 0, np.tile(limit, 2))
-    return LabelledImage(inside, boxes_xyxy, kept.landmarks_xy - offset)
+    return LabelledImage(sample.image_bgr, boxes_xyxy, kept.landmarks_xy - offset)
 
 
 def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int) -> NDArray[np.bool_]:
@@ -104,17 +154,37 @@ def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: 
     return (x > left) & (x < left + width) & (y > top) & (y < top + height)
 
 
-def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+def draw_window(
+    size_wh: tuple[int, int],
+    boxes_xyxy: NDArray[np.float32],
+    settings: MinIouCrop | SquareCrop | WholeFaceCrop,
+    rng: np.random.Generator,
+    fill_bgr: Colour,
+) -> Window:
+    """What is cropped of a picture of that size with those faces (N, 4): known before the picture is decoded.
+
+    `fill_bgr` is what the whole-face crop pads with; the square crop pads with zeros.
+    """
+    if isinstance(settings, MinIouCrop):
+        return draw_min_iou(size_wh, boxes_xyxy, settings, rng)
+    if isinstance(settings, WholeFaceCrop):
+        return draw_whole_face(size_wh, boxes_xyxy, settings, rng, fill_bgr)
+    return draw_square(size_wh, boxes_xyxy, settings, rng)
+
+
+def draw_square(
+    size_wh: tuple[int, int], boxes_xyxy: NDArray[np.float32], settings: SquareCrop, rng: np.random.Generator
+) -> Window:
     """A square of a random multiple of the short side, anywhere; tried again until it holds a face's centre."""
-    height, width = sample.image_bgr.shape[:2]
+    width, height = size_wh
     left = top = side = 0
     for _ in range(settings.attempts):
         side = max(1, int(rng.choice(settings.scales) * min(height, width)))
         left = _offset(width, side, rng)
         top = _offset(height, side, rng)
-        if not len(sample.boxes_xyxy) or centres_inside(sample.boxes_xyxy, left, top, side, side).any():
+        if not len(boxes_xyxy) or centres_inside(boxes_xyxy, left, top, side, side).any():
             break
-    return crop(sample, left, top, side, side)
+    return Window(left, top, side, side)
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:
@@ -123,42 +193,40 @@ def _offset(length: int, side: int, rng: np.random.Generator) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def crop_whole_face(
-    sample: LabelledImage, settings: WholeFaceCrop, rng: np.random.Generator, fill_bgr: Colour
-) -> LabelledImage:
+def draw_whole_face(
+    size_wh: tuple[int, int],
+    boxes_xyxy: NDArray[np.float32],
+    settings: WholeFaceCrop,
+    rng: np.random.Generator,
+    fill_bgr: Colour,
+) -> Window:
     """RetinaFace's: a square within the picture that wholly holds at least one face, or any square of a picture
-    without faces; where none was found, the whole picture as a square."""
-    height, width = sample.image_bgr.shape[:2]
+    without faces; where none was found, a square of the long side with the whole picture in its top left corner."""
+    width, height = size_wh
     for _ in range(settings.attempts):
         side = max(1, int(rng.choice(settings.scales) * min(height, width)))
         left = _offset(width, side, rng)
         top = _offset(height, side, rng)
         low, high = (left, top), (left + side, top + side)
-        whole = (sample.boxes_xyxy[:, :2] >= low) & (sample.boxes_xyxy[:, 2:] <= high)
-        if not len(sample.boxes_xyxy) or whole.all(axis=1).any():
-            return crop(sample, left, top, side, side)
-    return pad_to_square(sample, fill_bgr)
+        whole = (boxes_xyxy[:, :2] >= low) & (boxes_xyxy[:, 2:] <= high)
+        if not len(boxes_xyxy) or whole.all(axis=1).any():
+            return Window(left, top, side, side)
+    return Window(0, 0, max(height, width), max(height, width), fill_bgr)
 
 
-def pad_to_square(sample: LabelledImage, fill_bgr: Colour) -> LabelledImage:
-    """The picture in the top left corner of a square of its long side."""
-    height, width = sample.image_bgr.shape[:2]
-    canvas = np.full((max(height, width), max(height, width), 3), fill_bgr, dtype=np.uint8)
-    canvas[:height, :width] = sample.image_bgr
-    return LabelledImage(canvas, sample.boxes_xyxy, sample.landmarks_xy)
-
-
-def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:
+def draw_min_iou(
+    size_wh: tuple[int, int], boxes_xyxy: NDArray[np.float32], settings: MinIouCrop, rng: np.random.Generator
+) -> Window:
     """SSD's crop: the whole picture, or a window whose IoU with every face is at least a random minimum.
 
     Follows the templates' training: the mode is drawn among the minima, no minimum, and the whole picture; a window's
     sides are drawn freely with an aspect ratio of 0.5 to 2; a window in which no face's centre lies is tried again.
     """
-    height, width = sample.image_bgr.shape[:2]
+    width, height = size_wh
     while True:
         mode = rng.integers(len(settings.min_ious) + 2)
         if mode == 0:
-            return sample
+            return Window(0, 0, width, height)
         min_iou = 0.0 if mode == 1 else settings.min_ious[mode - 2]
         for _ in range(MIN_IOU_CROP_ATTEMPTS):
             crop_width = int(rng.uniform(settings.min_scale, 1) * width)
@@ -167,13 +235,13 @@ def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Gen
                 continue
             left = int(rng.integers(width - crop_width + 1))
             top = int(rng.integers(height - crop_height + 1))
-            if not len(sample.boxes_xyxy):
-                return crop(sample, left, top, crop_width, crop_height)
+            if not len(boxes_xyxy):
+                return Window(left, top, crop_width, crop_height)
             window = np.array([left, top, left + crop_width, top + crop_height], dtype=np.float32)
-            if _iou(sample.boxes_xyxy, window).min() < min_iou:
+            if _iou(boxes_xyxy, window).min() < min_iou:
                 continue
-            if centres_inside(sample.boxes_xyxy, left, top, crop_width, crop_height).any():
-                return crop(sample, left, top, crop_width, crop_height)
+            if centres_inside(boxes_xyxy, left, top, crop_width, crop_height).any():
+                return Window(left, top, crop_width, crop_height)
 
 
 def _iou(boxes_xyxy: NDArray[np.float32], window_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:

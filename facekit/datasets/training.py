@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from facekit.datasets.labels import PictureLabels
-from facekit.datasets.pictures import read_picture
+from facekit.datasets.picture_cache import PictureCache
+from facekit.datasets.pictures import picture_size, read_picture
 from facekit.errors import FacekitError
 from facekit.structures import Targets
 from facekit.template import AugmentationSettings
-from facekit.transforms import Colour, LabelledImage, augment
+from facekit.transforms import Colour, LabelledImage, augment, draw_window
 
 
 class PictureError(FacekitError):
@@ -35,6 +38,7 @@ class TrainingSet(Dataset[LabelledImage]):
         fill_bgr: Colour,
         repeats: int,
         seed: int,
+        cache: PictureCache | None = None,
     ) -> None:
         self.pictures = pictures
         self.augmentation = augmentation
@@ -42,6 +46,7 @@ class TrainingSet(Dataset[LabelledImage]):
         self.fill_bgr = fill_bgr
         self.repeats = repeats
         self.seed = seed
+        self.cache = cache
         self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that live on must see it change
 
     def __len__(self) -> int:
@@ -50,20 +55,31 @@ class TrainingSet(Dataset[LabelledImage]):
     def __getitem__(self, index: int) -> LabelledImage:
         rng = np.random.default_rng((self.seed, int(self.epoch), index))
         labels = self.pictures[index % len(self.pictures)]
-        sample = augment(self._read(labels), self.augmentation, self.size_hw, rng, self.fill_bgr)
+        try:
+            sample = self._augmented(labels, rng)
+        except FacekitError as error:
+            raise PictureError(str(error)) from None
         width, height = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).T
         return sample.take((width >= 1) & (height >= 1))
 
-    def _read(self, labels: PictureLabels) -> LabelledImage:
-        try:
-            image_bgr = read_picture(labels.path, labels.size_wh)
-        except FacekitError as error:
-            raise PictureError(str(error)) from None
+    def _augmented(self, labels: PictureLabels, rng: np.random.Generator) -> LabelledImage:
         learnt = ~labels.is_crowd & (labels.boxes_xywh[:, 2:] >= self.augmentation.min_face_size).all(axis=1)
         labels = labels.take(learnt)
-        height, width = image_bgr.shape[:2]
-        boxes_xyxy = np.clip(labels.boxes_xyxy, 0, (width, height, width, height)).astype(np.float32)
-        return LabelledImage(image_bgr, boxes_xyxy, labels.landmarks_xy.astype(np.float32))
+        size_wh = labels.size_wh or picture_size(labels.path)
+        boxes_xyxy = np.clip(labels.boxes_xyxy, 0, (*size_wh, *size_wh)).astype(np.float32)
+        # Drawn first: much of a large picture need not be decoded.
+        window = draw_window(size_wh, boxes_xyxy, self.augmentation.crop, rng, self.fill_bgr)
+        image_bgr, shrink = self._read(labels.path, size_wh, window.shrink_for(self.size_hw))
+        sample = LabelledImage(image_bgr, boxes_xyxy, labels.landmarks_xy.astype(np.float32))
+        return augment(sample, window, self.augmentation, self.size_hw, rng, shrink)
+
+    def _read(self, path: Path, size_wh: tuple[int, int], shrink: int) -> tuple[NDArray[np.uint8], int]:
+        """The picture, and by how much it is shrunk: as wanted, or 1."""
+        cached = self.cache.find(path) if self.cache is not None and shrink == 1 else None
+        if cached is not None:
+            return cached, 1
+        image_bgr = read_picture(path, size_wh, shrink)
+        return image_bgr, 1 if image_bgr.shape[1::-1] == tuple(size_wh) else shrink
 
 
 def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:

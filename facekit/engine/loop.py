@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from facekit.datasets.labels import PictureLabels
+from facekit.datasets.picture_cache import PictureCache
 from facekit.datasets.training import TrainingSet, collate
 from facekit.errors import FacekitError
 from facekit.models.detector_network import DetectorNetwork
@@ -59,13 +60,19 @@ class Batches:
 
 
 def make_batches(
-    pictures: list[PictureLabels], template: Template, batch_size: int, workers: int, seed: int, pin_memory: bool
+    pictures: list[PictureLabels],
+    template: Template,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    pin_memory: bool,
+    cache: PictureCache | None = None,
 ) -> Batches:
     """Shuffled, augmented batches of the template's input size."""
     settings = template.training
     dataset = TrainingSet(
         pictures, template.augmentation, template.input.size_hw, mean_colour_bgr(template.input),
-        settings.dataset_repeats, seed,
+        settings.dataset_repeats, seed, cache,
     )  # fmt: skip
     if workers:
         # Here, not in the workers: a fork of a process whose OpenCV threads have run hangs as soon as it touches them.

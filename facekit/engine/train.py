@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -18,11 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 from facekit.backends.pytorch import PyTorchBackend
 from facekit.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
 from facekit.datasets.labels import PictureLabels
+from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
 from facekit.engine.evaluate import evaluate_labelled, metric_value
 from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer, restore_optimizer
+from facekit.engine.precision import autocast_dtype, compile_network
 from facekit.engine.record import Metric
 from facekit.engine.schedule import step_schedule
 from facekit.errors import FacekitError
@@ -57,6 +59,10 @@ class TrainOptions:
     workers: int = 2
     seed: int = 0
     max_iterations: int | None = None  # an epoch's; for demonstrations and tests
+    precision: str = "auto"  # auto, fp32, bf16 or fp16: see engine.precision
+    compile: bool = False  # the network, for speed
+    cache: Literal["ram", "disk"] | None = None  # of decoded pictures
+    cache_limit: float = 4.0  # GiB, a process
 
 
 def train(
@@ -114,11 +120,10 @@ class _Run:
         self.plain = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch_size = options.batch_size or template.training.batch_size
         self.batches = make_batches(
-            train_pictures, template, batch_size, options.workers, options.seed, pin_memory=device.type == "cuda"
-        )
-        self.autocast_dtype: torch.dtype | None = None
-        if device.type == "cuda":
-            self.autocast_dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",
+            fill_cache(options.cache, train_pictures, options.cache_limit) if options.cache else None,
+        )  # fmt: skip
+        self.autocast_dtype = autocast_dtype(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
         self.best_ap = -1.0
 
@@ -187,11 +192,12 @@ class _Run:
         return optimizer
 
     def _over_processes(self) -> nn.Module:
-        if world_size() == 1:
-            return self.plain
-        if self.device.type == "cuda":
+        if world_size() > 1 and self.device.type == "cuda":
             self.plain = nn.SyncBatchNorm.convert_sync_batchnorm(self.plain)
-        return DistributedDataParallel(self.plain, device_ids=[self.device] if self.device.type == "cuda" else None)
+        network = compile_network(self.plain, self.device) if self.options.compile else self.plain
+        if world_size() == 1:
+            return network
+        return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def _announce(self, progress: Progress, steps: int, learning_rate: float) -> None:
         if rank() == 0:

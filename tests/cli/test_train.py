@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from facekit.checkpoint import read_torch_file
 from tests.cli.support import SSD, fails, label, labelled, run, train, written
@@ -42,6 +43,37 @@ class TestTrain:
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flag: tuple[str, object]
     ) -> None:
         assert flag[0] in fails(capsys, *train(None, pictures, tmp_path / "out", *flag))
+
+    @pytest.mark.parametrize("cache", ["ram", "disk"])
+    def test_cache_and_precision(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, cache: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))
+        weights = []
+        for number, flags in enumerate([(), ("--cache", cache)]):
+            out = tmp_path / str(number)
+            assert run(*train(None, pictures, out, "--precision", "bf16", *flags)) == 0
+            weights.append(read_torch_file(out / "latest.pth")["state_dict"])
+        assert "decoded pictures" in capsys.readouterr().err
+        assert (tmp_path / "cache").exists() == (cache == "disk")
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (("--precision", "fp16"), "needs a GPU"),
+            (("--precision", "int3"), "--precision"),
+            (("--cache", "ram", "--cache-limit", 1e-9), "not one picture fits"),
+            (("--cache", "tape"), "--cache"),
+            (("--cache-limit", 0), "--cache-limit"),
+        ],
+    )
+    def test_cache_and_precision_refused(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flags: tuple[object, ...],
+        message: str,
+    ) -> None:  # fmt: skip
+        assert message in fails(capsys, *train(None, pictures, tmp_path / "out", *flags, "--gpu-num", 0))
 
     def test_more_gpus_than_there_are(self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path) -> None:
         assert "--gpu-num 64" in fails(capsys, *train(None, pictures, tmp_path / "out", "--gpu-num", 64))

@@ -103,6 +103,56 @@ class TestFaces:
             plain_set(labels)[0]
 
 
+class TestShrunkDecoding:
+    def labels(self, folder: Path, suffix: str, size_wh: tuple[int, int]) -> PictureLabels:
+        x, y = np.meshgrid(np.arange(size_wh[0]) / size_wh[0], np.arange(size_wh[1]) / size_wh[1])
+        shades = np.dstack([255 * x, 255 * y, 120 + 100 * np.sin(6 * x + 4 * y)]).round().astype(np.uint8)
+        path = folder / f"shades{suffix}"
+        cv2.imwrite(str(path), shades, [cv2.IMWRITE_JPEG_QUALITY, 98])
+        return PictureLabels(
+            path, size_wh, np.array([[10.0, 20, 101, 77]]), np.full((1, 5, 2), 33.0), np.zeros(1, bool)
+        )
+
+    @pytest.mark.parametrize("size_wh", [(401, 401), (333, 333), (250, 250)])
+    def test_a_jpeg_is_as_if_decoded_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_wh: tuple[int, int]
+    ) -> None:
+        labels = self.labels(tmp_path, ".jpg", size_wh)
+        out = plain_set(labels, side=41)[0]
+        monkeypatch.setattr("facekit.transforms.SHRINKS", ())
+        plain = plain_set(labels, side=41)[0]
+        assert (out.image_bgr != plain.image_bgr).any(), "it wasn't shrunk"
+        np.testing.assert_array_equal(out.boxes_xyxy, plain.boxes_xyxy)
+        np.testing.assert_array_equal(out.landmarks_xy, plain.landmarks_xy)
+        assert np.abs(out.image_bgr.astype(int) - plain.image_bgr).max() <= 6
+
+    @pytest.mark.parametrize("size_known", [True, False])
+    def test_other_formats_come_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_known: bool) -> None:
+        labels = self.labels(tmp_path, ".png", (400, 300))
+        labels = labels if size_known else dataclasses.replace(labels, size_wh=None)
+        out = plain_set(labels, side=41)[0]
+        monkeypatch.setattr("facekit.transforms.SHRINKS", ())
+        assert_same(out, plain_set(labels, side=41)[0])
+
+    def test_a_png_named_jpg(self, tmp_path: Path) -> None:
+        labels = self.labels(tmp_path, ".png", (400, 400))
+        expected = plain_set(labels, side=41)[0]
+        named = labels.path.rename(tmp_path / "b.jpg")
+        assert_same(plain_set(dataclasses.replace(labels, path=named), side=41)[0], expected)
+
+    def test_picture_of_another_size_than_labelled(self, tmp_path: Path) -> None:
+        labels = dataclasses.replace(self.labels(tmp_path, ".jpg", (400, 399)), size_wh=(400, 400))
+        with pytest.raises(FacekitError, match="the labels say 400x400 pixels, the picture has 400x399"):
+            plain_set(labels, side=41)[0]
+
+    def test_picture_that_is_gone(self, tmp_path: Path) -> None:
+        labels = self.labels(tmp_path, ".jpg", (400, 400))
+        labels.path.unlink()
+        for size_wh in ((400, 400), None):
+            with pytest.raises(FacekitError, match=r"shades\.jpg: the picture can't be read"):
+                plain_set(dataclasses.replace(labels, size_wh=size_wh), side=41)[0]
+
+
 class TestDeterminism:
     def random_set(self, folder: Path, seed: int = 0, repeats: int = 1) -> TrainingSet:
         pictures = [

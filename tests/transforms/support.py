@@ -6,9 +6,16 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facekit.template import MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
+from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
 from facekit.transforms import (
+    Colour,
     LabelledImage,
+    augment,
+    crop,
+    draw_min_iou,
+    draw_square,
+    draw_whole_face,
+    draw_window,
 )
 
 SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250)
@@ -20,6 +27,40 @@ NO_FACES: tuple[NDArray[np.float32], NDArray[np.float32]] = (
     np.zeros((0, 4), dtype=np.float32),
     np.zeros((0, 5, 2), dtype=np.float32),
 )
+
+
+def size_wh(sample: LabelledImage) -> tuple[int, int]:
+    height, width = sample.image_bgr.shape[:2]
+    return width, height
+
+
+def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+    return crop(sample, *draw_square(size_wh(sample), sample.boxes_xyxy, settings, rng))
+
+
+def crop_min_iou(sample: LabelledImage, settings: MinIouCrop, rng: np.random.Generator) -> LabelledImage:
+    return crop(sample, *draw_min_iou(size_wh(sample), sample.boxes_xyxy, settings, rng))
+
+
+def crop_whole_face(
+    sample: LabelledImage, settings: WholeFaceCrop, rng: np.random.Generator, fill_bgr: Colour
+) -> LabelledImage:
+    return crop(sample, *draw_whole_face(size_wh(sample), sample.boxes_xyxy, settings, rng, fill_bgr))
+
+
+def pad_to_square(sample: LabelledImage, fill_bgr: Colour) -> LabelledImage:
+    """The picture in the top left corner of a square of its long side, written from the definition."""
+    width, height = size_wh(sample)
+    canvas = np.full((max(height, width), max(height, width), 3), fill_bgr, dtype=np.uint8)
+    canvas[:height, :width] = sample.image_bgr
+    return LabelledImage(canvas, sample.boxes_xyxy, sample.landmarks_xy)
+
+
+def drawn_and_augmented(
+    sample: LabelledImage, settings: AugmentationSettings, size_hw: tuple[int, int], rng: np.random.Generator
+) -> LabelledImage:
+    window = draw_window(size_wh(sample), sample.boxes_xyxy, settings.crop, rng, FILL)
+    return augment(sample, window, settings, size_hw, rng)
 
 
 def map_of_places(width: int, height: int) -> NDArray[np.uint8]:

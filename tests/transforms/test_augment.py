@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, SquareCrop, WholeFaceCrop
 from facekit.transforms import (
     LabelledImage,
-    augment,
     mean_colour_bgr,
 )
 from tests.transforms.support import (
@@ -20,6 +19,7 @@ from tests.transforms.support import (
     WHOLE_FACE,
     assert_same,
     copy_of,
+    drawn_and_augmented,
     map_of_places,
     one_face,
     samples,
@@ -38,14 +38,14 @@ class TestAugment:
     ) -> None:
         before = copy_of(sample)
         settings = self.settings(crop=kind)
-        out = augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL)
+        out = drawn_and_augmented(sample, settings, (24, 40), np.random.default_rng(seed))
         assert_same(sample, before)
         assert out.image_bgr.shape == (24, 40, 3)
         assert out.image_bgr.dtype == np.uint8
         assert len(out.boxes_xyxy) == len(out.landmarks_xy) <= len(sample.boxes_xyxy)
         assert (out.boxes_xyxy >= -1e-3).all()
         assert (out.boxes_xyxy <= np.array([40, 24, 40, 24]) + 1e-3).all()
-        assert_same(out, augment(sample, settings, (24, 40), np.random.default_rng(seed), FILL))
+        assert_same(out, drawn_and_augmented(sample, settings, (24, 40), np.random.default_rng(seed)))
 
     @pytest.mark.parametrize(("probability", "left"), [(0.0, 2.0), (1.0, 12.0)])
     def test_flip_probability(self, probability: float, left: float) -> None:
@@ -54,27 +54,27 @@ class TestAugment:
         sample.boxes_xyxy = np.array([[2, 2, 8, 6]], np.float32)
         sample.landmarks_xy = one_face().landmarks_xy
         settings = self.settings(photometric=None, crop=whole, flip_probability=probability)
-        out = augment(sample, settings, (20, 20), np.random.default_rng(0), FILL)
+        out = drawn_and_augmented(sample, settings, (20, 20), np.random.default_rng(0))
         assert out.boxes_xyxy[0, 0] == left
         assert (out.image_bgr[0, 0, 0] == 19) == (probability == 1)
 
     def test_faces_of_a_picture_without_landmarks(self) -> None:
         sample = one_face()
         sample.landmarks_xy[:] = np.nan
-        out = augment(sample, self.settings(), (24, 24), np.random.default_rng(3), FILL)
+        out = drawn_and_augmented(sample, self.settings(), (24, 24), np.random.default_rng(3))
         assert len(out.landmarks_xy) and np.isnan(out.landmarks_xy).all()
 
     def test_square_crop_still_pads_with_zeros(self) -> None:
         settings = self.settings(photometric=None, crop=SquareCrop("square", (2.0,), attempts=1), flip_probability=0)
-        out = augment(
-            LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0), FILL
+        out = drawn_and_augmented(
+            LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0)
         )
         assert int((out.image_bgr == 0).all(axis=2).sum()) == 40 * 40 - 20 * 20
 
     def test_whole_face_crop_pads_with_the_given_colour(self) -> None:
         wide = LabelledImage(map_of_places(40, 20), np.array([[2, 5, 32, 15]], np.float32), one_face().landmarks_xy)
         settings = self.settings(photometric=None, crop=WHOLE_FACE, flip_probability=0)
-        out = augment(wide, settings, (40, 40), np.random.default_rng(0), FILL)
+        out = drawn_and_augmented(wide, settings, (40, 40), np.random.default_rng(0))
         assert (out.image_bgr[20:] == FILL).all()
 
 

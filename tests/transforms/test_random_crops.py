@@ -10,10 +10,6 @@ from hypothesis import strategies as st
 from facekit.template import SquareCrop, WholeFaceCrop
 from facekit.transforms import (
     LabelledImage,
-    crop_min_iou,
-    crop_square,
-    crop_whole_face,
-    pad_to_square,
 )
 from tests.transforms.support import (
     FILL,
@@ -24,8 +20,12 @@ from tests.transforms.support import (
     assert_same,
     check_crop,
     copy_of,
+    crop_min_iou,
+    crop_square,
+    crop_whole_face,
     map_of_places,
     one_face,
+    pad_to_square,
     samples,
     window_of,
 )
