@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facekit.engine.record import CalibrationBin
 from facekit.pages.drawing import MARKER_RADIUS, STAND_INS, Sheet, one_line, sheet, widest
@@ -22,7 +23,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44.0, 350.0, 10.0, 230.0  # of the plot
 LINE_HEIGHT = 16.0
 STRIP = 66.0  # height of the counts below a reliability diagram
 DASHES = ((), (8, 4), (2, 3), (8, 3, 2, 3), (12, 4), (5, 2), (1, 3), (10, 3, 5, 3))
-LABELLED_BAR = 28.0  # bars from this width on have their value above them
+LABELLED_BAR = 36.0  # bars with so much room have their value above them
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 2, 430.0, 250.0  # of a file of panels
 DOTTED = 40  # lines of panels with at most so many points show each of them
 FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
@@ -72,7 +73,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) ->
     with sheet(WIDTH, HEIGHT) as paper:
         axes = _unit_square(paper)
         _name_axes(paper, x_label, y_label, BOTTOM)
-        within = [Line(line.name, np.clip(line.x, 0, 1).tolist(), np.clip(line.y, 0, 1).tolist()) for line in lines]
+        within = [Line(line.name, *np.clip(_finite(line), 0, 1).tolist()) for line in lines]
         draw_lines(paper, axes, within, dotted=1)
         described = ", ".join(line.name for line in lines)
         return _figure(title, paper.inline_svg(title, f"{y_label} over {x_label}: {described}"))
@@ -84,16 +85,20 @@ def draw_lines(paper: Sheet, axes: Axes, lines: Sequence[Line], dotted: int) -> 
     dotted: lines of at most so many points show them; from one point alone there is no line to see.
     """
     for index, line in enumerate(lines):
-        points = np.array([line.x, line.y], dtype=np.float64)
-        x, y = points[:, np.isfinite(points).all(axis=0)]
+        x, y = _finite(line)
         if not len(x):
             continue
-        colour, dashes = STAND_INS[f"c{index % SERIES}"], _dashes(index)
         (drawn,) = axes.plot(
-            x, y, color=colour, linewidth=1.75, clip_on=False, linestyle=(0, dashes) if dashes else "-",
+            x, y, color=_colour(index), linewidth=1.75, linestyle=_linestyle(index),
             marker="o" if len(x) <= dotted else "", markersize=2 * MARKER_RADIUS, markeredgecolor=STAND_INS["paper"],
         )  # fmt: skip
         paper.say(drawn, line.name)
+
+
+def _finite(line: Line) -> NDArray[np.float64]:
+    """Its points (2, N)."""
+    points = np.array([line.x, line.y], dtype=np.float64)
+    return points[:, np.isfinite(points).all(axis=0)]
 
 
 def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_label: str, top: float = 100.0) -> Html:
@@ -101,10 +106,11 @@ def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_lab
     labels = [one_line(category, 24) for category in categories]
     slot = (RIGHT - LEFT) / len(labels)
     width = min(0.8 * slot / len(bars), 56.0)
+    labelled = (slot if len(bars) == 1 else width) >= LABELLED_BAR
     with sheet(WIDTH, HEIGHT) as paper:
         rows = max(1, math.ceil((widest(labels) + 4) / slot))  # labels without room stand on several lines, in turn
         bottom = HEIGHT - 8 - LINE_HEIGHT * rows
-        axes = paper.axes(LEFT, TOP + LINE_HEIGHT * (width >= LABELLED_BAR), RIGHT, bottom)
+        axes = paper.axes(LEFT, TOP + LINE_HEIGHT * labelled, RIGHT, bottom)
         axes.set(xlim=(0, RIGHT - LEFT), ylim=(0, top), xticks=[], yticks=[step * top / 5 for step in range(6)])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _name_axes(paper, "", y_label, bottom)
@@ -116,21 +122,14 @@ def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_lab
                 value = run.values[place]
                 name = f"{run.name}, {category}: {_figures(value)}"
                 said.append(name)
-                if math.isfinite(value):
-                    centre = middle + (index + 0.5 - len(bars) / 2) * width
-                    _bar(paper, axes, centre, min(max(value, 0.0), top), width, index, name)
+                if not math.isfinite(value):
+                    continue
+                centre, end = middle + (index + 0.5 - len(bars) / 2) * width, min(max(value, 0.0), top)
+                (bar,) = axes.bar(centre, end, width - min(2, width / 4), color=_colour(index), linewidth=0)
+                paper.say(bar, name)
+                if labelled:
+                    axes.annotate(_figures(value), (centre, end), (0, 4), textcoords="offset points", ha="center")
         return _figure(title, paper.inline_svg(title, f"{y_label}. {'; '.join(said)}"))
-
-
-def _bar(paper: Sheet, axes: Axes, centre: float, value: float, width: float, index: int, name: str) -> None:
-    (drawn,) = axes.bar(
-        centre, value, width - min(2, width / 4), color=STAND_INS[f"c{index % SERIES}"], linewidth=0, clip_on=False
-    )
-    paper.say(drawn, name)
-    if width >= LABELLED_BAR:
-        axes.annotate(
-            _figures(value), (centre, value), (0, 4), textcoords="offset points", ha="center", annotation_clip=False
-        )
 
 
 def calibration_chart(title: str, bins: Sequence[CalibrationBin]) -> Html:
@@ -146,7 +145,7 @@ def calibration_chart(title: str, bins: Sequence[CalibrationBin]) -> Html:
         for row in filled:
             (dot,) = axes.plot(
                 row.mean_score, row.precision, "o", color=colour, markersize=2 * MARKER_RADIUS,
-                markeredgecolor=STAND_INS["paper"], clip_on=False,
+                markeredgecolor=STAND_INS["paper"],
             )  # fmt: skip
             told = f"scores {row.low:.2g} to {row.high:.2g}: {row.detections} detections"
             paper.say(dot, f"{told}, {100 * row.precision:.1f} % hit")
@@ -163,9 +162,9 @@ def _counts(paper: Sheet, bins: Sequence[CalibrationBin], floor: float) -> None:
     most = max((row.detections for row in bins), default=0)
     axes = paper.axes(LEFT, floor - STRIP, RIGHT, floor)
     axes.set_yscale("function", functions=(np.log1p, np.expm1))  # log(1 + n), which is 0 for none
-    decades = [10**power for power in range(1, max(2, len(str(most)))) if 10**power <= most]
+    ticks = [10**power for power in range(1, len(str(most)))][::-2] or [most]  # every other power of ten
     axes.set(xlim=(0, 1), ylim=(0, max(most, 1)), xticks=np.linspace(0, 1, 6))
-    axes.set_yticks(decades[-1:0:-2], [_short(count) for count in decades[-1:0:-2]])
+    axes.set_yticks(ticks, [_short(count) for count in ticks])
     gap = 2 / (RIGHT - LEFT)
     for row in bins:
         if row.detections:
@@ -178,17 +177,21 @@ def _counts(paper: Sheet, bins: Sequence[CalibrationBin], floor: float) -> None:
 def panels_svg(title: str, names: Sequence[str], panels: Sequence[Panel], x_label: str) -> str:
     """A file that shows several plots over the same x, such as the course of trainings, and whose line is which.
 
-    Every panel has a line a name, in their order. The file needs nothing from elsewhere, and follows light and dark.
+    At least one panel, each with a line a name, in their order. The file needs nothing from elsewhere, and follows
+    light and dark.
     """
     columns = min(COLUMNS, len(panels))
     head = 20 + 20.0 * len(names)
     height = head + math.ceil(len(panels) / columns) * PANEL_HEIGHT
+    every_x = [x for panel in panels for line in panel.lines for x in line.x if math.isfinite(x)]
+    ends = (min([0.0, *every_x]), max(every_x, default=0.0) or 1.0)
     with sheet(columns * PANEL_WIDTH, height) as paper:
         for index, name in enumerate(names):
             _key(paper, index, 20 + 20.0 * index, name)
         for place, panel in enumerate(panels):
             row, column = divmod(place, columns)
-            _draw_panel(paper, panel, column * PANEL_WIDTH, head + row * PANEL_HEIGHT, x_label)
+            axes = _draw_panel(paper, panel, column * PANEL_WIDTH, head + row * PANEL_HEIGHT, x_label)
+            axes.set_xlim(ends)
         described = f"{', '.join(panel.title for panel in panels)} over {x_label}: {', '.join(names)}"
         return paper.standalone_svg(title, described, FONT_FAMILY)
 
@@ -197,22 +200,18 @@ def _key(paper: Sheet, index: int, y: float, name: str) -> None:
     """A name of the legend, y being its base line, beside the line that it stands for."""
     from matplotlib.lines import Line2D
 
-    dashes = _dashes(index)
-    paper.figure.add_artist(
-        Line2D(
-            (20 / paper.width, 52 / paper.width), (1 - (y - 4) / paper.height,) * 2, color=STAND_INS[f"c{index % SERIES}"],
-            linewidth=2, linestyle=(0, dashes) if dashes else "-",
-        )
-    )  # fmt: skip
+    across, up = (20 / paper.width, 52 / paper.width), 1 - (y - 4) / paper.height
+    paper.figure.add_artist(Line2D(across, (up, up), color=_colour(index), linewidth=2, linestyle=_linestyle(index)))
     paper.text(62, y, name, "text")
 
 
-def _draw_panel(paper: Sheet, panel: Panel, left: float, top: float, x_label: str) -> None:
+def _draw_panel(paper: Sheet, panel: Panel, left: float, top: float, x_label: str) -> Axes:
     from matplotlib.ticker import MaxNLocator
 
-    axes = paper.axes(left + 64, top + 34, left + PANEL_WIDTH - 20, top + PANEL_HEIGHT - 48)
+    start, end = left + 64, left + PANEL_WIDTH - 28
+    axes = paper.axes(start, top + 34, end, top + PANEL_HEIGHT - 48)
     paper.text(left + 20, top + 16, panel.title, "text", weight="bold")
-    paper.text(left + PANEL_WIDTH - 20, top + PANEL_HEIGHT - 12, x_label, "quiet", "right")
+    paper.text((start + end) / 2, top + PANEL_HEIGHT - 14, x_label, "quiet", "center")
     values = [value for line in panel.lines for value in line.y if math.isfinite(value)]
     if panel.logarithmic and values and min(values) > 0:
         axes.set_yscale("log")
@@ -223,8 +222,9 @@ def _draw_panel(paper: Sheet, panel: Panel, left: float, top: float, x_label: st
     draw_lines(paper, axes, panel.lines, DOTTED)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+        axis.set_major_formatter(lambda value, _: f"{value:,.6g}".replace("-", "\N{MINUS SIGN}"))
     axes.minorticks_off()
+    return axes
 
 
 def _unit_square(paper: Sheet) -> Axes:
@@ -250,6 +250,14 @@ def _figure(title: str, drawing: Html) -> Html:
 
 def _series(index: int) -> str:
     return f"s{index % SERIES}"
+
+
+def _colour(index: int) -> str:
+    return STAND_INS[f"c{index % SERIES}"]
+
+
+def _linestyle(index: int) -> tuple[float, Sequence[float]] | Literal["solid"]:
+    return (0, dashes) if (dashes := _dashes(index)) else "solid"
 
 
 def _dashes(index: int) -> tuple[int, ...]:

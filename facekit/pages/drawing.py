@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from facekit.pages.shell import CSS, Html, printable
@@ -22,8 +22,10 @@ if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays fo
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 FONT_SIZE = 12
+MARKER_RADIUS = 3.5  # every marker is a circle of this size
 UNITS_PER_INCH = 72.0  # matplotlib's SVG is in points
 DARK = "@media screen and (prefers-color-scheme: dark)"
 _VARIABLE = re.compile(r"--([\w-]+): (#[0-9a-f]{6});")
@@ -31,7 +33,7 @@ LIGHT_COLOURS, DARK_COLOURS = (dict(_VARIABLE.findall(part)) for part in CSS.spl
 # Matplotlib is given a colour of no meaning for each name, which is found again in what it writes.
 STAND_INS = {name: f"#f000{number:02x}" for number, name in enumerate(LIGHT_COLOURS)}
 NAMES = {colour: name for name, colour in STAND_INS.items()}
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text, in the reader's font
     "text.parse_math": False,  # a $ in a name is a $
     "text.color": STAND_INS["text"],
@@ -103,7 +105,7 @@ class Sheet:
         root = self._tree(title, described)
         ground = ElementTree.Element("rect", width="100%", height="100%", fill=STAND_INS["paper"])
         root.insert(2, ground)
-        rules = set()
+        rules = {f":root {{ background: {DARK_COLOURS['paper']}; }}"}
         for part in root.iter():
             kinds = [(key, NAMES[value]) for key, value in part.items() if value in NAMES]
             for key, name in kinds:
@@ -113,7 +115,8 @@ class Sheet:
                 part.set("class", " ".join(f"{key}-{name}" for key, name in kinds))
         style = ElementTree.Element("style")
         rows = "\n".join(sorted(rules))
-        style.text = f"\n:root {{ max-width: 100%; height: auto; color-scheme: light dark; }}\n{DARK} {{\n{rows}\n}}\n"
+        shape = f":root {{ max-width: 100%; height: auto; background: {LIGHT_COLOURS['paper']}; }}"
+        style.text = f"\n{shape}\n{DARK} {{\n{rows}\n}}\n"
         root.insert(2, style)
         for key, value in (("xmlns", SVG), ("width", f"{self.width:g}"), ("height", f"{self.height:g}")):
             root.set(key, value)
@@ -162,24 +165,21 @@ class Sheet:
         copied.text = source.text if tag == "text" else None
 
 
-MARKER_RADIUS = 3.5  # every marker is a circle of this size
-
-
 def _attributes(source: ElementTree.Element) -> dict[str, str]:
     """What is not said by default."""
-    kept = {key: source.attrib[key] for key in ("d", "x", "y", "transform") if key in source.attrib}
-    for declaration in source.get("style", "").split(";"):
-        key, _, value = (part.strip() for part in declaration.partition(":"))
-        kept[key] = value
+    places = {key: value for key, value in source.items() if key in ("d", "x", "y", "transform")}
+    kept = {key: " ".join(_NUMBER.sub(_hundredths, value).split()) for key, value in places.items()}
     if kept.get("transform", "").startswith("rotate(-0 "):
         del kept["transform"]
-    for key in ("", "font-family", "stroke-dashoffset"):
-        kept.pop(key, None)
-    if kept.get("font-size") == f"{FONT_SIZE}px":
-        del kept["font-size"]
-    rounded = {key: _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), kept[key])
-               for key in ("d", "x", "y", "transform") if key in kept}  # fmt: skip
-    return kept | {key: " ".join(value.split()) for key, value in rounded.items()}
+    for declaration in source.get("style", "").split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key not in ("", "font-family", "stroke-dashoffset") and (key, value) != ("font-size", f"{FONT_SIZE}px"):
+            kept[key] = value
+    return kept
+
+
+def _hundredths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _child(parent: ElementTree.Element, tag: str, text: str) -> None:
@@ -217,7 +217,7 @@ def widest(texts: Sequence[str]) -> float:
     return max((text_to_path.get_text_width_height_descent(text, font, False)[0] for text in texts), default=0.0)
 
 
-def one_line(text: str, most: int = 60) -> str:
+def one_line(text: str, most: int = 50) -> str:
     """Text that can be drawn: printable, in one line, shortened in its middle to `most` characters."""
     line = " ".join(printable(text).split())
     half = (most - 1) / 2
