@@ -371,7 +371,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_no_one_elses_settings_and_not_a_word(tmp_path: Path) -> None:
     """In a process without a place to keep fonts in, with settings of its own, the same is drawn and nothing said."""
-    (tmp_path / "matplotlibrc").write_text("font.size: 40\nlines.linewidth: 9\naxes.grid: no\nno such thing\n")
+    (tmp_path / "matplotlibrc").write_text("axes.linewidth: 9\nfont.size: 40\naxes.grid: no\nno such thing\n")
     (tmp_path / "file").touch()
     project = Path(__file__).resolve().parents[2]
     environment = {"PYTHONPATH": str(project), "MPLCONFIGDIR": str(tmp_path / "file" / "x")}

@@ -40,7 +40,7 @@ CONTRAST = """(() => {
   for (const part of document.querySelectorAll("body *")) {
     const style = getComputedStyle(part);
     if (![...part.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
-    if (style.display === "none" || part.closest("script, style, title, .unseen, .skip, dialog")) continue;
+    if (style.display === "none" || part.closest("script, style, title, desc, .unseen, .skip, dialog")) continue;
     const ink = light(rgb(part.closest("svg") ? style.fill : style.color)), paper = light(ground(part));
     const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
     if (ratio < least[0]) least = [ratio, part.outerHTML.slice(0, 80)];
@@ -127,7 +127,7 @@ def test_a_chart_as_a_file(browser: Any, tmp_path: Path, dark: bool) -> None:
     assert browser.complaints() == []
     assert browser.requests() == [path.resolve().as_uri()]
     assert browser.run("document.documentElement.getBoundingClientRect().width") <= PHONE
-    ground, ink, line = browser.run("""[["rect", "fill"], ["text", "fill"], ["g path", "stroke"]].map(
+    ground, ink, line = browser.run("""[["rect", "fill"], ["text[class=fill-text]", "fill"], ["g path", "stroke"]].map(
       ([part, key]) => getComputedStyle(document.querySelector(part))[key])""")
     assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
     assert ink == ("rgb(232, 235, 238)" if dark else "rgb(26, 30, 36)")
