@@ -1,29 +1,37 @@
-"""Charts as SVG that stands in the page: drawn in the page's own colours, light and dark, and as wide as there is room.
-
-Coordinates are those of a view box of WIDTH x HEIGHT, which is about what a phone shows at its own size.
-"""
+"""Charts of evaluations and trainings: SVG that stands in a page, or is a file of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from facekit.engine.record import CalibrationBin
+from facekit.pages.drawing import MARKER_RADIUS, STAND_INS, Sheet, one_line, sheet, widest
 from facekit.pages.shell import SERIES, Html, escape, join
 
-WIDTH, HEIGHT = 440.0, 330.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 428.0, 10.0, 286.0  # of the plot
-STRIP = 64.0  # height of the counts below a reliability diagram
-DASHES = ("", "8 4", "2 3", "8 3 2 3", "12 4", "5 2", "1 3", "10 3 5 3")
-LABELLED_BAR = 26.0  # bars from this width on have their value above them
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-Place = Callable[[float], float]
+# A phone shows about as many pixels as a chart has units: text is drawn there at its own size.
+WIDTH, HEIGHT = 360.0, 270.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 350.0, 10.0, 230.0  # of the plot
+LINE_HEIGHT = 16.0
+STRIP = 66.0  # height of the counts below a reliability diagram
+DASHES = ((), (8, 4), (2, 3), (8, 3, 2, 3), (12, 4), (5, 2), (1, 3), (10, 3, 5, 3))
+LABELLED_BAR = 36.0  # bars with so much room have their value above them
+COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 2, 430.0, 250.0  # of a file of panels
+DOTTED = 40  # lines of panels with at most so many points show each of them
+FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve within 0..1."""
+    """A curve; points that aren't finite are left out. A run that has none keeps its colour by an empty one."""
 
     name: str
     x: Sequence[float]
@@ -38,12 +46,22 @@ class Bars:
     values: Sequence[float]  # per cent
 
 
-def legend(names: Sequence[str]) -> Html:
-    """Whose curve or bar is which, in the order that the charts draw them in."""
+@dataclass(frozen=True)
+class Panel:
+    """One plot of several over the same axis, with a line a run."""
+
+    title: str
+    lines: Sequence[Line]
+    logarithmic: bool = False  # of its values; a value that is not positive makes it linear
+
+
+def legend(names: Sequence[str], solid: bool = False) -> Html:
+    """Whose curve, or bar where solid, is which, in the order that the charts draw them in."""
     rows = (
         Html(
             f'<li><svg class="{_series(index)}" viewBox="0 0 32 8" aria-hidden="true">'
-            f'<line x1="0" x2="32" y1="4" y2="4"{_dash(index)}/></svg>{escape(name)}</li>'
+            + ('<rect width="32" height="8"/>' if solid else f'<line x1="0" x2="32" y1="4" y2="4"{_dash(index)}/>')
+            + f"</svg>{escape(name)}</li>"
         )
         for index, name in enumerate(names)
     )
@@ -51,148 +69,204 @@ def legend(names: Sequence[str]) -> Html:
 
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> Html:
-    """Curves over 0..1, such as precision over recall. Points that aren't finite are left out."""
-    across, up = _scale(LEFT, RIGHT, 1), _scale(BOTTOM, TOP, 1)
-    parts = [_grid_and_labels(up, 1.0, 0.2, "{:.1f}"), _ticks_below(across, BOTTOM), _axis_names(x_label, y_label)]
+    """Curves over 0..1, such as precision over recall; what lies outside is drawn on the edge."""
+    with sheet(WIDTH, HEIGHT) as paper:
+        axes = _unit_square(paper)
+        _name_axes(paper, x_label, y_label, BOTTOM)
+        within = [Line(line.name, *np.clip(_finite(line), 0, 1).tolist()) for line in lines]
+        draw_lines(paper, axes, within, dotted=1)
+        described = ", ".join(line.name for line in lines)
+        return _figure(title, paper.inline_svg(title, f"{y_label} over {x_label}: {described}"))
+
+
+def draw_lines(paper: Sheet, axes: Axes, lines: Sequence[Line], dotted: int) -> None:
+    """Lines in the colours and dashes of their place in the sequence; each says its name when pointed at.
+
+    dotted: lines of at most so many points show them; from one point alone there is no line to see.
+    """
     for index, line in enumerate(lines):
-        points = _polyline(line, across, up)
-        parts.append(
-            f'<g class="{_series(index)}"><title>{escape(line.name)}</title>'
-            f'<polyline class="line" points="{points}"{_dash(index)}/></g>'
-        )
-    described = ", ".join(line.name for line in lines)
-    return _figure(title, f"{y_label} over {x_label}: {described}", HEIGHT, parts)
+        x, y = _finite(line)
+        if not len(x):
+            continue
+        (drawn,) = axes.plot(
+            x, y, color=_colour(index), linewidth=1.75, linestyle=_linestyle(index),
+            marker="o" if len(x) <= dotted else "", markersize=2 * MARKER_RADIUS, markeredgecolor=STAND_INS["paper"],
+        )  # fmt: skip
+        paper.say(drawn, line.name)
+
+
+def _finite(line: Line) -> NDArray[np.float64]:
+    """Its points (2, N)."""
+    points = np.array([line.x, line.y], dtype=np.float64)
+    return points[:, np.isfinite(points).all(axis=0)]
 
 
 def bar_chart(title: str, categories: Sequence[str], bars: Sequence[Bars], y_label: str, top: float = 100.0) -> Html:
-    """Values of 0..top by category, the bars of several runs beside each other."""
-    up = _scale(BOTTOM, TOP, top)
-    slot = (RIGHT - LEFT) / len(categories)
-    width = min(0.76 * slot / len(bars), 56.0)
-    parts = [_grid_and_labels(up, top, top / 5, "{:.0f}"), _axis_names("", y_label)]
-    said = []
-    for place, category in enumerate(categories):
-        middle = LEFT + (place + 0.5) * slot
-        parts.append(_text(middle, BOTTOM + 18, category, "middle"))
-        for index, run in enumerate(bars):
-            value = run.values[place]
-            name = f"{run.name}, {category}: {_figures(value)}"
-            said.append(name)
-            if not math.isfinite(value):
-                continue
-            left, edge = middle + (index - len(bars) / 2) * width, up(min(max(value, 0.0), top))
-            parts.append(
-                f'<g class="{_series(index)}"><title>{escape(name)}</title><rect class="bar" x="{left + 1:.1f}" '
-                f'y="{edge:.1f}" width="{width - 2:.1f}" height="{BOTTOM - edge:.1f}"/></g>'
-            )
-            if width >= LABELLED_BAR:
-                parts.append(_text(left + width / 2, max(edge - 4, TOP + 9), _figures(value), "middle", "value"))
-    return _figure(title, f"{y_label}. {'; '.join(said)}", HEIGHT, parts)
+    """Values of 0..top by category, the bars of several runs beside each other. At least one category."""
+    labels = [one_line(category, 24) for category in categories]
+    slot = (RIGHT - LEFT) / len(labels)
+    width = min(0.8 * slot / len(bars), 56.0)
+    labelled = (slot if len(bars) == 1 else width) >= LABELLED_BAR
+    with sheet(WIDTH, HEIGHT) as paper:
+        rows = max(1, math.ceil((widest(labels) + 4) / slot))  # labels without room stand on several lines, in turn
+        bottom = HEIGHT - 8 - LINE_HEIGHT * rows
+        axes = paper.axes(LEFT, TOP + LINE_HEIGHT * labelled, RIGHT, bottom)
+        axes.set(xlim=(0, RIGHT - LEFT), ylim=(0, top), xticks=[], yticks=[step * top / 5 for step in range(6)])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _name_axes(paper, "", y_label, bottom)
+        said = []
+        for place, category in enumerate(categories):
+            middle = (place + 0.5) * slot
+            paper.text(LEFT + middle, bottom + LINE_HEIGHT * (1 + place % rows), labels[place], "quiet", "center")
+            for index, run in enumerate(bars):
+                value = run.values[place]
+                name = f"{run.name}, {category}: {_figures(value)}"
+                said.append(name)
+                if not math.isfinite(value):
+                    continue
+                centre, end = middle + (index + 0.5 - len(bars) / 2) * width, min(max(value, 0.0), top)
+                (bar,) = axes.bar(centre, end, width - min(2, width / 4), color=_colour(index), linewidth=0)
+                paper.say(bar, name)
+                if labelled:
+                    axes.annotate(_figures(value), (centre, end), (0, 4), textcoords="offset points", ha="center")
+        return _figure(title, paper.inline_svg(title, f"{y_label}. {'; '.join(said)}"))
 
 
 def calibration_chart(title: str, bins: Sequence[CalibrationBin]) -> Html:
     """A reliability diagram: how many of the detections of a score hit a face, above how many detections there are."""
-    across, up = _scale(LEFT, RIGHT, 1), _scale(BOTTOM, TOP, 1)
     filled = [row for row in bins if row.detections and math.isfinite(row.mean_score + row.precision)]
-    floor = BOTTOM + 24 + STRIP
-    parts = [
-        _grid_and_labels(up, 1.0, 0.2, "{:.1f}"),
-        f'<line class="ideal" x1="{across(0):.1f}" y1="{up(0):.1f}" x2="{across(1):.1f}" y2="{up(1):.1f}"/>',
-        _counts(bins, across, floor),
-        _ticks_below(across, floor),
-        _text((LEFT + RIGHT) / 2, floor + 38, "score", "middle"),
-        _upright("precision", (TOP + BOTTOM) / 2),
-        _text(RIGHT, floor - STRIP - 6, "detections, logarithmic", "end"),
-        _text(across(0.97), up(0.06), "below the line: surer than right", "end"),
-    ]
-    points = _polyline(Line("", [row.mean_score for row in filled], [row.precision for row in filled]), across, up)
-    parts.append(f'<g class="s0"><polyline class="line" points="{points}"/>')
-    for row in filled:
-        told = f"scores {row.low:.2g} to {row.high:.2g}: {row.detections} detections, {100 * row.precision:.1f} % hit"
-        parts.append(
-            f'<circle class="dot" cx="{across(row.mean_score):.1f}" cy="{up(row.precision):.1f}" r="4.5">'
-            f"<title>{escape(told)}</title></circle>"
+    floor = BOTTOM + 2 * LINE_HEIGHT + STRIP
+    colour = STAND_INS["c0"]
+    with sheet(WIDTH, floor + HEIGHT - BOTTOM) as paper:
+        axes = _unit_square(paper)
+        axes.tick_params(labelbottom=False)
+        axes.plot((0, 1), (0, 1), color=STAND_INS["quiet"], linewidth=1, dashes=(4, 4))
+        axes.plot([row.mean_score for row in filled], [row.precision for row in filled], color=colour, linewidth=1.75)
+        for row in filled:
+            (dot,) = axes.plot(
+                row.mean_score, row.precision, "o", color=colour, markersize=2 * MARKER_RADIUS,
+                markeredgecolor=STAND_INS["paper"],
+            )  # fmt: skip
+            told = f"scores {row.low:.2g} to {row.high:.2g}: {row.detections} detections"
+            paper.say(dot, f"{told}, {100 * row.precision:.1f} % hit")
+        paper.text(RIGHT - 6, BOTTOM - 8, "below the dashed line: over-confident", "quiet", "right")
+        _counts(paper, bins, floor)
+        _name_axes(paper, "score", "precision", floor)
+        return _figure(
+            title, paper.inline_svg(title, "Precision of the detections by their score; the table has the figures.")
         )
-    parts.append("</g>")
-    return _figure(
-        title, "Precision of the detections by their score; the table below has the figures.", floor + 44, parts
-    )
 
 
-def _counts(bins: Sequence[CalibrationBin], across: Place, floor: float) -> str:
+def _counts(paper: Sheet, bins: Sequence[CalibrationBin], floor: float) -> None:
     """Detections by score, on a logarithmic scale: low scores outnumber the high ones a hundredfold."""
     most = max((row.detections for row in bins), default=0)
-    parts = [f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{floor:.1f}" y2="{floor:.1f}"/>']
+    axes = paper.axes(LEFT, floor - STRIP, RIGHT, floor)
+    axes.set_yscale("function", functions=(np.log1p, np.expm1))  # log(1 + n), which is 0 for none
+    ticks = [10**power for power in range(1, len(str(most)))][::-2] or [most]  # every other power of ten
+    axes.set(xlim=(0, 1), ylim=(0, max(most, 1)), xticks=np.linspace(0, 1, 6))
+    axes.set_yticks(ticks, [_short(count) for count in ticks])
+    gap = 2 / (RIGHT - LEFT)
     for row in bins:
         if row.detections:
-            height = STRIP * math.log10(1 + row.detections) / math.log10(1 + most)
-            left, right = across(row.low) + 1, across(row.high) - 1
-            parts.append(
-                f'<rect class="bar s7" x="{left:.1f}" y="{floor - height:.1f}" width="{max(right - left, 1):.1f}" '
-                f'height="{height:.1f}"><title>{row.detections} detections</title></rect>'
-            )
-    parts.append(_text(LEFT - 6, floor - STRIP + 8, _short(most), "end") if most else "")
-    return "".join(parts)
+            middle, width = (row.low + row.high) / 2, max(row.high - row.low - gap, gap / 2)
+            (bar,) = axes.bar(middle, row.detections, width, color=STAND_INS["c7"], linewidth=0)
+            paper.say(bar, f"{row.detections} detections")
+    paper.text(LEFT, floor - STRIP - 8, "detections, logarithmic", "quiet")
 
 
-def _figure(title: str, described: str, height: float, parts: Sequence[str]) -> Html:
-    drawing = "\n".join(parts)
-    return Html(
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>\n'
-        f'<svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{escape(f"{title}. {described}")}">\n'
-        f"{drawing}\n</svg></figure>"
-    )
+def panels_svg(title: str, names: Sequence[str], panels: Sequence[Panel], x_label: str) -> str:
+    """A file that shows several plots over the same x, such as the course of trainings, and whose line is which.
+
+    At least one panel, each with a line a name, in their order. The file needs nothing from elsewhere, and follows
+    light and dark.
+    """
+    columns = min(COLUMNS, len(panels))
+    head = 20 + 20.0 * len(names)
+    height = head + math.ceil(len(panels) / columns) * PANEL_HEIGHT
+    every_x = [x for panel in panels for line in panel.lines for x in line.x if math.isfinite(x)]
+    ends = (min([0.0, *every_x]), max(every_x, default=0.0) or 1.0)
+    with sheet(columns * PANEL_WIDTH, height) as paper:
+        for index, name in enumerate(names):
+            _key(paper, index, 20 + 20.0 * index, name)
+        for place, panel in enumerate(panels):
+            row, column = divmod(place, columns)
+            axes = _draw_panel(paper, panel, column * PANEL_WIDTH, head + row * PANEL_HEIGHT, x_label)
+            axes.set_xlim(ends)
+        described = f"{', '.join(panel.title for panel in panels)} over {x_label}: {', '.join(names)}"
+        return paper.standalone_svg(title, described, FONT_FAMILY)
 
 
-def _grid_and_labels(up: Place, top: float, step: float, form: str) -> str:
-    parts = []
-    for number in range(round(top / step) + 1):
-        value = number * step
-        kind = "grid" if number else "axis"
-        parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{RIGHT}" y1="{up(value):.1f}" y2="{up(value):.1f}"/>')
-        parts.append(_text(LEFT - 6, up(value) + 4, form.format(value), "end"))
-    return "".join(parts)
+def _key(paper: Sheet, index: int, y: float, name: str) -> None:
+    """A name of the legend, y being its base line, beside the line that it stands for."""
+    from matplotlib.lines import Line2D
+
+    across, up = (20 / paper.width, 52 / paper.width), 1 - (y - 4) / paper.height
+    paper.figure.add_artist(Line2D(across, (up, up), color=_colour(index), linewidth=2, linestyle=_linestyle(index)))
+    paper.text(62, y, name, "text")
 
 
-def _ticks_below(across: Place, floor: float) -> str:
-    return "".join(_text(across(tick / 5), floor + 18, f"{tick / 5:.1f}", "middle") for tick in range(6))
+def _draw_panel(paper: Sheet, panel: Panel, left: float, top: float, x_label: str) -> Axes:
+    from matplotlib.ticker import MaxNLocator
+
+    start, end = left + 64, left + PANEL_WIDTH - 28
+    axes = paper.axes(start, top + 34, end, top + PANEL_HEIGHT - 48)
+    paper.text(left + 20, top + 16, panel.title, "text", weight="bold")
+    paper.text((start + end) / 2, top + PANEL_HEIGHT - 14, x_label, "quiet", "center")
+    values = [value for line in panel.lines for value in line.y if math.isfinite(value)]
+    if panel.logarithmic and values and min(values) > 0:
+        axes.set_yscale("log")
+        low, high = math.floor(math.log10(min(values)) + 1e-9), math.ceil(math.log10(max(values)) - 1e-9)
+        axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    draw_lines(paper, axes, panel.lines, DOTTED)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.6g}".replace("-", "\N{MINUS SIGN}"))
+    axes.minorticks_off()
+    return axes
 
 
-def _axis_names(x_label: str, y_label: str) -> str:
-    below = _text((LEFT + RIGHT) / 2, BOTTOM + 38, x_label, "middle") if x_label else ""
-    return below + _upright(y_label, (TOP + BOTTOM) / 2)
+def _unit_square(paper: Sheet) -> Axes:
+    """A plot of 0..1 over 0..1."""
+    axes = paper.axes(LEFT, TOP, RIGHT, BOTTOM)
+    ticks = np.linspace(0, 1, 6)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
+    return axes
 
 
-def _upright(text: str, middle: float) -> str:
-    return f'<text transform="translate(11 {middle:.1f}) rotate(-90)" text-anchor="middle">{escape(text)}</text>'
+def _name_axes(paper: Sheet, x_label: str, y_label: str, floor: float) -> None:
+    """What is drawn across, below the numbers of a plot that ends at floor, and what upwards, beside them."""
+    paper.text((LEFT + RIGHT) / 2, floor + 34, x_label, "quiet", "center")
+    paper.figure.text(
+        11 / paper.width, 1 - (TOP + BOTTOM) / 2 / paper.height, one_line(y_label), color=STAND_INS["quiet"],
+        rotation=90, rotation_mode="anchor", ha="center", va="baseline",
+    )  # fmt: skip
 
 
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
-    marked = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{marked}>{escape(text)}</text>'
-
-
-def _polyline(line: Line, across: Place, up: Place) -> str:
-    """The points to a tenth of a unit, those that fall together once."""
-    placed = [
-        f"{across(min(max(x, 0.0), 1.0)):.1f},{up(min(max(y, 0.0), 1.0)):.1f}"
-        for x, y in zip(line.x, line.y, strict=True)
-        if math.isfinite(x) and math.isfinite(y)
-    ]
-    return " ".join(point for index, point in enumerate(placed) if index == 0 or point != placed[index - 1])
-
-
-def _scale(start: float, end: float, top: float) -> Place:
-    return lambda value: start + (end - start) * value / top
+def _figure(title: str, drawing: Html) -> Html:
+    return Html(f'<figure class="chart"><figcaption>{escape(title)}</figcaption>\n{drawing}</figure>')
 
 
 def _series(index: int) -> str:
     return f"s{index % SERIES}"
 
 
-def _dash(index: int) -> str:
+def _colour(index: int) -> str:
+    return STAND_INS[f"c{index % SERIES}"]
+
+
+def _linestyle(index: int) -> tuple[float, Sequence[float]] | Literal["solid"]:
+    return (0, dashes) if (dashes := _dashes(index)) else "solid"
+
+
+def _dashes(index: int) -> tuple[int, ...]:
     """Colour alone doesn't tell curves apart for everybody, nor in print."""
-    dashes = DASHES[index % len(DASHES)] if index < SERIES else DASHES[(index + 1) % len(DASHES)]
+    return DASHES[index % len(DASHES)] if index < SERIES else DASHES[(index + 1) % len(DASHES)]
+
+
+def _dash(index: int) -> str:
+    dashes = " ".join(map(str, _dashes(index)))
     return f' stroke-dasharray="{dashes}"' if dashes else ""
 
 

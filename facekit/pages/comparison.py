@@ -168,7 +168,7 @@ def _heights(records: Sequence[EvaluationRecord], names: Sequence[str]) -> Html:
         for name, run in zip(names, known, strict=True)
     ]
     rows: list[Row] = [[name, *_cells("ap", [run.get(name) for run in known], "%")] for name in categories]
-    chart = join([bar_chart("AP, per cent", categories, bars, "AP"), legend(names)])
+    chart = join([bar_chart("AP, per cent", categories, bars, "AP"), legend(names, solid=True)])
     return beside(chart, table(["faces", *names], [("", rows)], HEIGHT_CHART))
 
 

@@ -56,10 +56,12 @@ Row = Sequence[Cell | str]
 
 def escape(text: Content) -> Html:
     """Any text as HTML; Html as it is. What can't be printed is written as \\x and \\u escapes."""
-    if isinstance(text, Html):
-        return text
-    printable = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return Html(html.escape(printable, quote=True))
+    return text if isinstance(text, Html) else Html(html.escape(printable(text), quote=True))
+
+
+def printable(text: str) -> str:
+    """Text that any document can hold: what can't be printed is written as \\x and \\u escapes."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def join(parts: Iterable[Content]) -> Html:

@@ -35,8 +35,8 @@ class TestPage:
         assert sections(document) == ["figures", "curves", "heights", "events", "attributes"]
         assert document.fetched() == []
         assert len(document.ids) == len(set(document.ids))
-        lines = [p["class"] for p in document.all("polyline")]
-        assert lines == ["line"] * 9  # three subsets, three runs each
+        lines = [p["stroke"] for p in document.all("path") if p["fill"] == "none" and p["stroke-width"] == "1.75"]
+        assert lines == ["var(--c0)", "var(--c1)", "var(--c2)"] * 3  # three subsets, three runs each
         for name in names:
             assert name in document.words
 

@@ -13,6 +13,7 @@ import pytest
 from facekit.datasets.formats import read_labels
 from facekit.engine.record import EvaluationRecord
 from facekit.pages.browse import Augmentation, browse_page
+from facekit.pages.charts import Line, Panel, panels_svg
 from facekit.pages.comparison import comparison_page
 from facekit.pages.evaluation import evaluation_page
 from facekit.template import find_template, load_template
@@ -39,7 +40,7 @@ CONTRAST = """(() => {
   for (const part of document.querySelectorAll("body *")) {
     const style = getComputedStyle(part);
     if (![...part.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
-    if (style.display === "none" || part.closest("script, style, title, .unseen, .skip, dialog")) continue;
+    if (style.display === "none" || part.closest("script, style, title, desc, .unseen, .skip, dialog")) continue;
     const ink = light(rgb(part.closest("svg") ? style.fill : style.color)), paper = light(ground(part));
     const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
     if (ratio < least[0]) least = [ratio, part.outerHTML.slice(0, 80)];
@@ -104,6 +105,33 @@ def test_contrast(browser: Any, pages: Any, record: EvaluationRecord, kind: str,
     browser.show(pages(kind, record), DESKTOP, dark=dark)
     least, where = browser.run(CONTRAST)
     assert least >= 4.5, where
+
+
+@pytest.mark.parametrize(("width", "least", "most"), [(PHONE, 11.5, 13), (DESKTOP, 11, 15)])
+@pytest.mark.parametrize("kind", ["evaluation", "comparison"])
+def test_text_of_charts_is_as_large_as_that_around(
+    browser: Any, pages: Any, record: EvaluationRecord, kind: str, width: int, least: float, most: float
+) -> None:
+    browser.show(pages(kind, record), width)
+    sizes = browser.run("""[...document.querySelectorAll(".chart text")].map((text) =>
+      parseFloat(getComputedStyle(text).fontSize) * text.ownerSVGElement.getBoundingClientRect().width / 360)""")
+    assert least <= min(sizes) <= max(sizes) <= most
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_chart_as_a_file(browser: Any, tmp_path: Path, dark: bool) -> None:
+    path = tmp_path / "course.svg"
+    panels = [Panel("loss", [Line("one", (0, 1), (2, 1))]), Panel("AP", [Line("one", (1,), (30,))])]
+    path.write_text(panels_svg("Course", ["one"], panels, "iteration"), encoding="utf-8")
+    browser.show(path, PHONE, dark=dark)
+    assert browser.complaints() == []
+    assert browser.requests() == [path.resolve().as_uri()]
+    assert browser.run("document.documentElement.getBoundingClientRect().width") <= PHONE
+    ground, ink, line = browser.run("""[["rect", "fill"], ["text[class=fill-text]", "fill"], ["g path", "stroke"]].map(
+      ([part, key]) => getComputedStyle(document.querySelector(part))[key])""")
+    assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+    assert ink == ("rgb(232, 235, 238)" if dark else "rgb(26, 30, 36)")
+    assert line == ("rgb(125, 183, 255)" if dark else "rgb(15, 91, 181)")
 
 
 def test_dark_is_dark(browser: Any, pages: Any, record: EvaluationRecord) -> None:
