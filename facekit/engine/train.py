@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import math
-import os
-import time
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,22 +15,35 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facekit.backends.pytorch import PyTorchBackend
-from facekit.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
+from facekit.checkpoint import Checkpoint, content_digest, load_state, new_meta, write_torch_file
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
+from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.environment import environment
 from facekit.engine.evaluate import evaluate_labelled, metric_value
-from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.journal import Journal
+from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer, restore_optimizer
+from facekit.engine.random_states import random_states, restore_random_states
 from facekit.engine.record import Metric
-from facekit.engine.schedule import step_schedule
-from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, replacing
+from facekit.engine.run_record import RunResult, begin_record, digest_data, now, write_record
+from facekit.engine.schedule import StepSchedule, step_schedule
+from facekit.engine.signals import StopSignals, shield_worker
+from facekit.errors import FacekitError, Interrupted
+from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.imagenet import load_imagenet_backbone
-from facekit.ops.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
+from facekit.ops.distributed import (
+    join_processes,
+    largest_over_processes,
+    leave_processes,
+    rank,
+    wait_for_all,
+    world_size,
+)
 from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.template import Template
@@ -46,7 +58,7 @@ class TrainOptions:
     """Flags of train.py; None where the template decides."""
 
     save_checkpoints_to: Path
-    resume_from: Path | None = None
+    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it
     load_weights: Path | None = None
     from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
     epochs: int | None = None  # the absolute last epoch
@@ -54,9 +66,15 @@ class TrainOptions:
     base_learning_rate: float | None = None
     tensorboard_dir: Path | None = None
     val_interval: int = 1
+    checkpoint_interval: int | None = None  # iterations; None: at the end of epochs alone
     workers: int = 2
     seed: int = 0
     max_iterations: int | None = None  # an epoch's; for demonstrations and tests
+    # Where the pictures came from, comma-separated: kept in run.json, read from nowhere else.
+    train_ann_files: str | None = None
+    train_data_roots: str | None = None
+    val_ann_files: str | None = None
+    val_data_roots: str | None = None
 
 
 def train(
@@ -67,7 +85,8 @@ def train(
 ) -> Path | None:
     """Trains up to the last epoch and returns latest.pth; None where there was nothing left to train.
 
-    Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite.
+    Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite (its
+    batch is then in nonfinite_batch.pth); Interrupted, with all saved, after a SIGTERM or SIGINT.
     """
     if options.resume_from and options.load_weights:
         raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
@@ -76,19 +95,23 @@ def train(
         raise FacekitError(f"--from-scratch starts from random weights: give it without {source}, or leave it out.")
     check_writable_folder(options.save_checkpoints_to)
     last_epoch = options.epochs or template.training.epochs
-    checkpoint = load_weights(source, template) if source else None
+    checkpoint = None
+    if options.resume_from is not None and options.resume_from.is_dir():
+        source, checkpoint = newest_checkpoint(options.resume_from, template)
+        options = dataclasses.replace(options, resume_from=source)
+    elif source is not None:
+        checkpoint = load_weights(source, template)
     if checkpoint is not None and checkpoint.meta.get("compression"):
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
-    first_epoch = checkpoint.epoch if checkpoint and options.resume_from else 0
-    if first_epoch >= last_epoch:
+    if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
             "%s has finished epoch %d and --epochs is %d: nothing to train. Give --epochs %d to add one more.",
-            source, first_epoch, last_epoch, first_epoch + 1,
+            source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
     device = join_processes()
     try:
-        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, first_epoch, last_epoch)
+        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
     finally:
         leave_processes()
 
@@ -106,6 +129,7 @@ class _Run:
     ) -> None:
         torch.manual_seed(options.seed)
         self.template = template
+        self.train_pictures = train_pictures
         self.val_pictures = val_pictures
         self.options = options
         self.device = device
@@ -116,40 +140,41 @@ class _Run:
         self.batches = make_batches(
             train_pictures, template, batch_size, options.workers, options.seed, pin_memory=device.type == "cuda"
         )
+        self.batches.loader.worker_init_fn = shield_worker
+        self.epoch_length = min(len(self.batches), options.max_iterations or len(self.batches))
         self.autocast_dtype: torch.dtype | None = None
         if device.type == "cuda":
             self.autocast_dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
+        self.signals = StopSignals()
         self.best_ap = -1.0
 
-    def run(self, checkpoint: Checkpoint | None, first_epoch: int, last_epoch: int) -> Path:
+    def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
+        resumed = checkpoint if self.options.resume_from is not None else None
         self._load(checkpoint)
         self.plain.to(self.device)
-        optimizer = self._optimizer(checkpoint)
+        self.optimizer = self._make_optimizer(resumed)
         network = self._over_processes()
-        steps = min(len(self.batches), self.options.max_iterations or len(self.batches))
-        iteration = checkpoint.meta["iteration"] if checkpoint and first_epoch else 0
-        # An imported snapshot knows its epoch only: its warm-up is long over.
-        progress = Progress(first_epoch, last_epoch, iteration or first_epoch * steps)
-        schedule = step_schedule(self.template.training, self.options.base_learning_rate, last_epoch * steps)
-        self._announce(progress, steps, schedule(first_epoch, progress.iteration))
-        with _Log(self.folder, self.options.tensorboard_dir) as journal:
-            progress.report = journal.write
-            for epoch in range(first_epoch, last_epoch):
-                progress.epoch = epoch
-                train_one_epoch(
-                    network, self._described, self.batches, optimizer, self.template, schedule, progress,
-                    self.scaler, self.autocast_dtype, self.options.max_iterations,
-                )  # fmt: skip
-                metrics = self._evaluate(epoch, last_epoch)
-                if metrics:
-                    journal.write(
-                        {"epoch": epoch + 1, "iteration": progress.iteration, **{m.key: m.value for m in metrics}}
-                    )
-                if rank() == 0:
-                    self._save(epoch + 1, progress.iteration, optimizer, metrics)
-                wait_for_all()
-        return self.folder / "latest.pth"
+        self.schedule = self._make_schedule(resumed, last_epoch)
+        self.progress = self._make_progress(resumed, last_epoch)
+        self._announce()
+        if resumed is not None and "random" in resumed.extra:
+            restore_random_states(resumed.extra["random"], self.device, str(self.options.resume_from))
+        if rank() == 0:
+            remove_leftovers(self.folder)
+            self._begin_record()
+        journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
+        with self.signals, journal:
+            self._tell(journal)
+            while self.progress.epoch < last_epoch:
+                self._train_epoch(network)
+                if not self.progress.stopped_by:
+                    self._finish_epoch(journal)
+                if self.progress.stopped_by and self.progress.epoch < last_epoch:
+                    raise self._stop()
+        if rank() == 0:
+            self._finish_record()
+        return self.folder / LATEST
 
     @property
     def _described(self) -> DetectorNetwork:
@@ -175,15 +200,16 @@ class _Run:
         else:
             log.info("Training starts from random weights.")
 
-    def _optimizer(self, checkpoint: Checkpoint | None) -> torch.optim.Optimizer:
+    def _make_optimizer(self, resumed: Checkpoint | None) -> torch.optim.Optimizer:
         optimizer = make_optimizer(self.plain, self.template.training.optimizer)
-        if checkpoint is not None and self.options.resume_from is not None:
-            if checkpoint.optimizer is None:
+        if resumed is not None:
+            assert self.options.resume_from is not None
+            if resumed.optimizer is None:
                 log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")
             else:
-                restore_optimizer(optimizer, checkpoint.optimizer, self.options.resume_from)
-                if checkpoint.extra.get("scaler"):  # empty where training needed none
-                    self.scaler.load_state_dict(checkpoint.extra["scaler"])
+                restore_optimizer(optimizer, resumed.optimizer, self.options.resume_from)
+                if resumed.extra.get("scaler"):  # empty where training needed none
+                    self.scaler.load_state_dict(resumed.extra["scaler"])
         return optimizer
 
     def _over_processes(self) -> nn.Module:
@@ -193,39 +219,195 @@ class _Run:
             self.plain = nn.SyncBatchNorm.convert_sync_batchnorm(self.plain)
         return DistributedDataParallel(self.plain, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def _announce(self, progress: Progress, steps: int, learning_rate: float) -> None:
+    def _make_schedule(self, resumed: Checkpoint | None, last_epoch: int) -> StepSchedule:
+        schedule = step_schedule(
+            self.template.training, self.options.base_learning_rate, last_epoch * self.epoch_length
+        )
+        # A run's warm-up is settled when it starts: more --epochs later don't warm it up again.
+        warmup = _settings_of(resumed).get("warmup_iterations")
+        return schedule if warmup is None else dataclasses.replace(schedule, warmup_iterations=warmup)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to end with the weights of an uninterrupted one."""
+        return {
+            "seed": self.options.seed,
+            "batch_size": self.batches.loader.batch_size,
+            "processes": world_size(),
+            "epoch_length": self.epoch_length,
+            "base_learning_rate": self.schedule.base_learning_rate,
+            "warmup_iterations": self.schedule.warmup_iterations,
+        }
+
+    def _make_progress(self, resumed: Checkpoint | None, last_epoch: int) -> Progress:
+        if resumed is None:
+            return Progress(0, last_epoch, 0)
+        settings, before = self._settings(), _settings_of(resumed)
+        for name, value in before.items():
+            if settings.get(name) != value:
+                log.warning(
+                    "%s was trained with %s %s, and this run has %s: its weights won't be an uninterrupted run's.",
+                    self.options.resume_from, name.replace("_", " "), value, settings.get(name),
+                )  # fmt: skip
+        pictures = before.get("batch_size", 1) * before.get("processes", 1)
+        done = resumed.epoch_iteration
+        if before:
+            done = done * pictures // (settings["batch_size"] * settings["processes"])
+        # An imported snapshot knows its epoch only: its warm-up is long over.
+        iteration = resumed.meta["iteration"] or resumed.epoch * self.epoch_length
+        return Progress(resumed.epoch, last_epoch, iteration, min(done, self.epoch_length))
+
+    def _announce(self) -> None:
         if rank() == 0:
+            progress = self.progress
             log.info(
                 "Training %s, epochs %d to %d, %d iterations each, batch %d x %d process(es) on %s, learning rate %g",
-                self.template.name, progress.epoch + 1, progress.last_epoch, steps,
-                self.batches.loader.batch_size, world_size(), self.device.type, learning_rate,
+                self.template.name, progress.epoch + 1, progress.last_epoch, self.epoch_length,
+                self.batches.loader.batch_size, world_size(), self.device.type,
+                self.schedule(progress.epoch, progress.iteration),
             )  # fmt: skip
+            if progress.epoch_iteration:
+                log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
 
-    def _evaluate(self, epoch: int, last_epoch: int) -> list[Metric]:
+    def _begin_record(self) -> None:
+        flags = {part.name: getattr(self.options, part.name) for part in dataclasses.fields(self.options)}
+        self.record = begin_record(
+            self.template, flags, digest_data(self.train_pictures, self.options.train_ann_files),
+            digest_data(self.val_pictures, self.options.val_ann_files), environment(self.device),
+            self.progress.iteration,
+        )  # fmt: skip
+        write_record(self.folder, self.record)
+
+    def _finish_record(self) -> None:
+        digest = content_digest(dict(self.plain.state_dict()))
+        result = RunResult(now(), self.progress.epoch, self.progress.iteration, digest)
+        write_record(self.folder, dataclasses.replace(self.record, result=result))
+
+    def _tell(self, journal: Journal) -> None:
+        """Connects the loop with the journal, the signals and the disk."""
+        progress = self.progress
+        progress.report = journal.write
+        progress.show = lambda images_bgr, targets: journal.show(images_bgr, targets, progress.iteration)
+        progress.stop_signal = lambda: self.signals.received
+        interval = self.options.checkpoint_interval
+
+        def save_now_and_then() -> None:
+            # Weights that are spoilt are not saved: the next look at the losses ends the run.
+            if interval and progress.iteration % interval == 0 and self._is_sound():
+                self._save_latest()
+
+        progress.after_step = save_now_and_then
+
+    def _train_epoch(self, network: nn.Module) -> None:
+        try:
+            train_one_epoch(
+                network, self._described, self.batches, self.optimizer, self.template, self.schedule, self.progress,
+                self.scaler, self.autocast_dtype, self.options.max_iterations,
+            )  # fmt: skip
+        except NonFiniteLossError as error:
+            if error.batch is None:
+                raise
+            path = self.folder / f"nonfinite_batch{f'_{rank()}' if rank() else ''}.pth"
+            write_torch_file(path, error.batch)
+            raise FacekitError(f"{error} The batch it came from: {path}") from error
+
+    def _finish_epoch(self, journal: Journal) -> None:
+        """Evaluates and saves; where the evaluation is broken off, the epoch stays unfinished."""
+        progress = self.progress
+        metrics = self._evaluate()
+        asked = [float(metrics is None), self.signals.received]
+        broken_off, signal_number = largest_over_processes(asked, self.device)
+        progress.stopped_by = int(signal_number)
+        if broken_off:
+            return
+        progress.start_epoch(progress.epoch + 1)
+        if metrics:
+            figures = {metric.key: metric.value for metric in metrics}
+            journal.write({"epoch": progress.epoch, "iteration": progress.iteration, **figures})
+        self._save_epoch(metrics or [])
+        wait_for_all()
+
+    def _evaluate(self) -> list[Metric] | None:
+        """Nothing where none is due, None where a signal broke it off."""
+        epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
         due = (epoch + 1) % self.options.val_interval == 0 or epoch + 1 == last_epoch
         if not self.val_pictures or not due or rank() != 0:
             return []
         self.plain.eval()
         detector = Detector(PyTorchBackend(self.plain, self.template), self.template)
-        metrics = evaluate_labelled(detector, self.val_pictures)
+
+        def break_off(*_: object) -> None:
+            if self.signals.received:
+                raise _BrokenOff
+
+        try:
+            metrics = evaluate_labelled(detector, self.val_pictures, break_off)
+        except _BrokenOff:
+            return None
         figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
 
-    def _save(self, epoch: int, iteration: int, optimizer: torch.optim.Optimizer, metrics: list[Metric]) -> None:
+    def _checkpoint(self) -> Checkpoint:
+        """All processes must call."""
+        meta = new_meta(self.template, self.progress.epoch, self.progress.iteration) | {
+            "epoch_iteration": self.progress.epoch_iteration,
+            "best_ap": self.best_ap,
+            "training": self._settings(),
+        }
+        extra = {"scaler": self.scaler.state_dict(), "random": random_states(self.device)}
+        return Checkpoint(meta, self.plain.state_dict(), self.optimizer.state_dict(), extra)
+
+    def _is_sound(self) -> bool:
+        return all(bool(tensor.isfinite().all()) for tensor in self.plain.state_dict().values())
+
+    def _save_latest(self) -> None:
+        checkpoint = self._checkpoint()
+        if rank() == 0:
+            save_latest(self.folder, checkpoint)
+
+    def _save_epoch(self, metrics: list[Metric]) -> None:
+        self._refuse_spoilt()
         ap = metric_value(metrics, "ap") if metrics else math.nan
         is_best = ap > self.best_ap
         self.best_ap = ap if is_best else self.best_ap
-        meta = new_meta(self.template, epoch, iteration) | {"best_ap": self.best_ap}
-        checkpoint = Checkpoint(
-            meta, self.plain.state_dict(), optimizer.state_dict(), {"scaler": self.scaler.state_dict()}
+        checkpoint = self._checkpoint()
+        if rank() == 0:
+            path = save_epoch(self.folder, checkpoint, is_best)
+            log.info("Saved %s%s", path, " (best so far)" if is_best else "")
+
+    def _stop(self) -> Interrupted:
+        """What to raise, all being saved."""
+        progress = self.progress
+        if progress.epoch_iteration:  # else the epoch's end has been saved
+            self._refuse_spoilt()
+            self._save_latest()
+            wait_for_all()
+        return Interrupted(
+            f"Stopped by {signal.Signals(progress.stopped_by).name} behind iteration {progress.iteration}, saved as "
+            f"{self.folder / LATEST}. The same command goes on with --resume-from {self.folder}",
+            progress.stopped_by,
         )
-        numbered = self.folder / f"epoch_{epoch}.pth"
-        save_checkpoint(numbered, checkpoint)
-        for name, wanted in (("latest.pth", True), ("best.pth", is_best)):
-            if wanted:
-                _copy(numbered, self.folder / name)
-        log.info("Saved %s%s", numbered, " (best so far)" if is_best else "")
+
+    def _refuse_spoilt(self) -> None:
+        if not self._is_sound():
+            raise FacekitError(
+                f"The weights are no finite numbers behind iteration {self.progress.iteration}, and were not saved. "
+                f"Lower --base-learning-rate; the last saved checkpoint is not affected."
+            )
+
+
+class _BrokenOff(Exception):
+    """Leaves an evaluation."""
+
+
+def _settings_of(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """What _settings() gave when it was saved; empty where it holds none."""
+    settings = checkpoint.meta.get("training") if checkpoint is not None else None
+    if not isinstance(settings, dict) or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in settings.values()
+    ):
+        return {}
+    return settings
 
 
 def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:
@@ -238,45 +420,3 @@ def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> 
         for _, (batch, _) in zip(range(UNFOLDING_BATCHES), batches.loader, strict=False)
     )
     unfold_batch_norm(network, images)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as beside:
-        try:
-            os.link(source, beside)
-        except OSError:  # a file system without hard links
-            beside.write_bytes(source.read_bytes())
-
-
-class _Log:
-    """JSON lines beside the checkpoints, TensorBoard where asked for; silent on all processes but the first."""
-
-    def __init__(self, folder: Path, tensorboard_dir: Path | None) -> None:
-        self.started = time.time()
-        self.lines: Any = None
-        self.board: Any = None
-        if rank() == 0:
-            self.lines = (folder / "log.jsonl").open("a", encoding="utf-8")
-            if tensorboard_dir is not None:
-                check_writable_folder(tensorboard_dir)
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.board = SummaryWriter(str(tensorboard_dir))
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for sink in (self.lines, self.board):
-            if sink is not None:
-                sink.close()
-
-    def write(self, record: dict[str, Any]) -> None:
-        if self.lines is not None:
-            plain = {key: None if value != value else value for key, value in record.items()}  # JSON has no NaN
-            self.lines.write(json.dumps({**plain, "seconds": round(time.time() - self.started, 3)}) + "\n")
-            self.lines.flush()
-        if self.board is not None:
-            for key, value in record.items():
-                if key not in ("epoch", "iteration"):
-                    self.board.add_scalar(key, value, record["iteration"])
