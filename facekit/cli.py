@@ -200,6 +200,40 @@ def train(
         click.echo(f"Done: {latest}")
 
 
+@cli.command()
+@click.argument("record", type=FILE)
+@click.option("--save-checkpoints-to", type=FILE, help="Folder for the checkpoints [reproduced, beside the record].")
+@_data_options("train-ann-files", "train-data-roots", "val-ann-files", "val-data-roots")
+@click.option("--force", is_flag=True, help="Run it with other data or weights, too.")
+def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | None) -> None:
+    """Run a training again by its run.json, and compare the weights; flags say where data lie that have moved."""
+    from facekit.engine.launch import launch_over_gpus
+    from facekit.engine.reproduce import recorded_options
+    from facekit.engine.reproduce import reproduce as run
+    from facekit.engine.run_record import read_record
+
+    recorded = read_record(record)
+    changes: dict[str, Any] = {name: value for name, value in moved.items() if value is not None}
+    folder = save_checkpoints_to or record.parent / "reproduced"
+    options = recorded_options(recorded, record, save_checkpoints_to=folder, tensorboard_dir=None, **changes)
+    if launch_over_gpus(recorded.processes_on_gpus(), asked=False):
+        return
+    train_pictures = _read_labels(options.train_ann_files, options.train_data_roots, "train")
+    val_pictures = _read_labels(options.val_ann_files, options.val_data_roots, "val")
+    click.echo(run(recorded, record, options, train_pictures, val_pictures, force))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=FILE)
+@click.option("--output", type=FILE, required=True, help="The .svg to write.")
+def plot(runs: tuple[Path, ...], output: Path) -> None:
+    """Draw the course of trainings: folders of checkpoints, or their log.jsonl."""
+    from facekit.pages.curves import plot_runs
+
+    plot_runs(runs, output)
+    click.echo(f"{output}: {len(runs)} run(s)")
+
+
 @cli.command("eval")
 @_template_option
 @click.option("--load-weights", type=FILE, required=True, help=".pth, .onnx, .xml or .bin.")

@@ -91,6 +91,11 @@ class RunRecord:
     sessions: tuple[Session, ...]  # the first start, and each --resume-from
     result: RunResult | None = None  # None: not finished
 
+    def processes_on_gpus(self) -> int:
+        """0 for a run on the CPU."""
+        first = self.sessions[0].environment if self.sessions else None
+        return first.processes if first is not None and first.device != "cpu" else 0
+
     def read_template(self, path: Path) -> Template:
         """Raises FacekitError, naming `path`, for a template that is none."""
         return parse_yaml(json.dumps(self.template, ensure_ascii=False), path, Template)

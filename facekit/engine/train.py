@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facekit.backends.pytorch import PyTorchBackend
-from facekit.checkpoint import Checkpoint, content_digest, load_state, new_meta, write_torch_file
+from facekit.checkpoint import Checkpoint, content_digest, load_state, write_torch_file
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
@@ -24,12 +24,12 @@ from facekit.engine.environment import environment
 from facekit.engine.evaluate import evaluate_labelled, metric_value
 from facekit.engine.journal import Journal
 from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
-from facekit.engine.optimizers import make_optimizer, restore_optimizer
-from facekit.engine.random_states import random_states, restore_random_states
+from facekit.engine.optimizers import make_optimizer
 from facekit.engine.record import Metric
 from facekit.engine.run_record import RunResult, begin_record, digest_data, now, write_record
 from facekit.engine.schedule import StepSchedule, step_schedule
 from facekit.engine.signals import StopSignals, shield_worker
+from facekit.engine.state import TrainingState, resumed_progress, settings_of
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
@@ -147,33 +147,38 @@ class _Run:
             self.autocast_dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
         self.signals = StopSignals()
-        self.best_ap = -1.0
 
     def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
         resumed = checkpoint if self.options.resume_from is not None else None
         self._load(checkpoint)
         self.plain.to(self.device)
-        self.optimizer = self._make_optimizer(resumed)
-        network = self._over_processes()
+        optimizer = make_optimizer(self.plain, self.template.training.optimizer)
         self.schedule = self._make_schedule(resumed, last_epoch)
-        self.progress = self._make_progress(resumed, last_epoch)
+        settings = self._settings()
+        self.progress = Progress(0, last_epoch, 0)
+        if resumed is not None:
+            assert self.options.resume_from is not None
+            self.progress = resumed_progress(resumed, settings, last_epoch, self.options.resume_from)
+        self.state = TrainingState(
+            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device
+        )
+        network = self._over_processes()
         self._announce()
-        if resumed is not None and "random" in resumed.extra:
-            restore_random_states(resumed.extra["random"], self.device, str(self.options.resume_from))
+        if resumed is not None:
+            assert self.options.resume_from is not None
+            self.state.restore(resumed, self.options.resume_from)
         if rank() == 0:
             remove_leftovers(self.folder)
             self._begin_record()
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
-            self._tell(journal)
+            self._connect(journal)
             while self.progress.epoch < last_epoch:
                 self._train_epoch(network)
                 if not self.progress.stopped_by:
                     self._finish_epoch(journal)
                 if self.progress.stopped_by and self.progress.epoch < last_epoch:
                     raise self._stop()
-        if rank() == 0:
-            self._finish_record()
         return self.folder / LATEST
 
     @property
@@ -189,8 +194,6 @@ class _Run:
         load_state(self.plain, checkpoint.state_dict, "checkpoint")
         if checkpoint.meta.get("batch_norm_folded"):
             prepare_folded(self.plain, self.batches, self.template)
-        if self.options.resume_from:
-            self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
 
     def _start(self) -> None:
         """The weights to begin with where none are given."""
@@ -200,18 +203,6 @@ class _Run:
         else:
             log.info("Training starts from random weights.")
 
-    def _make_optimizer(self, resumed: Checkpoint | None) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(self.plain, self.template.training.optimizer)
-        if resumed is not None:
-            assert self.options.resume_from is not None
-            if resumed.optimizer is None:
-                log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")
-            else:
-                restore_optimizer(optimizer, resumed.optimizer, self.options.resume_from)
-                if resumed.extra.get("scaler"):  # empty where training needed none
-                    self.scaler.load_state_dict(resumed.extra["scaler"])
-        return optimizer
-
     def _over_processes(self) -> nn.Module:
         if world_size() == 1:
             return self.plain
@@ -220,11 +211,10 @@ class _Run:
         return DistributedDataParallel(self.plain, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def _make_schedule(self, resumed: Checkpoint | None, last_epoch: int) -> StepSchedule:
-        schedule = step_schedule(
-            self.template.training, self.options.base_learning_rate, last_epoch * self.epoch_length
-        )
+        total = last_epoch * self.epoch_length
+        schedule = step_schedule(self.template.training, self.options.base_learning_rate, total)
         # A run's warm-up is settled when it starts: more --epochs later don't warm it up again.
-        warmup = _settings_of(resumed).get("warmup_iterations")
+        warmup = settings_of(resumed).get("warmup_iterations")
         return schedule if warmup is None else dataclasses.replace(schedule, warmup_iterations=warmup)
 
     def _settings(self) -> dict[str, Any]:
@@ -237,24 +227,6 @@ class _Run:
             "base_learning_rate": self.schedule.base_learning_rate,
             "warmup_iterations": self.schedule.warmup_iterations,
         }
-
-    def _make_progress(self, resumed: Checkpoint | None, last_epoch: int) -> Progress:
-        if resumed is None:
-            return Progress(0, last_epoch, 0)
-        settings, before = self._settings(), _settings_of(resumed)
-        for name, value in before.items():
-            if settings.get(name) != value:
-                log.warning(
-                    "%s was trained with %s %s, and this run has %s: its weights won't be an uninterrupted run's.",
-                    self.options.resume_from, name.replace("_", " "), value, settings.get(name),
-                )  # fmt: skip
-        pictures = before.get("batch_size", 1) * before.get("processes", 1)
-        done = resumed.epoch_iteration
-        if before:
-            done = done * pictures // (settings["batch_size"] * settings["processes"])
-        # An imported snapshot knows its epoch only: its warm-up is long over.
-        iteration = resumed.meta["iteration"] or resumed.epoch * self.epoch_length
-        return Progress(resumed.epoch, last_epoch, iteration, min(done, self.epoch_length))
 
     def _announce(self) -> None:
         if rank() == 0:
@@ -282,7 +254,7 @@ class _Run:
         result = RunResult(now(), self.progress.epoch, self.progress.iteration, digest)
         write_record(self.folder, dataclasses.replace(self.record, result=result))
 
-    def _tell(self, journal: Journal) -> None:
+    def _connect(self, journal: Journal) -> None:
         """Connects the loop with the journal, the signals and the disk."""
         progress = self.progress
         progress.report = journal.write
@@ -292,7 +264,7 @@ class _Run:
 
         def save_now_and_then() -> None:
             # Weights that are spoilt are not saved: the next look at the losses ends the run.
-            if interval and progress.iteration % interval == 0 and self._is_sound():
+            if interval and progress.iteration % interval == 0 and self.state.is_sound():
                 self._save_latest()
 
         progress.after_step = save_now_and_then
@@ -300,8 +272,8 @@ class _Run:
     def _train_epoch(self, network: nn.Module) -> None:
         try:
             train_one_epoch(
-                network, self._described, self.batches, self.optimizer, self.template, self.schedule, self.progress,
-                self.scaler, self.autocast_dtype, self.options.max_iterations,
+                network, self._described, self.batches, self.state.optimizer, self.template, self.schedule,
+                self.progress, self.scaler, self.autocast_dtype, self.options.max_iterations,
             )  # fmt: skip
         except NonFiniteLossError as error:
             if error.batch is None:
@@ -347,31 +319,19 @@ class _Run:
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
 
-    def _checkpoint(self) -> Checkpoint:
-        """All processes must call."""
-        meta = new_meta(self.template, self.progress.epoch, self.progress.iteration) | {
-            "epoch_iteration": self.progress.epoch_iteration,
-            "best_ap": self.best_ap,
-            "training": self._settings(),
-        }
-        extra = {"scaler": self.scaler.state_dict(), "random": random_states(self.device)}
-        return Checkpoint(meta, self.plain.state_dict(), self.optimizer.state_dict(), extra)
-
-    def _is_sound(self) -> bool:
-        return all(bool(tensor.isfinite().all()) for tensor in self.plain.state_dict().values())
-
     def _save_latest(self) -> None:
-        checkpoint = self._checkpoint()
+        checkpoint = self.state.checkpoint()
         if rank() == 0:
             save_latest(self.folder, checkpoint)
 
     def _save_epoch(self, metrics: list[Metric]) -> None:
-        self._refuse_spoilt()
         ap = metric_value(metrics, "ap") if metrics else math.nan
-        is_best = ap > self.best_ap
-        self.best_ap = ap if is_best else self.best_ap
-        checkpoint = self._checkpoint()
+        is_best = ap > self.state.best_ap
+        self.state.best_ap = ap if is_best else self.state.best_ap
+        checkpoint = self.state.checkpoint()
         if rank() == 0:
+            if self.progress.epoch == self.progress.last_epoch:  # before: killed in between, it is still true
+                self._finish_record()
             path = save_epoch(self.folder, checkpoint, is_best)
             log.info("Saved %s%s", path, " (best so far)" if is_best else "")
 
@@ -379,7 +339,6 @@ class _Run:
         """What to raise, all being saved."""
         progress = self.progress
         if progress.epoch_iteration:  # else the epoch's end has been saved
-            self._refuse_spoilt()
             self._save_latest()
             wait_for_all()
         return Interrupted(
@@ -388,26 +347,9 @@ class _Run:
             progress.stopped_by,
         )
 
-    def _refuse_spoilt(self) -> None:
-        if not self._is_sound():
-            raise FacekitError(
-                f"The weights are no finite numbers behind iteration {self.progress.iteration}, and were not saved. "
-                f"Lower --base-learning-rate; the last saved checkpoint is not affected."
-            )
-
 
 class _BrokenOff(Exception):
     """Leaves an evaluation."""
-
-
-def _settings_of(checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """What _settings() gave when it was saved; empty where it holds none."""
-    settings = checkpoint.meta.get("training") if checkpoint is not None else None
-    if not isinstance(settings, dict) or not all(
-        isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in settings.values()
-    ):
-        return {}
-    return settings
 
 
 def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:

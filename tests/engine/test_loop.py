@@ -236,7 +236,9 @@ class TestTrainOneEpoch:
         bench = Bench(tmp_path)
         with torch.no_grad():
             bench.network.backbone.model0.conv1.weight.fill_(torch.nan)
-        with pytest.raises(FacekitError, match=r"The loss became nan at iteration 1 of the run, in epoch 1.*--base-learning-rate"):
+        with pytest.raises(
+            FacekitError, match=r"The loss became nan at iteration 1 of the run, in epoch 1.*--base-learning-rate"
+        ):
             bench.epoch()
         assert bench.records == []
 
