@@ -164,12 +164,14 @@ def _panel(key: str, runs: Sequence[Run]) -> str:
         shown = [(index, Curve(curve.iterations, np.log10(curve.values))) for index, curve in shown]
     every_x = np.concatenate([curve.iterations for _, curve in shown])
     every_y = np.concatenate([curve.values for _, curve in shown])
-    x_ticks, y_ticks = ticks(0.0, float(every_x.max())), ticks(float(every_y.min()), float(every_y.max()))
+    lowest, highest = float(every_y.min()), float(every_y.max())
+    x_ticks = ticks(0.0, float(every_x.max()))
+    y_ticks = _decades(lowest, highest) if is_log else ticks(lowest, highest)
     right, floor = PANEL_W - 8, PANEL_H - BOTTOM
-    low, high = min(y_ticks[0], every_y.min()), max(y_ticks[-1], every_y.max())
+    low, high = y_ticks[0], y_ticks[-1]
 
     def across(x: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
-        return LEFT + (right - LEFT) * x / max(x_ticks[-1], every_x.max())
+        return LEFT + (right - LEFT) * x / x_ticks[-1]
 
     def up(y: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
         return floor - (floor - TOP) * (y - low) / (high - low)
@@ -209,6 +211,12 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
     return [float(f"{number * step:.10g}") for number in range(math.floor(low / step), math.ceil(high / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Whole powers of ten that span 10^low..10^high, at least one decade."""
+    first = math.floor(low + 1e-9)
+    return [float(power) for power in range(first, max(math.ceil(high - 1e-9), first + 1) + 1)]
 
 
 def _look(index: int) -> str:
