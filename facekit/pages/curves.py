@@ -41,7 +41,7 @@ text { fill: currentColor; } .title { font-weight: 600; font-size: 13px; }
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over iterations, which ascend."""
+    """Values over iterations, which ascend; at least one."""
 
     iterations: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -90,7 +90,7 @@ def read_run(path: Path, name: str) -> Run:
         raise FacekitError(f"{path}: holds no figures of a training. Give a folder that `facekit train` saved to.")
     if unreadable:
         log.warning("%s: %d lines can't be read and were left out.", path, unreadable)
-    curves = {key: Curve(*np.array(pairs, dtype=np.float64).T) for key, pairs in points.items()}
+    curves = {key: Curve(*np.array(pairs, dtype=np.float64).T) for key, pairs in points.items() if pairs}
     return Run(name, curves)
 
 
@@ -121,7 +121,7 @@ def _add(record: dict[str, float], points: dict[str, list[tuple[float, float]]])
 
 def draw(runs: Sequence[Run]) -> str:
     """The SVG, which needs nothing from elsewhere, and follows light and dark."""
-    keys = sorted({key for run in runs for key, curve in run.curves.items() if len(curve.values)}, key=_rank)
+    keys = sorted({key for run in runs for key in run.curves}, key=_rank)
     head = MARGIN + 20 * len(runs) + 10
     width = 2 * MARGIN + COLUMNS * PANEL_W + (COLUMNS - 1) * GAP
     height = head + math.ceil(len(keys) / COLUMNS) * (PANEL_H + GAP) + MARGIN
@@ -157,8 +157,7 @@ def _legend(runs: Sequence[Run]) -> str:
 
 
 def _panel(key: str, runs: Sequence[Run]) -> str:
-    shown = [(index, run.curves[key]) for index, run in enumerate(runs) if key in run.curves]
-    shown = [(index, _thinned(curve)) for index, curve in shown if len(curve.values)]
+    shown = [(index, _thinned(run.curves[key])) for index, run in enumerate(runs) if key in run.curves]
     is_log = key in LOGARITHMIC and all((curve.values > 0).all() for _, curve in shown)
     if is_log:
         shown = [(index, Curve(curve.iterations, np.log10(curve.values))) for index, curve in shown]
