@@ -28,10 +28,11 @@ PICTURES, REPEATS, BATCH, EPOCHS, INTERVAL = 24, 4, 4, 4, 7
 @click.command()
 @click.option("--template", default="yunet-n", show_default=True)
 @click.option("--size", default=96, show_default=True, help="Pixels of the square input.")
+@click.option("--learning-rate", default=0.001, show_default=True)
 @click.option("--kills", default=5, show_default=True, help="For each number of workers.")
 @click.option("--workers", default="0,2", show_default=True, help="Comma-separated numbers of reading processes.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
-def main(template: str, size: int, kills: int, workers: str, seed: int) -> None:
+def main(template: str, size: int, learning_rate: float, kills: int, workers: str, seed: int) -> None:
     """Exit code 1 where a resumed run ends with other weights."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
@@ -39,16 +40,18 @@ def main(template: str, size: int, kills: int, workers: str, seed: int) -> None:
         subprocess.run(
             [sys.executable, PROJECT / "tools" / "draw_pictures.py", folder, "--pictures", str(PICTURES)], check=True
         )
-        write_template(template, size, folder / "template.yaml")
+        write_template(template, size, learning_rate, folder / "template.yaml")
         equal = [verify(folder, int(number), kills, moments) for number in workers.split(",")]
     click.echo("all bars met" if all(equal) else "SOME BARS MISSED")
     sys.exit(not all(equal))
 
 
-def write_template(name: str, size: int, target: Path) -> None:
+def write_template(name: str, size: int, learning_rate: float, target: Path) -> None:
     content = yaml.safe_load(find_template(name).read_text(encoding="utf-8"))
     content["input"]["size_hw"] = [size, size]
-    content["training"] |= {"dataset_repeats": REPEATS, "batch_size": BATCH}
+    content["training"] |= {
+        "dataset_repeats": REPEATS, "batch_size": BATCH, "base_learning_rate": learning_rate,
+    }  # fmt: skip
     target.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
@@ -92,7 +95,7 @@ def start(folder: Path, out: Path, workers: int, *more: str) -> subprocess.Popen
         "--train-ann-files", str(folder / "annotations.json"), "--train-data-roots", str(folder),
         "--val-ann-files", str(folder / "annotations.json"), "--val-data-roots", str(folder),
         "--save-checkpoints-to", str(out), "--epochs", str(EPOCHS), "--checkpoint-interval", str(INTERVAL),
-        "--workers", str(workers), "--gpu-num", "0", "--base-learning-rate", "0.001", "--from-scratch",
+        "--workers", str(workers), "--gpu-num", "0", "--from-scratch",
     ]  # fmt: skip
     if more:
         command.remove("--from-scratch")
