@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from facekit.files import replacing
 from facekit.template import Template
 
 FORMAT = "facekit-1"
+
+
+class DamagedCheckpointError(FacekitError):
+    """A file that was a checkpoint once, or was to become one."""
 
 
 @dataclass
@@ -30,6 +35,11 @@ class Checkpoint:
         """Epochs that are finished."""
         return int(self.meta["epoch"])
 
+    @property
+    def epoch_iteration(self) -> int:
+        """Iterations that are done of the epoch behind those; checkpoints from before there were such have none."""
+        return int(self.meta.get("epoch_iteration", 0))
+
 
 def new_meta(template: Template, epoch: int, iteration: int) -> dict[str, Any]:
     """What a checkpoint says of itself: which detector, and how far it was trained."""
@@ -39,6 +49,7 @@ def new_meta(template: Template, epoch: int, iteration: int) -> dict[str, Any]:
         "model": describe_model(template),
         "epoch": epoch,
         "iteration": iteration,
+        "epoch_iteration": 0,
         "batch_norm_folded": False,
         "compression": None,
     }
@@ -59,13 +70,19 @@ def _plain(value: Any) -> Any:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Atomic. Raises FacekitError where the disk refuses."""
-    content = {
+    """Atomic, with a digest of all that is in it. Raises FacekitError where the disk refuses."""
+    content: dict[str, Any] = {
         "meta": checkpoint.meta,
         "state_dict": checkpoint.state_dict,
         "optimizer": checkpoint.optimizer,
         "extra": checkpoint.extra,
     }
+    content["digest"] = content_digest(content)
+    write_torch_file(path, content)
+
+
+def write_torch_file(path: Path, content: Any) -> None:
+    """torch.save, atomic. Raises FacekitError where the disk refuses."""
     with replacing(path) as beside:
         try:
             torch.save(content, beside)
@@ -73,8 +90,38 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             raise OSError(str(error).splitlines()[0]) from error
 
 
+def content_digest(content: Any) -> str:
+    """sha256, hexadecimal, over plain data and tensors in any nesting: names, kinds, shapes and values, bit by bit.
+
+    torch.save's own checksums are not compared by torch.load; a flipped bit would go unseen.
+    """
+    digest = hashlib.sha256()
+    _digest_part(content, digest)
+    return digest.hexdigest()
+
+
+def _digest_part(part: Any, digest: Any) -> None:
+    if isinstance(part, Tensor):
+        digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+        # Their bytes: NumPy has no bfloat16.
+        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(part, dict):
+        digest.update(f"dict{len(part)}".encode())
+        for key, value in part.items():
+            _digest_part(key, digest)
+            _digest_part(value, digest)
+    elif isinstance(part, list | tuple):
+        digest.update(f"{type(part).__name__}{len(part)}".encode())
+        for value in part:
+            _digest_part(value, digest)
+    else:
+        text = repr(part)
+        digest.update(f"{type(part).__name__}{len(text)}:{text}".encode())
+
+
 def read_torch_file(path: Path) -> Any:
-    """torch.load that can't execute code. Raises FacekitError for a file that is missing, cut off or no checkpoint."""
+    """torch.load that can't execute code. Raises FacekitError for a file that is missing, DamagedCheckpointError for
+    one that is cut off or no checkpoint."""
     if not path.is_file():
         raise FacekitError(f"{path}: there is no such checkpoint. Check the path.")
     try:
@@ -86,7 +133,7 @@ def read_torch_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file trips torch in any way, from EINVAL at a seek to IndexError
-        raise FacekitError(
+        raise DamagedCheckpointError(
             f"{path}: not a checkpoint that can be loaded safely ({path.stat().st_size} bytes): cut off, damaged, or "
             f"not made by torch.save. Bring the file again, or take the previous epoch's."
         ) from error
@@ -95,7 +142,8 @@ def read_torch_file(path: Path) -> Any:
 def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint | None:
     """The checkpoint if the content is one of ours, None if it is something else (try facekit.import_weights).
 
-    Raises FacekitError when it belongs to another detector than the template's.
+    Raises FacekitError when it belongs to another detector than the template's, DamagedCheckpointError where it isn't
+    what was saved (older checkpoints hold no digest to tell by).
     """
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -119,6 +167,7 @@ def _refuse_damaged(content: dict[str, Any], path: Path) -> None:
         "meta.model": isinstance(meta.get("model"), dict),
         "meta.epoch": isinstance(meta.get("epoch"), int),
         "meta.iteration": isinstance(meta.get("iteration"), int),
+        "meta.epoch_iteration": isinstance(meta.get("epoch_iteration", 0), int),
         "state_dict": isinstance(state_dict, dict)
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()),
         "optimizer": isinstance(content.get("optimizer"), dict | None),
@@ -126,9 +175,15 @@ def _refuse_damaged(content: dict[str, Any], path: Path) -> None:
     }
     wrong = [part for part, is_good in checks.items() if not is_good]
     if wrong:
-        raise FacekitError(
+        raise DamagedCheckpointError(
             f"{path}: a damaged checkpoint: {', '.join(wrong)} missing or of the wrong kind. Bring the file again, or "
             f"take the previous epoch's."
+        )
+    saved = content.get("digest")
+    if saved is not None and saved != content_digest({key: content[key] for key in content if key != "digest"}):
+        raise DamagedCheckpointError(
+            f"{path}: a damaged checkpoint: its content is not what was saved (the sha256 differs). Bring the file "
+            f"again, or take the previous epoch's."
         )
 
 

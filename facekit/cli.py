@@ -13,7 +13,7 @@ import click
 
 from facekit import __version__
 from facekit.cli_data import data
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Interrupted
 
 if TYPE_CHECKING:
     from facekit.datasets.labels import PictureLabels
@@ -48,6 +48,9 @@ def main(
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except Interrupted as stop:
+        click.echo(str(stop), err=True)
+        sys.exit(stop.exit_code)
     except FacekitError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
@@ -163,7 +166,7 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @_template_option
 @_data_options("train-ann-files", "train-data-roots", required=True)
 @_data_options("val-ann-files", "val-data-roots")
-@click.option("--resume-from", type=FILE, help="Go on from these weights, at their epoch.")
+@click.option("--resume-from", type=FILE, help="Go on from this checkpoint, or the newest whole one of a folder.")
 @click.option("--load-weights", type=FILE, help="Start at epoch 0 from these weights.")
 @click.option("--from-scratch", is_flag=True, help="Start from random weights, not the template's ImageNet backbone.")
 @click.option("--save-checkpoints-to", type=FILE, required=True, help="Folder for latest.pth, best.pth, epoch_N.pth.")
@@ -172,8 +175,9 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @click.option("--gpu-num", type=click.IntRange(min=0), help="GPUs to use, 0 for the CPU [template's, if there].")
 @click.option("--base-learning-rate", type=click.FloatRange(min=0, min_open=True),
               help="[template's]. Beyond the template's last epoch: the rate itself.")  # fmt: skip
-@click.option("--tensorboard-dir", type=FILE, help="Folder for TensorBoard scalars.")
+@click.option("--tensorboard-dir", type=FILE, help="Folder for TensorBoard scalars and pictures.")
 @click.option("--val-interval", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between tests.")
+@click.option("--checkpoint-interval", type=click.IntRange(min=1), help="Iterations between checkpoints [an epoch].")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read data.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--max-iterations", type=click.IntRange(min=1), help="Cut each epoch short (for trying things out).")
@@ -197,9 +201,47 @@ def train(
         return
     train_pictures = _read_labels(train_ann_files, train_data_roots, "train")
     val_pictures = _read_labels(val_ann_files, val_data_roots, "val")
-    latest = run(loaded, train_pictures, val_pictures, TrainOptions(**flags))
+    options = TrainOptions(
+        train_ann_files=train_ann_files, train_data_roots=train_data_roots, val_ann_files=val_ann_files,
+        val_data_roots=val_data_roots, **flags,
+    )  # fmt: skip
+    latest = run(loaded, train_pictures, val_pictures, options)
     if latest is not None:
         click.echo(f"Done: {latest}")
+
+
+@cli.command()
+@click.argument("record", type=FILE)
+@click.option("--save-checkpoints-to", type=FILE, help="Folder for the checkpoints [reproduced, beside the record].")
+@_data_options("train-ann-files", "train-data-roots", "val-ann-files", "val-data-roots")
+@click.option("--force", is_flag=True, help="Run it with other data or weights, too.")
+def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | None) -> None:
+    """Run a training again by its run.json, and compare the weights; flags say where data lie that have moved."""
+    from facekit.engine.launch import launch_over_gpus
+    from facekit.engine.reproduce import recorded_options
+    from facekit.engine.reproduce import reproduce as run
+    from facekit.engine.run_record import read_record
+
+    recorded = read_record(record)
+    changes: dict[str, Any] = {name: value for name, value in moved.items() if value is not None}
+    folder = save_checkpoints_to or record.parent / "reproduced"
+    options = recorded_options(recorded, record, save_checkpoints_to=folder, tensorboard_dir=None, **changes)
+    if launch_over_gpus(recorded.processes_on_gpus(), asked=False):
+        return
+    train_pictures = _read_labels(options.train_ann_files, options.train_data_roots, "train")
+    val_pictures = _read_labels(options.val_ann_files, options.val_data_roots, "val")
+    click.echo(run(recorded, record, options, train_pictures, val_pictures, force))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=FILE)
+@click.option("--output", type=FILE, required=True, help="The .svg to write.")
+def plot(runs: tuple[Path, ...], output: Path) -> None:
+    """Draw the course of trainings: folders of checkpoints, or their log.jsonl."""
+    from facekit.pages.curves import plot_runs
+
+    plot_runs(runs, output)
+    click.echo(f"{output}: {len(runs)} run(s)")
 
 
 @cli.command("eval")

@@ -28,6 +28,8 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
             if written is not None:
                 os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
         beside.replace(path)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         raise FacekitError(
             f"{path}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
@@ -42,6 +44,16 @@ def is_half_written(path: Path) -> bool:
     return re.fullmatch(r"\..*\.\d+\.part(\.[^.]*)?", path.name, re.DOTALL) is not None
 
 
+def _sync_folder(folder: Path) -> None:
+    """Makes names last: after a power cut the folder could else still hold the old ones."""
+    with suppress(OSError):  # some systems and file systems know no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def check_writable_folder(folder: Path) -> None:
     """Makes the folder and raises FacekitError when nothing can be written there: asked before hours of work."""
     probe = folder / f".write-test-{os.getpid()}"
@@ -51,6 +63,36 @@ def check_writable_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise FacekitError(f"{folder}: can't write there ({error.strerror}). Choose another output folder.") from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file a second name, or a copy where the file system knows no hard links; the target is replaced whole."""
+    with replacing(target) as beside:
+        try:
+            os.link(source, beside)
+        except OSError:
+            beside.write_bytes(source.read_bytes())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed in the middle of replacing() left; those that live are let be."""
+    for part in folder.glob(".*.part.*"):
+        number = part.name.split(".part.")[0].rpartition(".")[2]
+        if number.isdigit() and not _is_alive(int(number)):
+            with suppress(OSError):
+                part.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sync_disk() -> None:

@@ -44,6 +44,11 @@ def read_yaml(path: Path, cls: type[T]) -> T:
         raise FacekitError(f"{path}: can't be read ({error.strerror}). Give the path of a template.yaml.") from error
     except UnicodeDecodeError as error:
         raise FacekitError(f"{path}: not UTF-8 text (byte {error.start}). Give the path of a template.yaml.") from error
+    return parse_yaml(text, path, cls)
+
+
+def parse_yaml(text: str, path: Path, cls: type[T]) -> T:
+    """The same of a text that stands in the file `path`; JSON is YAML too."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -53,6 +58,19 @@ def read_yaml(path: Path, cls: type[T]) -> T:
     if node is None:
         raise FacekitError(f"{path}: empty; expected the keys {', '.join(_field_types(cls))}.")
     return _Reader(path).read(cls, node, "")
+
+
+def plain_data(value: Any) -> Any:
+    """What was read, or any dataclass, as JSON can hold it: what parse_yaml makes the same dataclass of."""
+    if isinstance(value, Section):
+        return plain_data(yaml.safe_load(yaml.serialize(value.node)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _field_types(cls: type) -> dict[str, Any]:

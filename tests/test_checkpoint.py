@@ -15,6 +15,8 @@ from torch import nn
 from facekit import checkpoint as module
 from facekit.checkpoint import (
     Checkpoint,
+    DamagedCheckpointError,
+    content_digest,
     load_state,
     new_meta,
     parse_checkpoint,
@@ -197,7 +199,7 @@ class TestParse:
         "damage",
         [{"state_dict": None}, {"state_dict": {"a": 3}}, {"state_dict": {1: torch.zeros(1)}}, {"meta": {"epoch": None}},
          {"meta": {"epoch": "x"}}, {"meta": {"model": None}}, {"meta": {"model": 3}}, {"optimizer": 3}, {"extra": 3},
-         {"meta": {"iteration": None}}],
+         {"meta": {"iteration": None}}, {"meta": {"epoch_iteration": "x"}}, {"digest": "0" * 64}, {"digest": 3}],
     )  # fmt: skip
     def test_ours_but_damaged(self, template: Template, damage: dict[str, Any]) -> None:
         content = self.content(template)
@@ -210,6 +212,70 @@ class TestParse:
         del content["state_dict"]
         with pytest.raises(FacekitError, match=r"a\.pth: .*state_dict"):
             parse_checkpoint(content, self.PATH, template)
+
+
+class TestDigest:
+    def content(self) -> dict[str, Any]:
+        return {
+            "meta": {"epoch": 3, "name": "a", "none": None, "list": [1, 2.5, True], "nan": float("nan")},
+            "state_dict": {"w": torch.arange(6.0).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16)},
+            "empty": torch.zeros(0, 4),
+        }
+
+    def test_survives_saving(self, tmp_path: Path) -> None:
+        torch.save(self.content(), tmp_path / "a.pth")
+        assert content_digest(read_torch_file(tmp_path / "a.pth")) == content_digest(self.content())
+
+    def test_memory_layout_does_not_count(self) -> None:
+        plain = torch.rand(2, 3, 4, 5)
+        assert content_digest(plain) == content_digest(plain.to(memory_format=torch.channels_last))
+        assert content_digest(plain) == content_digest(plain.clone().requires_grad_())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda c: c["meta"].update(epoch=4),
+            lambda c: c["meta"].update(epoch=3.0),
+            lambda c: c["meta"].update(epoch="3"),
+            lambda c: c["meta"].update(list=[1, 2.5, 1]),
+            lambda c: c["meta"].pop("none"),
+            lambda c: c["meta"].update(list=[[1], 2.5, True]),
+            lambda c: c["state_dict"].update(w=c["state_dict"]["w"].reshape(3, 2)),
+            lambda c: c["state_dict"].update(w=c["state_dict"]["w"].double()),
+            lambda c: c["state_dict"].update(half=c["state_dict"]["half"].half()),
+            lambda c: c["state_dict"]["w"][1, 2].add_(1e-6),
+            lambda c: c["state_dict"].update(v=c["state_dict"].pop("w")),
+            lambda c: c.update(empty=torch.zeros(0, 5)),
+        ],
+    )
+    def test_every_change_counts(self, change: Any) -> None:
+        changed = self.content()
+        change(changed)
+        assert content_digest(changed) != content_digest(self.content())
+
+    def test_zeros_of_both_signs_differ(self) -> None:
+        assert content_digest(torch.tensor(0.0)) != content_digest(torch.tensor(-0.0))
+
+    def test_flipped_bit_of_a_weight(self, tmp_path: Path, template: Template) -> None:
+        path = tmp_path / "a.pth"
+        marker = torch.full((64,), 1.5)
+        save_checkpoint(path, dataclasses.replace(example(template), state_dict={"weight": marker}))
+        data = bytearray(path.read_bytes())
+        place = data.find(marker.numpy().tobytes())
+        assert place > 0
+        data[place + 17] ^= 4
+        path.write_bytes(data)
+        with pytest.raises(DamagedCheckpointError, match=r"a\.pth: a damaged checkpoint: .*sha256 differs.*previous"):
+            load(path, template)
+
+    def test_checkpoints_without_one_load(self, tmp_path: Path, template: Template) -> None:
+        before = example(template)
+        content = {"meta": before.meta, "state_dict": before.state_dict, "optimizer": None, "extra": {}}
+        del content["meta"]["epoch_iteration"]  # type: ignore[attr-defined]
+        torch.save(content, tmp_path / "a.pth")
+        after = load(tmp_path / "a.pth", template)
+        assert after is not None
+        assert (after.epoch, after.epoch_iteration) == (3, 0)
 
 
 class TestLoadState:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, is_half_written, replacing, write_text
+from facekit.files import check_writable_folder, is_half_written, link_or_copy, remove_leftovers, replacing, write_text
 
 # Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
 PROC = Path("/proc/facekit-tests")
@@ -128,3 +131,37 @@ class TestCheckWritableFolder:
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "c.txt", "Gesichter ähnlich → 脸")
     assert (tmp_path / "c.txt").read_bytes().decode("utf-8") == "Gesichter ähnlich → 脸"
+
+
+class TestLinkOrCopy:
+    def test_second_name(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("new")
+        (tmp_path / "b").write_text("old")
+        link_or_copy(tmp_path / "a", tmp_path / "b")
+        assert (tmp_path / "b").read_text() == "new"
+        assert (tmp_path / "b").samefile(tmp_path / "a")
+
+    def test_copy_where_links_are_unknown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        (tmp_path / "a").write_text("new")
+        link_or_copy(tmp_path / "a", tmp_path / "b")
+        assert (tmp_path / "b").read_text() == "new"
+        assert not (tmp_path / "b").samefile(tmp_path / "a")
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_missing_source(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match="can't be written"):
+            link_or_copy(tmp_path / "none", tmp_path / "b")
+
+
+def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f".latest.{dead.pid}.part.pth", f".epoch_1.{os.getpid()}.part.pth", ".a.part.pth", "b.1.part.pth"]
+    for name in names:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])

@@ -60,6 +60,13 @@ class Stream:
         return islice(self.following, self.count)
 
 
+class Given(Batches):
+    """Batches that go on where they were, whatever the epoch."""
+
+    def start_epoch(self, epoch: int, iteration: int = 0) -> None:
+        pass
+
+
 class Bench:
     """A network in training, its pictures, and how long things take."""
 
@@ -105,7 +112,7 @@ class Bench:
         self._train(self.stream)
 
     def _train(self, loader: Any) -> None:
-        batches = Batches(self.batches.dataset, loader)
+        batches = Given(self.batches.dataset, loader)
         progress = Progress(0, 1, 0)
         train_one_epoch(
             self.network, self.described, batches, self.optimizer, self.template, lambda *_: 1e-6, progress,

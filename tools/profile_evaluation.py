@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from facekit.backends import Backend
 from facekit.detector import Detector
 from facekit.engine.details import Details, wider_rows
+from facekit.engine.environment import describe, environment
 from facekit.engine.evaluate import detect_pictures, wider_pictures, wider_predictions
-from facekit.engine.machine import describe_machine
 from facekit.metrics.wider import find_wider_ground_truth, read_wider_ground_truth, wider_curves
 from facekit.template import at_scale, find_template, load_template
 
@@ -71,7 +72,7 @@ def main(template: str, load_weights: Path, wider_dir: Path, wider_gt: Path | No
     for name, seconds in rows.items():
         click.echo(f"{name:<28}{seconds:8.2f} s {100 * seconds / whole:6.1f} %")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    click.echo(f"peak memory {peak:.0f} MiB; {describe_machine()}")
+    click.echo(f"peak memory {peak:.0f} MiB; {describe(environment(torch.device('cpu')))}")
     easy, medium, hard = (100 * figures[name].ap for name in ("easy", "medium", "hard"))
     click.echo(f"WIDER easy / medium / hard {easy:.2f} / {medium:.2f} / {hard:.2f}")
     click.echo(f"protocol: scale {scale}: {detector.protocol()}; {len(pictures)} WIDER pictures")

@@ -152,7 +152,7 @@ class _Run:
         progress = Progress(0, passes, 0)
         best_ap, best_state = self._judge(network, f"{name}, before fine-tuning"), _copy_state(network)
         for epoch in range(passes):
-            progress.epoch = epoch
+            progress.start_epoch(epoch)
             train_one_epoch(
                 network, cast(DetectorNetwork, network), self.batches, optimizer, self.template,
                 lambda _, iteration: learning_rate * min(1.0, (iteration + 1) / warmup),

@@ -67,9 +67,11 @@ def detect_pictures(
     return Measured(pictures, found, seconds)
 
 
-def evaluate_labelled(detector: Detector, pictures: Sequence[PictureLabels], quiet: bool = False) -> list[Metric]:
+def evaluate_labelled(
+    detector: Detector, pictures: Sequence[PictureLabels], on_picture: OnPicture | None = None, quiet: bool = False
+) -> list[Metric]:
     """`ap` and `ap_64x64`, per cent, over labelled pictures."""
-    measured = detect_pictures(detector, pictures, None, "evaluating", quiet)
+    measured = detect_pictures(detector, pictures, on_picture, "evaluating", quiet)
     return [coco_metric(measured), large_faces_metric(measured)]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from types import FrameType
 
 import torch
 
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     """Starts this very command once a GPU under torchrun and waits; False where one process is enough (go on then).
 
     `asked`: the number comes from the user, not from the template. Raises FacekitError when a process fails, or when
-    the user asks for more GPUs than there are.
+    the user asks for more GPUs than there are; Interrupted when they all ended after a SIGTERM or SIGINT.
     """
     if "LOCAL_RANK" in os.environ:  # started by torchrun already, ours or the user's
         return False
@@ -39,6 +42,30 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *sys.argv
     ]  # fmt: skip
-    if subprocess.run(command, check=False).returncode:
-        raise FacekitError("A training process failed; its message stands above.")
+    run_and_forward(command)
     return True
+
+
+def run_and_forward(command: Sequence[str]) -> None:
+    """Runs the command to its end and hands SIGTERM and SIGINT on to it, for it to save and end by itself.
+
+    Raises FacekitError when it fails, Interrupted when it ended after a signal.
+    """
+    received: list[int] = []
+    # In a session of its own: a Ctrl-C reached it twice else, and the second one means at once.
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        failed = process.wait() != 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if failed and received:
+        raise Interrupted("Stopped; what was saved stands above.", received[0])
+    if failed:
+        raise FacekitError("A training process failed; its message stands above.")

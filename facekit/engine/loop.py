@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from torch.utils.data import DataLoader, Sampler
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import PictureCache
 from facekit.datasets.training import TrainingSet, collate
+from facekit.engine.meter import Meter, one_line
 from facekit.errors import FacekitError
 from facekit.models.detector_network import DetectorNetwork
-from facekit.ops.distributed import rank, world_size
+from facekit.ops.distributed import largest_over_processes, rank, world_size
 from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
-from facekit.structures import RawOutputs
+from facekit.structures import RawOutputs, Targets
 from facekit.template import Template
 from facekit.transforms import mean_colour_bgr
 
@@ -33,16 +35,21 @@ class EpochSampler(Sampler[int]):
 
     def __init__(self, dataset: TrainingSet) -> None:
         self.dataset = dataset
+        self.start = 0  # pictures of this process that are done already
 
     def __len__(self) -> int:
         return math.ceil(len(self.dataset) / world_size())
 
     def __iter__(self) -> Any:
+        return iter(self.order()[self.start :])
+
+    def order(self) -> list[int]:
+        """All of this process's pictures of the epoch."""
         generator = torch.Generator().manual_seed(self.dataset.seed * 1_000_003 + int(self.dataset.epoch))
         order = torch.randperm(len(self.dataset), generator=generator)
         # All processes must make the same number of steps: the first pictures are dealt out twice if need be.
         order = torch.cat([order, order[: len(self) * world_size() - len(order)]])
-        return iter(order[rank() :: world_size()].tolist())
+        return order[rank() :: world_size()].tolist()
 
 
 @dataclass
@@ -52,8 +59,18 @@ class Batches:
     dataset: TrainingSet
     loader: DataLoader[Any]
 
-    def start_epoch(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int, iteration: int = 0) -> None:
+        """At its 0-based iteration; the pictures before are not read."""
         self.dataset.epoch.fill_(epoch)
+        cast(EpochSampler, self.loader.sampler).start = iteration * cast(int, self.loader.batch_size)
+
+    def again(self, iteration: int) -> tuple[list[str], Tensor, Targets]:
+        """The batch of a 0-based iteration of the current epoch, as it was fed, and its pictures' paths."""
+        batch_size = cast(int, self.loader.batch_size)
+        order = cast(EpochSampler, self.loader.sampler).order()[iteration * batch_size :][:batch_size]
+        paths = [str(self.dataset.pictures[index % len(self.dataset.pictures)].path) for index in order]
+        images, targets = collate([self.dataset[index] for index in order])
+        return paths, images, targets
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -85,8 +102,18 @@ def make_batches(
         collate_fn=collate,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # or each start would draw from the random state that networks draw from
     )
     return Batches(dataset, loader)
+
+
+class NonFiniteLossError(FacekitError):
+    """A loss that is no finite number. `batch` holds what it came from, ready for torch.save; None where that was
+    another process's."""
+
+    def __init__(self, message: str, batch: dict[str, Any] | None) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 @dataclass
@@ -95,8 +122,30 @@ class Progress:
 
     epoch: int  # 0-based, the one that runs
     last_epoch: int
-    iteration: int  # since the start of training
+    iteration: int  # done since the start of training
+    epoch_iteration: int = 0  # done in this epoch
     report: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
+    show: Callable[[Tensor, Targets], None] = field(default=lambda images_bgr, targets: None)  # an epoch's first batch
+    after_step: Callable[[], None] = field(default=lambda: None)
+    stop_signal: Callable[[], int] = field(default=lambda: 0)  # the signal that asks for an end, 0 for none
+    stopped_by: int = 0  # the same, once all processes know
+    _started: float = field(default_factory=time.perf_counter, init=False)
+    _done: int = field(default=0, init=False)  # iterations since then
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.epoch_iteration = 0
+
+    def advance(self) -> None:
+        """One step more is done."""
+        self.iteration += 1
+        self.epoch_iteration += 1
+        self._done += 1
+
+    def seconds_left(self, epoch_length: int) -> float:
+        """An estimate for the whole run, evaluations and all, by its speed so far."""
+        left = (self.last_epoch - self.epoch) * epoch_length - self.epoch_iteration
+        return (time.perf_counter() - self._started) / self._done * left
 
 
 def train_one_epoch(
@@ -111,46 +160,83 @@ def train_one_epoch(
     autocast_dtype: torch.dtype | None = None,
     max_iterations: int | None = None,
 ) -> None:
-    """Trains `network` (perhaps wrapped or compressed) for one epoch; `described` is the plain network that knows its
-    priors and losses. Advances progress.iteration. Raises FacekitError at a loss that is not finite."""
+    """Trains `network` (perhaps wrapped or compressed) for the rest of an epoch; `described` is the plain network that
+    knows its priors and losses. Advances progress; returns early, with progress.stopped_by, when asked to stop.
+
+    Raises NonFiniteLossError. On a CPU that is before the step could spoil the weights; on a GPU, where each look at
+    the losses stalls it, up to LOG_INTERVAL steps later.
+    """
+    total = min(len(batches), max_iterations or len(batches))
+    if progress.epoch_iteration >= total:  # resumed between the last step and the end of the epoch
+        return
     network.train()
     device = next(network.parameters()).device
-    size_hw = template.input.size_hw
-    priors = described.head.priors(size_hw, device)
+    priors = described.head.priors(template.input.size_hw, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    batches.start_epoch(progress.epoch)
-    description = f"epoch {progress.epoch + 1}/{progress.last_epoch}"
-    meter = _Meter()
-    total = min(len(batches), max_iterations or len(batches))
-    bar = progress_bar(batches.loader, rank() > 0, total=total, desc=description, unit="it")
-    for step, (images, targets) in enumerate(bar):
-        if step == total:
-            break
+    batches.start_epoch(progress.epoch, progress.epoch_iteration)
+    meter = Meter()
+    fed = meter.timed(itertools.islice(batches.loader, total - progress.epoch_iteration))
+    bar = progress_bar(
+        fed, rank() > 0, total=total, initial=progress.epoch_iteration, unit="it",
+        desc=f"epoch {progress.epoch + 1}/{progress.last_epoch}",
+    )  # fmt: skip
+    for images_bgr, targets in bar:
+        if progress.epoch_iteration == 0:
+            progress.show(images_bgr, targets)
         rate = learning_rate(progress.epoch, progress.iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = normalise(images.to(device, non_blocking=True), template.input)
+        images = normalise(images_bgr.to(device, non_blocking=True), template.input)
         images = images.to(memory_format=torch.channels_last)  # twice as fast as the other layout, on CPUs too
-        targets = targets.to(device)
         with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
             raw = network(images)
         # Priors are matched by logarithms and tiny overlaps: not in half precision.
         raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
-        losses = described.losses(raw, targets, priors)
+        losses = described.losses(raw, targets.to(device), priors)
+        meter.add(losses, len(images) * world_size())
+        is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
+        if is_due or device.type == "cpu":
+            _look(meter, batches, parameters, progress, device)
         loss = cast(Tensor, sum(losses.values()))
         _step(loss, optimizer, parameters, scaler, template.training.max_gradient_norm)
-        progress.iteration += 1
-        meter.add(losses, len(images) * world_size())
-        if (step + 1) % LOG_INTERVAL == 0 or step + 1 == total:
-            record = meter.read(progress, rate)
-            bar.set_postfix_str(_one_line(record), refresh=False)
-            if not math.isfinite(record["loss"]):
-                raise FacekitError(
-                    f"The loss became {record['loss']} at iteration {progress.iteration} of epoch {progress.epoch + 1} "
-                    f"({_one_line(record)}). Lower --base-learning-rate; the last saved checkpoint is not affected."
-                )
+        progress.advance()
+        if is_due:
+            record = {
+                "epoch": progress.epoch + 1, "iteration": progress.iteration, "learning_rate": rate,
+                "eta_s": progress.seconds_left(total), **meter.read(),
+            }  # fmt: skip
+            bar.set_postfix_str(one_line(record), refresh=False)
             progress.report(record)
+        progress.after_step()
+        if progress.stopped_by:
+            break
     bar.close()
+
+
+def _look(meter: Meter, batches: Batches, parameters: list[Tensor], progress: Progress, device: torch.device) -> None:
+    """Whether to go on, in which all processes must agree: one that left alone would leave the others waiting."""
+    found = meter.first_not_finite()
+    is_bad, signal_number = largest_over_processes([float(found is not None), progress.stop_signal()], device)
+    progress.stopped_by = int(signal_number)
+    if not is_bad:
+        return
+    advice = "Lower --base-learning-rate; the last saved checkpoint is not affected."
+    if found is None:
+        raise NonFiniteLossError(f"The loss of another process became no finite number. {advice}", None)
+    back, losses = found
+    iteration, loss = progress.iteration - back, sum(losses.values())
+    paths, images_bgr, targets = batches.again(progress.epoch_iteration - back)
+    parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    batch = {
+        "images_bgr": images_bgr, "targets": targets._asdict(), "pictures": paths, "losses": losses,
+        "epoch": progress.epoch + 1, "iteration": iteration + 1, "iterations_since": back,
+        "parameters_norm": float(nn.utils.get_total_norm([parameter.detach() for parameter in parameters])),
+    }  # fmt: skip
+    raise NonFiniteLossError(
+        f"The loss became {loss} at iteration {iteration + 1} of the run, in epoch {progress.epoch + 1} ({parts}). "
+        f"{advice}",
+        batch,
+    )
 
 
 def _step(
@@ -168,40 +254,3 @@ def _step(
         nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
     scaler.step(optimizer)
     scaler.update()
-
-
-class _Meter:
-    """Means of the losses between two looks."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self.started = time.perf_counter()
-        self.sums: dict[str, Tensor] = {}
-        self.steps = self.images = 0
-
-    def add(self, losses: dict[str, Tensor], images: int) -> None:
-        for name, value in losses.items():
-            value = value.detach()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.steps += 1
-        self.images += images
-
-    def read(self, progress: Progress, rate: float) -> dict[str, Any]:
-        means = {name: float(value) / self.steps for name, value in self.sums.items()}
-        record: dict[str, Any] = {
-            "epoch": progress.epoch + 1,
-            "iteration": progress.iteration,
-            "loss": sum(means.values()),
-            **{f"loss_{name}": value for name, value in means.items()},
-            "learning_rate": rate,
-            "images_per_s": self.images / (time.perf_counter() - self.started),
-        }
-        self._reset()
-        return record
-
-
-def _one_line(record: dict[str, Any]) -> str:
-    parts = [f"{key.removeprefix('loss_')} {value:.3f}" for key, value in record.items() if key.startswith("loss")]
-    return f"{' '.join(parts)} lr {record['learning_rate']:.2g} {record['images_per_s']:.1f} img/s"

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector, Passes
 from facekit.engine.details import Details, curve_points, wider_rows
+from facekit.engine.environment import describe, environment, versions
 from facekit.engine.evaluate import (
     Measured,
     OnPicture,
@@ -23,7 +25,6 @@ from facekit.engine.evaluate import (
     wider_pictures,
     wider_predictions,
 )
-from facekit.engine.machine import describe_machine, versions
 from facekit.engine.record import EvaluationRecord, GroupRow, Metric
 from facekit.engine.report import format_table, read_metrics, weight_files, write_metrics
 from facekit.errors import FacekitError
@@ -121,6 +122,7 @@ def _record(
     details = Details(shown)
     metrics += [*details.metrics(), *model_metrics(template)]
     preset = f"scale {options.scale}: {detector.protocol()}"
+    found = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     runtime = options.load_weights.suffix.lstrip(".")
     return EvaluationRecord(
         detector=template.name,
@@ -131,8 +133,8 @@ def _record(
         protocol=f"{preset}; {', '.join(sets)}; {runtime}",
         sets=tuple(sets),
         measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        versions=versions(),
-        machine=describe_machine(),
+        versions=versions(found),
+        machine=describe(found),
         metrics=tuple(metrics),
         published={metric.key: metric.value for metric in template.metrics},
         curves=tuple(curve_points(curves)),

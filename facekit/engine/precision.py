@@ -15,6 +15,7 @@ from facekit.errors import FacekitError
 
 log = logging.getLogger(__name__)
 
+MANTISSA_BITS = {None: 24, torch.bfloat16: 8, torch.float16: 11}  # by what autocast_dtype gives
 COMPILERS = ("c++", "g++", "clang++")
 
 

@@ -32,7 +32,7 @@ class StepSchedule:
 def step_schedule(settings: TrainingSettings, base_learning_rate: float | None, total_iterations: int) -> StepSchedule:
     """The template's schedule; a base_learning_rate that the user gave replaces the template's, and is itself the rate
     beyond the template's last epoch, where no schedule is left to scale it. Warm-up takes at most a tenth of the run,
-    or few pictures would never leave it."""
+    or few pictures would never leave it; a resumed run keeps the one that it started with, whatever --epochs is."""
     return StepSchedule(
         base_learning_rate=base_learning_rate or settings.base_learning_rate,
         warmup_iterations=min(settings.warmup_iterations, total_iterations // 10),

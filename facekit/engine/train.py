@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import math
-import os
-import time
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,24 +15,37 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facekit.backends.pytorch import PyTorchBackend
-from facekit.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
+from facekit.checkpoint import Checkpoint, content_digest, load_state, write_torch_file
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
+from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.environment import environment
 from facekit.engine.evaluate import evaluate_labelled, metric_value
-from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
-from facekit.engine.optimizers import make_optimizer, restore_optimizer
-from facekit.engine.precision import autocast_dtype, compile_network
+from facekit.engine.journal import Journal
+from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
+from facekit.engine.optimizers import make_optimizer
+from facekit.engine.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.record import Metric
-from facekit.engine.schedule import step_schedule
-from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, replacing
+from facekit.engine.run_record import RunResult, begin_record, digest_data, now, write_record
+from facekit.engine.schedule import StepSchedule, step_schedule
+from facekit.engine.signals import StopSignals, shield_worker
+from facekit.engine.state import TrainingState, resumed_progress, settings_of
+from facekit.errors import FacekitError, Interrupted
+from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.imagenet import load_imagenet_backbone
-from facekit.ops.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
+from facekit.ops.distributed import (
+    join_processes,
+    largest_over_processes,
+    leave_processes,
+    rank,
+    wait_for_all,
+    world_size,
+)
 from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.template import Template
@@ -48,7 +60,7 @@ class TrainOptions:
     """Flags of train.py; None where the template decides."""
 
     save_checkpoints_to: Path
-    resume_from: Path | None = None
+    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it
     load_weights: Path | None = None
     from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
     epochs: int | None = None  # the absolute last epoch
@@ -56,6 +68,7 @@ class TrainOptions:
     base_learning_rate: float | None = None
     tensorboard_dir: Path | None = None
     val_interval: int = 1
+    checkpoint_interval: int | None = None  # iterations; None: at the end of epochs alone
     workers: int = 2
     seed: int = 0
     max_iterations: int | None = None  # an epoch's; for demonstrations and tests
@@ -63,6 +76,11 @@ class TrainOptions:
     compile: bool = False  # the network, for speed
     cache: Literal["ram", "disk"] | None = None  # of decoded pictures
     cache_limit: float = 4.0  # GiB, a process
+    # Where the pictures came from, comma-separated: kept in run.json, read from nowhere else.
+    train_ann_files: str | None = None
+    train_data_roots: str | None = None
+    val_ann_files: str | None = None
+    val_data_roots: str | None = None
 
 
 def train(
@@ -73,7 +91,8 @@ def train(
 ) -> Path | None:
     """Trains up to the last epoch and returns latest.pth; None where there was nothing left to train.
 
-    Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite.
+    Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite (its
+    batch is then in nonfinite_batch.pth); Interrupted, with all saved, after a SIGTERM or SIGINT.
     """
     if options.resume_from and options.load_weights:
         raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
@@ -82,19 +101,23 @@ def train(
         raise FacekitError(f"--from-scratch starts from random weights: give it without {source}, or leave it out.")
     check_writable_folder(options.save_checkpoints_to)
     last_epoch = options.epochs or template.training.epochs
-    checkpoint = load_weights(source, template) if source else None
+    checkpoint = None
+    if options.resume_from is not None and options.resume_from.is_dir():
+        source, checkpoint = newest_checkpoint(options.resume_from, template)
+        options = dataclasses.replace(options, resume_from=source)
+    elif source is not None:
+        checkpoint = load_weights(source, template)
     if checkpoint is not None and checkpoint.meta.get("compression"):
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
-    first_epoch = checkpoint.epoch if checkpoint and options.resume_from else 0
-    if first_epoch >= last_epoch:
+    if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
             "%s has finished epoch %d and --epochs is %d: nothing to train. Give --epochs %d to add one more.",
-            source, first_epoch, last_epoch, first_epoch + 1,
+            source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
     device = join_processes()
     try:
-        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, first_epoch, last_epoch)
+        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
     finally:
         leave_processes()
 
@@ -112,6 +135,7 @@ class _Run:
     ) -> None:
         torch.manual_seed(options.seed)
         self.template = template
+        self.train_pictures = train_pictures
         self.val_pictures = val_pictures
         self.options = options
         self.device = device
@@ -123,38 +147,44 @@ class _Run:
             train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",
             fill_cache(options.cache, train_pictures, options.cache_limit) if options.cache else None,
         )  # fmt: skip
+        self.batches.loader.worker_init_fn = shield_worker
+        self.epoch_length = min(len(self.batches), options.max_iterations or len(self.batches))
         self.autocast_dtype = autocast_dtype(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
-        self.best_ap = -1.0
+        self.signals = StopSignals()
 
-    def run(self, checkpoint: Checkpoint | None, first_epoch: int, last_epoch: int) -> Path:
+    def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
+        resumed = checkpoint if self.options.resume_from is not None else None
         self._load(checkpoint)
         self.plain.to(self.device)
-        optimizer = self._optimizer(checkpoint)
+        optimizer = make_optimizer(self.plain, self.template.training.optimizer)
+        self.schedule = self._make_schedule(resumed, last_epoch)
+        settings = self._settings()
+        self.progress = Progress(0, last_epoch, 0)
+        if resumed is not None:
+            assert self.options.resume_from is not None
+            self.progress = resumed_progress(resumed, settings, last_epoch, self.options.resume_from)
+        self.state = TrainingState(
+            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device
+        )
         network = self._over_processes()
-        steps = min(len(self.batches), self.options.max_iterations or len(self.batches))
-        iteration = checkpoint.meta["iteration"] if checkpoint and first_epoch else 0
-        # An imported snapshot knows its epoch only: its warm-up is long over.
-        progress = Progress(first_epoch, last_epoch, iteration or first_epoch * steps)
-        schedule = step_schedule(self.template.training, self.options.base_learning_rate, last_epoch * steps)
-        self._announce(progress, steps, schedule(first_epoch, progress.iteration))
-        with _Log(self.folder, self.options.tensorboard_dir) as journal:
-            progress.report = journal.write
-            for epoch in range(first_epoch, last_epoch):
-                progress.epoch = epoch
-                train_one_epoch(
-                    network, self._described, self.batches, optimizer, self.template, schedule, progress,
-                    self.scaler, self.autocast_dtype, self.options.max_iterations,
-                )  # fmt: skip
-                metrics = self._evaluate(epoch, last_epoch)
-                if metrics:
-                    journal.write(
-                        {"epoch": epoch + 1, "iteration": progress.iteration, **{m.key: m.value for m in metrics}}
-                    )
-                if rank() == 0:
-                    self._save(epoch + 1, progress.iteration, optimizer, metrics)
-                wait_for_all()
-        return self.folder / "latest.pth"
+        self._announce()
+        if resumed is not None:
+            assert self.options.resume_from is not None
+            self.state.restore(resumed, self.options.resume_from)
+        if rank() == 0:
+            remove_leftovers(self.folder)
+            self._begin_record()
+        journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
+        with self.signals, journal:
+            self._connect(journal)
+            while self.progress.epoch < last_epoch:
+                self._train_epoch(network)
+                if not self.progress.stopped_by:
+                    self._finish_epoch(journal)
+                if self.progress.stopped_by and self.progress.epoch < last_epoch:
+                    raise self._stop()
+        return self.folder / LATEST
 
     @property
     def _described(self) -> DetectorNetwork:
@@ -169,8 +199,6 @@ class _Run:
         load_state(self.plain, checkpoint.state_dict, "checkpoint")
         if checkpoint.meta.get("batch_norm_folded"):
             prepare_folded(self.plain, self.batches, self.template)
-        if self.options.resume_from:
-            self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
 
     def _start(self) -> None:
         """The weights to begin with where none are given."""
@@ -180,17 +208,6 @@ class _Run:
         else:
             log.info("Training starts from random weights.")
 
-    def _optimizer(self, checkpoint: Checkpoint | None) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(self.plain, self.template.training.optimizer)
-        if checkpoint is not None and self.options.resume_from is not None:
-            if checkpoint.optimizer is None:
-                log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")
-            else:
-                restore_optimizer(optimizer, checkpoint.optimizer, self.options.resume_from)
-                if checkpoint.extra.get("scaler"):  # empty where training needed none
-                    self.scaler.load_state_dict(checkpoint.extra["scaler"])
-        return optimizer
-
     def _over_processes(self) -> nn.Module:
         if world_size() > 1 and self.device.type == "cuda":
             self.plain = nn.SyncBatchNorm.convert_sync_batchnorm(self.plain)
@@ -199,39 +216,148 @@ class _Run:
             return network
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def _announce(self, progress: Progress, steps: int, learning_rate: float) -> None:
+    def _make_schedule(self, resumed: Checkpoint | None, last_epoch: int) -> StepSchedule:
+        total = last_epoch * self.epoch_length
+        schedule = step_schedule(self.template.training, self.options.base_learning_rate, total)
+        # A run's warm-up is settled when it starts: more --epochs later don't warm it up again.
+        warmup = settings_of(resumed).get("warmup_iterations")
+        return schedule if warmup is None else dataclasses.replace(schedule, warmup_iterations=warmup)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to end with the weights of an uninterrupted one."""
+        return {
+            "seed": self.options.seed,
+            "batch_size": self.batches.loader.batch_size,
+            "processes": world_size(),
+            "epoch_length": self.epoch_length,
+            "base_learning_rate": self.schedule.base_learning_rate,
+            "warmup_iterations": self.schedule.warmup_iterations,
+            "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
+            "compiled": int(self.options.compile),
+        }
+
+    def _announce(self) -> None:
         if rank() == 0:
+            progress = self.progress
             log.info(
                 "Training %s, epochs %d to %d, %d iterations each, batch %d x %d process(es) on %s, learning rate %g",
-                self.template.name, progress.epoch + 1, progress.last_epoch, steps,
-                self.batches.loader.batch_size, world_size(), self.device.type, learning_rate,
+                self.template.name, progress.epoch + 1, progress.last_epoch, self.epoch_length,
+                self.batches.loader.batch_size, world_size(), self.device.type,
+                self.schedule(progress.epoch, progress.iteration),
             )  # fmt: skip
+            if progress.epoch_iteration:
+                log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
 
-    def _evaluate(self, epoch: int, last_epoch: int) -> list[Metric]:
+    def _begin_record(self) -> None:
+        flags = {part.name: getattr(self.options, part.name) for part in dataclasses.fields(self.options)}
+        self.record = begin_record(
+            self.template, flags, digest_data(self.train_pictures, self.options.train_ann_files),
+            digest_data(self.val_pictures, self.options.val_ann_files), environment(self.device),
+            self.progress.iteration,
+        )  # fmt: skip
+        write_record(self.folder, self.record)
+
+    def _finish_record(self) -> None:
+        digest = content_digest(dict(self.plain.state_dict()))
+        result = RunResult(now(), self.progress.epoch, self.progress.iteration, digest)
+        write_record(self.folder, dataclasses.replace(self.record, result=result))
+
+    def _connect(self, journal: Journal) -> None:
+        """Connects the loop with the journal, the signals and the disk."""
+        progress = self.progress
+        progress.report = journal.write
+        progress.show = lambda images_bgr, targets: journal.show(images_bgr, targets, progress.iteration)
+        progress.stop_signal = lambda: self.signals.received
+        interval = self.options.checkpoint_interval
+
+        def save_now_and_then() -> None:
+            # Weights that are spoilt are not saved: the next look at the losses ends the run.
+            if interval and progress.iteration % interval == 0 and self.state.is_sound():
+                self._save_latest()
+
+        progress.after_step = save_now_and_then
+
+    def _train_epoch(self, network: nn.Module) -> None:
+        try:
+            train_one_epoch(
+                network, self._described, self.batches, self.state.optimizer, self.template, self.schedule,
+                self.progress, self.scaler, self.autocast_dtype, self.options.max_iterations,
+            )  # fmt: skip
+        except NonFiniteLossError as error:
+            if error.batch is None:
+                raise
+            path = self.folder / f"nonfinite_batch{f'_{rank()}' if rank() else ''}.pth"
+            write_torch_file(path, error.batch)
+            raise FacekitError(f"{error} The batch it came from: {path}") from error
+
+    def _finish_epoch(self, journal: Journal) -> None:
+        """Evaluates and saves; where the evaluation is broken off, the epoch stays unfinished."""
+        progress = self.progress
+        metrics = self._evaluate()
+        asked = [float(metrics is None), self.signals.received]
+        broken_off, signal_number = largest_over_processes(asked, self.device)
+        progress.stopped_by = int(signal_number)
+        if broken_off:
+            return
+        progress.start_epoch(progress.epoch + 1)
+        if metrics:
+            figures = {metric.key: metric.value for metric in metrics}
+            journal.write({"epoch": progress.epoch, "iteration": progress.iteration, **figures})
+        self._save_epoch(metrics or [])
+        wait_for_all()
+
+    def _evaluate(self) -> list[Metric] | None:
+        """Nothing where none is due, None where a signal broke it off."""
+        epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
         due = (epoch + 1) % self.options.val_interval == 0 or epoch + 1 == last_epoch
         if not self.val_pictures or not due or rank() != 0:
             return []
         self.plain.eval()
         detector = Detector(PyTorchBackend(self.plain, self.template), self.template)
-        metrics = evaluate_labelled(detector, self.val_pictures)
+
+        def break_off(*_: object) -> None:
+            if self.signals.received:
+                raise _BrokenOff
+
+        try:
+            metrics = evaluate_labelled(detector, self.val_pictures, break_off)
+        except _BrokenOff:
+            return None
         figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
 
-    def _save(self, epoch: int, iteration: int, optimizer: torch.optim.Optimizer, metrics: list[Metric]) -> None:
+    def _save_latest(self) -> None:
+        checkpoint = self.state.checkpoint()
+        if rank() == 0:
+            save_latest(self.folder, checkpoint)
+
+    def _save_epoch(self, metrics: list[Metric]) -> None:
         ap = metric_value(metrics, "ap") if metrics else math.nan
-        is_best = ap > self.best_ap
-        self.best_ap = ap if is_best else self.best_ap
-        meta = new_meta(self.template, epoch, iteration) | {"best_ap": self.best_ap}
-        checkpoint = Checkpoint(
-            meta, self.plain.state_dict(), optimizer.state_dict(), {"scaler": self.scaler.state_dict()}
+        is_best = ap > self.state.best_ap
+        self.state.best_ap = ap if is_best else self.state.best_ap
+        checkpoint = self.state.checkpoint()
+        if rank() == 0:
+            if self.progress.epoch == self.progress.last_epoch:  # before: killed in between, it is still true
+                self._finish_record()
+            path = save_epoch(self.folder, checkpoint, is_best)
+            log.info("Saved %s%s", path, " (best so far)" if is_best else "")
+
+    def _stop(self) -> Interrupted:
+        """What to raise, all being saved."""
+        progress = self.progress
+        if progress.epoch_iteration:  # else the epoch's end has been saved
+            self._save_latest()
+            wait_for_all()
+        return Interrupted(
+            f"Stopped by {signal.Signals(progress.stopped_by).name} behind iteration {progress.iteration}, saved as "
+            f"{self.folder / LATEST}. The same command goes on with --resume-from {self.folder}",
+            progress.stopped_by,
         )
-        numbered = self.folder / f"epoch_{epoch}.pth"
-        save_checkpoint(numbered, checkpoint)
-        for name, wanted in (("latest.pth", True), ("best.pth", is_best)):
-            if wanted:
-                _copy(numbered, self.folder / name)
-        log.info("Saved %s%s", numbered, " (best so far)" if is_best else "")
+
+
+class _BrokenOff(Exception):
+    """Leaves an evaluation."""
 
 
 def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:
@@ -244,45 +370,3 @@ def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> 
         for _, (batch, _) in zip(range(UNFOLDING_BATCHES), batches.loader, strict=False)
     )
     unfold_batch_norm(network, images)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as beside:
-        try:
-            os.link(source, beside)
-        except OSError:  # a file system without hard links
-            beside.write_bytes(source.read_bytes())
-
-
-class _Log:
-    """JSON lines beside the checkpoints, TensorBoard where asked for; silent on all processes but the first."""
-
-    def __init__(self, folder: Path, tensorboard_dir: Path | None) -> None:
-        self.started = time.time()
-        self.lines: Any = None
-        self.board: Any = None
-        if rank() == 0:
-            self.lines = (folder / "log.jsonl").open("a", encoding="utf-8")
-            if tensorboard_dir is not None:
-                check_writable_folder(tensorboard_dir)
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.board = SummaryWriter(str(tensorboard_dir))
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for sink in (self.lines, self.board):
-            if sink is not None:
-                sink.close()
-
-    def write(self, record: dict[str, Any]) -> None:
-        if self.lines is not None:
-            plain = {key: None if value != value else value for key, value in record.items()}  # JSON has no NaN
-            self.lines.write(json.dumps({**plain, "seconds": round(time.time() - self.started, 3)}) + "\n")
-            self.lines.flush()
-        if self.board is not None:
-            for key, value in record.items():
-                if key not in ("epoch", "iteration"):
-                    self.board.add_scalar(key, value, record["iteration"])

@@ -28,8 +28,8 @@ def select_detections(
     """
     scores = decoded.scores[picture].float()
     corners = decoded.boxes_xyxy[picture]
-    # Distances may come out negative and turn a box inside out: that is no face.
-    is_box = (corners[:, 2:] >= corners[:, :2]).all(dim=1)
+    # Distances may come out negative and turn a box inside out, and early in training overflow: that is no face.
+    is_box = (corners[:, 2:] >= corners[:, :2]).all(dim=1) & corners.isfinite().all(dim=1)
     chosen = torch.nonzero((scores > score_threshold) & is_box).squeeze(1)
     # With slack the NMS is the makers' whole, and torch's default sort belongs to it: it decides between scores that
     # are equal to the last bit (faces at 1.0), on each machine in the same way, on all machines not.

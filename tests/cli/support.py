@@ -15,8 +15,8 @@ from facekit.template import TEMPLATES_DIR, load_template
 
 SSD, YUNET = "face-detection-0200", "yunet-n"
 COMMANDS = (
-    "instantiate", "import-weights", "flops", "train", "eval", "eval-predictions", "report", "export", "compress",
-    "visualize",
+    "instantiate", "import-weights", "flops", "train", "reproduce", "plot", "eval", "eval-predictions", "report",
+    "export", "compress", "visualize",
 )  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def fails(capsys: pytest.CaptureFixture[str], *args: object) -> str:
 
 
 def written(folder: Path) -> list[str]:
-    """What a command left; the journal of a training is no product."""
-    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name != "log.jsonl")
+    """What a command left; the journal and the record of a training are no products."""
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name not in ("log.jsonl", "run.json"))
 
 
 def train(weights: Path | None, pictures: Path, out: Path, *more: object) -> list[object]:

@@ -79,7 +79,7 @@ class Bench:
         return self.learning_rate
 
     def epoch(self, number: int = 0, max_iterations: int | None = None) -> None:
-        self.progress.epoch = number
+        self.progress.start_epoch(number)
         train_one_epoch(
             self.network, self.network, self.batches, self.optimizer, self.template, self.rate, self.progress,
             max_iterations=max_iterations,
@@ -197,9 +197,8 @@ class TestTrainOneEpoch:
         assert [record["iteration"] for record in bench.records] == [10, 12]
         for record in bench.records:
             parts = ["class", "objectness", "box", "landmarks"]
-            assert set(record) == {"epoch", "iteration", "loss", "learning_rate", "images_per_s"} | {
-                f"loss_{part}" for part in parts
-            }
+            names = {"epoch", "iteration", "loss", "learning_rate", "images_per_s", "data_wait", "eta_s"}
+            assert set(record) == names | {f"loss_{part}" for part in parts}
             assert record["epoch"] == 3
             assert record["learning_rate"] == 0.01
             assert record["images_per_s"] > 0
@@ -237,7 +236,9 @@ class TestTrainOneEpoch:
         bench = Bench(tmp_path)
         with torch.no_grad():
             bench.network.backbone.model0.conv1.weight.fill_(torch.nan)
-        with pytest.raises(FacekitError, match=r"The loss became nan at iteration 2 of epoch 1.*--base-learning-rate"):
+        with pytest.raises(
+            FacekitError, match=r"The loss became nan at iteration 1 of the run, in epoch 1.*--base-learning-rate"
+        ):
             bench.epoch()
         assert bench.records == []
 

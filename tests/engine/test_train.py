@@ -80,7 +80,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestUninterrupted:
     def test_files(self, run: Path) -> None:
         names = {path.name for path in (run / "out").iterdir()}
-        assert names == {"latest.pth", "best.pth", "epoch_1.pth", "epoch_2.pth", "log.jsonl"}
+        assert names == {
+            "latest.pth", "previous.pth", "best.pth", "epoch_1.pth", "epoch_2.pth", "log.jsonl", "run.json",
+        }  # fmt: skip
         assert_equal_weights(run / "out" / "latest.pth", run / "out" / "epoch_2.pth")
 
     def test_checkpoints_say_how_far(self, run: Path) -> None:
@@ -289,7 +291,7 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path, monkeypatch:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in (tmp_path / "two").iterdir()} == {
-        "latest.pth", "best.pth", "epoch_1.pth", "log.jsonl",
+        "latest.pth", "best.pth", "epoch_1.pth", "log.jsonl", "run.json",
     }  # fmt: skip
     assert len([line for line in lines_of(tmp_path / "two") if "loss" in line]) == 1
     one, two = (weights_of(tmp_path / name / "latest.pth") for name in ("one", "two"))

@@ -158,3 +158,10 @@ def test_boxes_turned_inside_out_are_no_faces() -> None:
     boxes = torch.tensor([[[10.0, 10, 8, 20], [10, 10, 20, 9], [10, 10, 20, 20], [30, 30, 30, 40]]])
     found = select_detections(Decoded(boxes, torch.full((1, 4), 0.9)), 0, 0.5, 0.45, None, None)
     assert found.boxes_xyxy.tolist() == [[10, 10, 20, 20], [30, 30, 30, 40]]  # no width is thin, not inside out
+
+
+def test_boxes_that_overflow_are_no_faces() -> None:
+    endless = float("inf")
+    boxes = torch.tensor([[[0.0, 0, endless, endless], [-endless, 0, 5, 5], [float("nan"), 0, 5, 5], [1, 2, 3, 4]]])
+    found = select_detections(Decoded(boxes, torch.full((1, 4), 0.9)), 0, 0.5, 0.45, None, None)
+    assert found.boxes_xyxy.tolist() == [[1, 2, 3, 4]]

@@ -1,0 +1,67 @@
+"""The folder that a run saves to: latest.pth, the one before it, one an epoch, the best."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from facekit.checkpoint import Checkpoint, DamagedCheckpointError, save_checkpoint
+from facekit.errors import FacekitError
+from facekit.files import link_or_copy
+from facekit.import_weights import load_weights
+from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+LATEST, PREVIOUS, BEST = "latest.pth", "previous.pth", "best.pth"
+
+
+def save_latest(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Saves as latest.pth, from the middle of an epoch; the one before stays as previous.pth."""
+    _keep_previous(folder)
+    save_checkpoint(folder / LATEST, checkpoint)
+    return folder / LATEST
+
+
+def save_epoch(folder: Path, checkpoint: Checkpoint, is_best: bool) -> Path:
+    """Saves as epoch_N.pth and latest.pth, and as best.pth where it is; latest.pth before stays as previous.pth."""
+    numbered = folder / f"epoch_{checkpoint.epoch}.pth"
+    save_checkpoint(numbered, checkpoint)
+    _keep_previous(folder)
+    link_or_copy(numbered, folder / LATEST)
+    if is_best:
+        link_or_copy(numbered, folder / BEST)
+    return numbered
+
+
+def _keep_previous(folder: Path) -> None:
+    # A second name, not another one: at no moment is there no latest.pth.
+    if (folder / LATEST).is_file():
+        link_or_copy(folder / LATEST, folder / PREVIOUS)
+
+
+def newest_checkpoint(folder: Path, template: Template) -> tuple[Path, Checkpoint]:
+    """The newest checkpoint in the folder that is whole; damaged ones are passed over, with a warning each.
+
+    Raises FacekitError where there is none, and where the newest whole one belongs to another detector.
+    """
+    candidates = [folder / LATEST, folder / PREVIOUS, *_epochs(folder), folder / BEST]
+    present = [path for path in candidates if path.is_file()]
+    for path in present:
+        try:
+            return path, load_weights(path, template)
+        except DamagedCheckpointError as error:
+            log.warning("Passed over: %s", error)
+    what = "no checkpoint there is whole" if present else "there is no checkpoint"
+    raise FacekitError(
+        f"{folder}: {what} (looked for {LATEST}, {PREVIOUS}, epoch_N.pth, {BEST}). Give the folder that the run saved "
+        f"to, or start it anew without --resume-from."
+    )
+
+
+def _epochs(folder: Path) -> list[Path]:
+    """epoch_N.pth, the last epoch first."""
+    found = {path: re.fullmatch(r"epoch_(\d{1,9})\.pth", path.name) for path in folder.glob("epoch_*.pth")}
+    numbered = [(int(match[1]), path) for path, match in found.items() if match]
+    return [path for _, path in sorted(numbered, reverse=True)]

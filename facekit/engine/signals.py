@@ -1,0 +1,54 @@
+"""SIGTERM and SIGINT ask a run to save and end; a second one ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """While entered, the first of the two signals is only noted. Does nothing outside of the main thread, where
+    Python allows no handlers, and leaves a signal alone that the starter of the process wants ignored (nohup)."""
+
+    def __init__(self) -> None:
+        self.received = 0  # the signal's number
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = number
+        # Not by logging: its streams may be in the middle of a line.
+        os.write(2, b"\nStopping after this step, and saving; once more stops at once.\n")
+
+
+def shield_worker(worker: int) -> None:
+    """For a process that reads data: signals to the whole group (Ctrl-C, service managers, torchrun) reach it too, and
+    must not end it before the step that its parent wants to finish. The parent's own SIGTERM still ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # it tells who sent the signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

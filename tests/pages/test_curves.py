@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facekit.errors import FacekitError
+from facekit.pages.curves import MAX_POINTS, Curve, Run, draw, plot_runs, read_run, ticks
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def write_lines(path: Path, *records: dict[str, Any] | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in records))
+    return path
+
+
+def loss(iteration: int, value: float) -> dict[str, Any]:
+    return {"epoch": 1, "iteration": iteration, "loss": value, "loss_box": value / 2, "learning_rate": 0.1}
+
+
+def pairs(run: Run, key: str) -> list[tuple[float, float]]:
+    curve = run.curves[key]
+    return list(zip(curve.iterations.tolist(), curve.values.tolist(), strict=True))
+
+
+class TestReadRun:
+    def test_curves(self, tmp_path: Path) -> None:
+        path = write_lines(tmp_path / "log.jsonl", loss(10, 4), loss(20, 3), {"iteration": 20, "epoch": 1, "ap": 7.5})
+        run = read_run(path, "a")
+        assert pairs(run, "loss") == [(10, 4), (20, 3)]
+        assert pairs(run, "loss_box") == [(10, 2), (20, 1.5)]
+        assert pairs(run, "ap") == [(20, 7.5)]
+        assert set(run.curves) == {"loss", "loss_box", "learning_rate", "ap"}
+
+    def test_what_was_done_twice_counts_as_done_last(self, tmp_path: Path) -> None:
+        """Killed behind 30, resumed behind 10."""
+        records = [loss(10, 4), loss(20, 3), {"iteration": 20, "ap": 7}, loss(30, 2), loss(20, 3.5)]
+        run = read_run(write_lines(tmp_path / "log.jsonl", *records), "a")
+        assert pairs(run, "loss") == [(10, 4), (20, 3.5)]
+        assert "ap" not in run.curves
+
+    def test_undefined_figures_and_torn_lines(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        records = [loss(10, 4), {"iteration": 10, "ap": None}, '{"iteration": 20, "lo', "[3]", loss(30, 1)]
+        run = read_run(write_lines(tmp_path / "log.jsonl", *records), "a")
+        assert pairs(run, "loss") == [(10, 4), (30, 1)]
+        assert "ap" not in run.curves
+        assert "2 lines can't be read" in caplog.text
+
+    @pytest.mark.parametrize("content", ["", "\n\n", "no json", "{}", '{"iteration": 3}'])
+    def test_no_journal(self, tmp_path: Path, content: str) -> None:
+        path = write_lines(tmp_path / "log.jsonl", content)
+        with pytest.raises(FacekitError, match=r"log\.jsonl: holds no figures"):
+            read_run(path, "a")
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"can't be read \(No such file"):
+            plot_runs([tmp_path], tmp_path / "a.svg")
+
+
+class TestPlotRuns:
+    def test_two_runs(self, tmp_path: Path) -> None:
+        for name in ("a<b&c", "d"):
+            write_lines(tmp_path / name / "out" / "log.jsonl", loss(10, 4), loss(20, 3), {"iteration": 20, "ap": 7})
+        output = tmp_path / "new" / "curves.svg"
+        plot_runs([tmp_path / "a<b&c" / "out", tmp_path / "d" / "out" / "log.jsonl"], output)
+        root = ElementTree.fromstring(output.read_text())
+        texts = [element.text for element in root.iter(f"{SVG}text")]
+        assert {"a<b&c/out", "d/out", "loss", "loss: box", "learning rate", "AP @ [IoU=0.50:0.95], %"} <= set(texts)
+        assert len(list(root.iter(f"{SVG}polyline"))) == 4 * 2
+        assert "http" not in output.read_text().replace("http://www.w3.org/2000/svg", "")
+
+    def test_other_formats(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"curves\.png: only \.svg is written"):
+            plot_runs([tmp_path], tmp_path / "curves.png")
+
+
+class TestDraw:
+    def points(self, svg: str) -> list[list[tuple[float, float]]]:
+        lines = ElementTree.fromstring(svg).iter(f"{SVG}polyline")
+        return [
+            [(float(x), float(y)) for x, y in (pair.split(",") for pair in line.get("points", "").split())]
+            for line in lines
+        ]
+
+    def test_falls_to_the_right(self) -> None:
+        ((first, second),) = self.points(draw([Run("a", {"loss": Curve(np.array([0.0, 10]), np.array([4.0, 2]))})]))
+        assert first[0] < second[0] and first[1] < second[1]  # SVG counts downwards
+
+    def test_constant_single_and_zero(self) -> None:
+        curves = {
+            "loss": Curve(np.array([10.0]), np.array([0.0])),
+            "learning_rate": Curve(np.array([10.0, 20]), np.array([0.1, 0.1])),
+            "ap": Curve(np.array([10.0, 20]), np.array([0.0, 0.0])),
+        }
+        assert all(np.isfinite(points).all() for points in self.points(draw([Run("a", curves)])))
+
+    def test_long_runs_are_thinned(self) -> None:
+        many = np.arange(50_000, dtype=np.float64)
+        (points,) = self.points(draw([Run("a", {"loss": Curve(many, np.sqrt(many))})]))
+        assert len(points) == MAX_POINTS
+
+    def test_names_that_xml_cannot_hold(self) -> None:
+        svg = draw([Run("a\x00\x1b\udc80", {"loss": Curve(np.array([1.0]), np.array([1.0]))})])
+        ElementTree.fromstring(svg.encode("utf-8"))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_span_the_range(low: float, width: float) -> None:
+    marks = ticks(low, low + width)
+    assert marks == sorted(set(marks))
+    assert 2 <= len(marks) <= 9
+    slack = 1e-6 * max(1.0, abs(low), abs(low + width))
+    assert marks[0] <= low + slack and marks[-1] >= low + width - slack
+
+
+def test_ticks_are_round() -> None:
+    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert ticks(0.13, 0.9) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
