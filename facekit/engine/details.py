@@ -53,11 +53,11 @@ class Details:
             # 64 pixels under the name and key by which the templates publish it.
             Metric("ap_64x64", "AP for faces > 64x64", "%", 100 * curve.ap)
             if height == 64
-            else Metric(f"ap_h{height}", f"AP for faces over {height} px high", "%", 100 * curve.ap)
+            else Metric(f"ap_h{height}", f"AP for faces > {height} px", "%", 100 * curve.ap)
             for height, curve in self.by_height.items()
         ]
         for rate in FALSE_POSITIVE_RATES:
-            name = f"Recall at {rate:g} false positives a picture"
+            name = f"Recall at {rate:g} FP a picture"
             rows.append(Metric(f"recall_fp_{rate:g}", name, "%", 100 * self.all_faces.recall_at(rate)))
         rows.append(Metric("ece", "Calibration error (ECE)", "%", 100 * expected_calibration_error(self.reliability)))
         return rows + self._landmarks() + self._latency()
@@ -72,7 +72,7 @@ class Details:
         error = landmark_error(self.boxes_xywh, labels, self.found_xyxy, self.scores, points)
         return [
             Metric("nme", f"Landmark NME over sqrt(w h), {error.faces} faces", "%", error.nme_percent),
-            Metric("landmark_faces", "Faces with landmarks that were found", "%", 100 * error.found),
+            Metric("landmark_faces", "Landmark faces found", "%", 100 * error.found),
         ]
 
     def _latency(self) -> list[Metric]:
@@ -80,7 +80,7 @@ class Details:
         return [
             Metric(
                 f"latency_p{percentile}",
-                f"Latency, {percentile} of 100 pictures within",
+                f"Latency p{percentile}",
                 "ms",
                 float(np.percentile(milliseconds, percentile)) if len(milliseconds) else math.nan,
             )
