@@ -126,18 +126,24 @@ def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[Pict
     return pictures
 
 
-def wider_predictions(measured: Measured) -> dict[str, NDArray[np.float64]]:
-    """ "EVENT/NAME" -> (N, 5) rows x, y, w, h, score: what result files hold.
+def result_names(pictures: Sequence[PictureLabels]) -> list[str]:
+    """EVENT/NAME of each picture's WIDER result file: its file and the folder above it.
 
-    Raises FacekitError where two pictures would have one name.
+    Raises FacekitError where two pictures would have one.
     """
-    names = [f"{picture.path.parent.name}/{picture.path.stem}" for picture in measured.pictures]
+    names = [f"{picture.path.parent.name}/{picture.path.stem}" for picture in pictures]
     if len(set(names)) < len(names):
         doubled = next(name for name, count in Counter(names).items() if count > 1)
         raise FacekitError(
             f"{doubled}: two pictures would have this one result file. WIDER's layout names a picture by its file and "
-            f"the folder above it: rename one."
+            f"the folder above it: rename one, or leave --save-predictions out."
         )
+    return names
+
+
+def wider_predictions(measured: Measured) -> dict[str, NDArray[np.float64]]:
+    """ "EVENT/NAME" -> (N, 5) rows x, y, w, h, score: what result files hold. Raises as result_names."""
+    names = result_names(measured.pictures)
     return {name: as_wider_rows(faces) for name, faces in zip(names, measured.found, strict=True)}
 
 

@@ -21,6 +21,7 @@ from facekit.engine.evaluate import (
     coco_metric,
     detect_pictures,
     model_metrics,
+    result_names,
     wider_metrics,
     wider_pictures,
     wider_predictions,
@@ -70,6 +71,8 @@ def measure(template: Template, pictures: list[PictureLabels], options: EvalOpti
     if options.wider_dir is not None:
         ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
         to_measure = wider_pictures(options.wider_dir, ground_truth)  # complains before anything is run
+    elif options.save_predictions is not None:
+        result_names(pictures)  # so does this
     labelled = wider = None
     if pictures:
         labelled = detect_pictures(
