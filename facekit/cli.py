@@ -285,9 +285,9 @@ def evaluate(
         factors = tuple(float(factor) for factor in ("1" if multi_scale is None else multi_scale).split(","))
     except ValueError as error:
         raise click.UsageError(f"--multi-scale: expected factors like 0.5,1,2, got {multi_scale!r}.") from error
-    loaded = at_scale(_load_template(template), flags["scale"])
-    loaded = with_thresholds(loaded, score_threshold, nms_threshold, max_detections)
-    options = EvalOptions(passes=Passes(factors, flip), **flags)
+    own = _load_template(template)
+    loaded = with_thresholds(at_scale(own, flags["scale"]), score_threshold, nms_threshold, max_detections)
+    options = EvalOptions(passes=Passes(factors, flip), published_protocol=own.protocol(), **flags)
     table, record = measure(loaded, _read_labels(test_ann_files, test_data_roots, "test"), options)
     if options.report is not None:
         from facekit.pages.evaluation import evaluation_page

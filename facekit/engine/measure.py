@@ -49,6 +49,7 @@ class EvalOptions:
 
     load_weights: Path
     scale: str = "template"  # the preset's name; the template given to measure() already follows it
+    published_protocol: str | None = None  # what the template's published figures hold for; None: for this template
     passes: Passes = dataclasses.field(default_factory=Passes)
     batch_size: int = 1
     wider_dir: Path | None = None
@@ -139,12 +140,18 @@ def _record(
         versions=versions(found),
         machine=describe(found),
         metrics=tuple(metrics),
-        published={metric.key: metric.value for metric in template.metrics},
+        published=_published(detector, options),
         curves=tuple(curve_points(curves)),
         groups=(*details.groups(), *groups),
         calibration=tuple(details.calibration()),
         crops=tuple(details.crops(options.threshold)) if options.report is not None else (),
     )
+
+
+def _published(detector: Detector, options: EvalOptions) -> dict[str, float]:
+    """The template's figures; measured by another protocol, only what no protocol changes stands beside them."""
+    comparable = options.published_protocol in (None, detector.protocol())
+    return {metric.key: metric.value for metric in detector.template.metrics if comparable or metric.key == "size"}
 
 
 def _write(record: EvaluationRecord, labelled: Measured | None, wider: Measured | None, options: EvalOptions) -> None:

@@ -105,6 +105,17 @@ class TestEval:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--multi-scale", factors]
         assert words in fails(capsys, "eval", "--template", YUNET, *args)
 
+    def test_published_figures_stand_beside_their_own_protocol_alone(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures)]
+        for flags, complexity in (((), "1.192"), (("--scale", "origin"), "1.192"), (("--scale", "640"), "-"),
+                                  (("--flip",), "-"), (("--score-threshold", "0.1"), "-")):  # fmt: skip
+            assert run("eval", "--template", YUNET, *args, *flags) == 0
+            rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+            published = {row[0]: row[2] for row in rows if row and row[0] in ("Size", "Complexity")}
+            assert published == {"Size": "0.076", "Complexity": complexity}
+
     def test_a_page_that_reports_can_be_compared(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
     ) -> None:
