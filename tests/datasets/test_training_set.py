@@ -18,7 +18,9 @@ from facekit.template import AugmentationSettings, SquareCrop, find_template, lo
 from facekit.transforms import LabelledImage
 
 # The whole of a square picture, neither mirrored nor recoloured.
-PLAIN = AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0)
+PLAIN = AugmentationSettings(
+    0, None, SquareCrop("square", (1.0,), attempts=1, empty_crop_probability=0), flip_probability=0.0
+)
 POINTS = [[1.0, 1], [2, 1], [1.5, 2], [1, 3], [2, 3]]
 
 

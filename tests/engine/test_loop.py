@@ -50,7 +50,9 @@ def small_template(repeats: int = 1, max_gradient_norm: float | None = None) -> 
         template,
         input=dataclasses.replace(template.input, size_hw=(64, 64)),
         # The whole pictures as they are: so few steps learn little of random crops.
-        augmentation=AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0),
+        augmentation=AugmentationSettings(
+            0, None, SquareCrop("square", (1.0,), attempts=1, empty_crop_probability=0), flip_probability=0.0
+        ),
         training=dataclasses.replace(
             template.training,
             optimizer=Sgd("sgd", momentum=0.9, weight_decay=0.0),

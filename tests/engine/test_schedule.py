@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from facekit.engine.schedule import step_schedule
+from facekit.engine.schedule import make_schedule
 from facekit.template import TrainingSettings, find_template, load_template
 
 
@@ -13,7 +13,7 @@ def settings_of(name: str) -> TrainingSettings:
 class TestYunet:
     """0.01; 1500 iterations from 0.001 of it; a tenth after epochs 400 and 544; 640 epochs."""
 
-    SCHEDULE = step_schedule(settings_of("yunet-n"), None, total_iterations=100_000)
+    SCHEDULE = make_schedule(settings_of("yunet-n"), None, total_iterations=100_000, started={})
 
     @pytest.mark.parametrize(
         ("iteration", "rate"),
@@ -35,7 +35,7 @@ class TestYunet:
 
 class TestSsd:
     def test_warmup_starts_at_a_third(self) -> None:
-        schedule = step_schedule(settings_of("face-detection-0200"), None, total_iterations=10**6)
+        schedule = make_schedule(settings_of("face-detection-0200"), None, total_iterations=10**6, started={})
         assert schedule(0, 0) == pytest.approx(0.05 / 3, rel=1e-3)
         assert schedule(0, 1200) == 0.05
         assert [schedule(epoch, 10**5) for epoch in (39, 40, 54, 55, 64, 65)] == pytest.approx(
@@ -44,7 +44,7 @@ class TestSsd:
 
 
 class TestGivenRate:
-    SCHEDULE = step_schedule(settings_of("yunet-n"), 0.5, total_iterations=100_000)
+    SCHEDULE = make_schedule(settings_of("yunet-n"), 0.5, total_iterations=100_000, started={})
 
     def test_replaces_the_templates_rate(self) -> None:
         assert self.SCHEDULE(0, 0) == pytest.approx(0.5 * 0.001)
@@ -59,11 +59,11 @@ class TestGivenRate:
 
 class TestShortRuns:
     def test_warmup_takes_a_tenth_at_most(self) -> None:
-        schedule = step_schedule(settings_of("yunet-n"), None, total_iterations=100)
+        schedule = make_schedule(settings_of("yunet-n"), None, total_iterations=100, started={})
         assert schedule(0, 5) == pytest.approx(0.01 * (0.001 + 0.999 / 2))
         assert schedule(0, 9) < 0.01
         assert schedule(0, 10) == 0.01
 
     @pytest.mark.parametrize("total_iterations", [0, 1, 9])
     def test_no_warmup_at_all(self, total_iterations: int) -> None:
-        assert step_schedule(settings_of("yunet-n"), None, total_iterations)(0, 0) == 0.01
+        assert make_schedule(settings_of("yunet-n"), None, total_iterations, {})(0, 0) == 0.01

@@ -18,7 +18,7 @@ from facekit.transforms import (
     draw_window,
 )
 
-SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250)
+SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250, empty_crop_probability=0)
 WHOLE_FACE = WholeFaceCrop("whole_face", (0.3, 0.45, 0.6, 0.8, 1.0), attempts=250)
 FILL = (104, 117, 0)  # in BGR; no place has 0 in red
 MIN_IOU = MinIouCrop("min_iou", (0.1, 0.3, 0.5, 0.7, 0.9), min_scale=0.1)
