@@ -22,7 +22,7 @@ class Stagnation:
         """An evaluation behind that many epochs."""
         self.epoch = epoch
         if self.ap < 0 or (ap > self.ap and ap >= self.ap + self.settings.least_gain):
-            self.ap, self.gain_epoch = ap, epoch
+            self.ap, self.gain_epoch = float(ap), epoch
 
     @property
     def is_over(self) -> bool:

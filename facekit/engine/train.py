@@ -114,6 +114,11 @@ def train(
         checkpoint = load_weights(source, template)
     if checkpoint is not None and checkpoint.meta.get("compression"):
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
+    if checkpoint is not None and options.resume_from is not None and options.preset and not settings_of(checkpoint):
+        raise FacekitError(
+            f"{source}: no run of facekit's, so there is nothing to go on with, and --preset is for runs from epoch 0. "
+            f"Give --load-weights {source}."
+        )
     if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
             "%s has finished epoch %d and --epochs is %d: nothing to train. Give --epochs %d to add one more.",
