@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+
 import pytest
 
-from facekit.engine.schedule import make_schedule
-from facekit.template import TrainingSettings, find_template, load_template
+from facekit.engine.schedule import make_schedule, settled_by
+from facekit.template import CosineDecay, TrainingSettings, find_template, load_template
 
 
 def settings_of(name: str) -> TrainingSettings:
@@ -67,3 +71,49 @@ class TestShortRuns:
     @pytest.mark.parametrize("total_iterations", [0, 1, 9])
     def test_no_warmup_at_all(self, total_iterations: int) -> None:
         assert make_schedule(settings_of("yunet-n"), None, total_iterations, {})(0, 0) == 0.01
+
+
+class TestCosine:
+    """1 at the end of ten iterations of warm-up; a tenth of it at iteration 110."""
+
+    SETTINGS = dataclasses.replace(
+        settings_of("yunet-n"), schedule=CosineDecay("cosine", 0.1), warmup_iterations=10, warmup_start=0.5,
+        base_learning_rate=1.0,
+    )  # fmt: skip
+    SCHEDULE = make_schedule(SETTINGS, None, total_iterations=110, started={})
+
+    @pytest.mark.parametrize(
+        ("iteration", "rate"),
+        [
+            (0, 0.5),
+            (5, 0.75),
+            (10, 1.0),
+            (35, 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),  # a quarter of the way: cos 45 degrees
+            (60, 0.55),
+            (85, 0.1 + 0.9 * (1 - math.sqrt(0.5)) / 2),
+            (110, 0.1),
+            (10_000, 0.1),
+        ],
+    )
+    def test_by_hand(self, iteration: int, rate: float) -> None:
+        assert self.SCHEDULE(0, iteration) == pytest.approx(rate)
+        assert self.SCHEDULE(700, iteration) == pytest.approx(rate)  # epochs don't matter
+
+    def test_falls_all_the_way(self) -> None:
+        rates = [self.SCHEDULE(0, iteration) for iteration in range(10, 111)]
+        assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+
+    def test_given_rate(self) -> None:
+        schedule = make_schedule(self.SETTINGS, 0.5, total_iterations=110, started={})
+        assert schedule(0, 60) == pytest.approx(0.275)
+        assert schedule(0, 110) == 0.5
+
+    def test_a_run_that_goes_on_keeps_its_lengths(self) -> None:
+        again = make_schedule(self.SETTINGS, None, total_iterations=5000, started=settled_by(self.SCHEDULE))
+        assert again == self.SCHEDULE
+        step = make_schedule(settings_of("yunet-n"), None, 100, {})
+        assert make_schedule(settings_of("yunet-n"), None, 5000, settled_by(step)) == step
+
+    @pytest.mark.parametrize("total_iterations", [0, 1])
+    def test_hardly_any_iterations(self, total_iterations: int) -> None:
+        assert make_schedule(self.SETTINGS, None, total_iterations, {})(0, 0) == (1.0 if total_iterations else 0.1)
