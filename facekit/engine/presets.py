@@ -83,11 +83,11 @@ def choose_preset(name: PresetName, template: Template, size: DataSize, given: G
     a run that goes on with the same flags goes on with the same values."""
     choices = [_batch_size(template, size, given)]
     batch_size = int(choices[0].value)
-    epoch_steps = max(1, math.ceil(size.pictures / (batch_size * processes)))
-    choices += (_fine_tune_length if name == "fine-tune" else _scratch_length)(template, size, given, epoch_steps)
+    step_pictures = batch_size * processes
+    choices += (_fine_tune_length if name == "fine-tune" else _scratch_length)(template, size, given, step_pictures)
     values = {choice.name: choice.value for choice in choices}
     epochs = int(values["epochs"])
-    steps = epochs * max(1, math.ceil(size.pictures * int(values["dataset_repeats"]) / (batch_size * processes)))
+    steps = epochs * max(1, math.ceil(size.pictures * int(values["dataset_repeats"]) / step_pictures))
     val_interval = _val_interval(name, given, epochs)
     choices += [
         _learning_rate(name, template, size, given, batch_size),
@@ -113,18 +113,18 @@ def _batch_size(template: Template, size: DataSize, given: Given) -> Choice:
     return Choice("batch_size", few, f"the template's {own} would make too few steps of {size.pictures} pictures")
 
 
-def _fine_tune_length(template: Template, size: DataSize, given: Given, epoch_steps: int) -> list[Choice]:
+def _fine_tune_length(template: Template, size: DataSize, given: Given, step_pictures: int) -> list[Choice]:
     if given.epochs is not None:
         return [Choice("epochs", given.epochs, "--epochs"), Choice("dataset_repeats", 1, "an epoch is one pass")]
+    epoch_steps = max(1, math.ceil(size.pictures / step_pictures))
     epochs = min(max(math.ceil(1600 / epoch_steps), 3), 20)
-    repeats = math.ceil(200 / (epochs * epoch_steps))
     return [
         Choice("epochs", epochs, f"about 1600 steps, in 3 to 20 epochs (one pass is {epoch_steps})"),
-        Choice("dataset_repeats", repeats, "at least 200 steps" if repeats > 1 else "an epoch is one pass"),
+        _repeats(size, epochs, step_pictures, least_steps=200),
     ]
 
 
-def _scratch_length(template: Template, size: DataSize, given: Given, epoch_steps: int) -> list[Choice]:
+def _scratch_length(template: Template, size: DataSize, given: Given, step_pictures: int) -> list[Choice]:
     if given.epochs is not None:
         return [Choice("epochs", given.epochs, "--epochs"), Choice("dataset_repeats", 1, "an epoch is one pass")]
     passes = template.training.epochs * template.training.dataset_repeats
@@ -132,11 +132,13 @@ def _scratch_length(template: Template, size: DataSize, given: Given, epoch_step
     if size.pictures > TEMPLATES_PICTURES:
         epochs = min(passes, max(20, round(passes * TEMPLATES_PICTURES / size.pictures)))
         reason = f"as many pictures as {passes} passes over the template's {TEMPLATES_PICTURES}, in 20 epochs or more"
-    repeats = math.ceil(3000 / (epochs * epoch_steps))
-    return [
-        Choice("epochs", epochs, reason),
-        Choice("dataset_repeats", repeats, "at least 3000 steps" if repeats > 1 else "an epoch is one pass"),
-    ]
+    return [Choice("epochs", epochs, reason), _repeats(size, epochs, step_pictures, least_steps=3000)]
+
+
+def _repeats(size: DataSize, epochs: int, step_pictures: int, least_steps: int) -> Choice:
+    repeats = math.ceil(least_steps * step_pictures / (epochs * max(1, size.pictures)))
+    reason = f"at least {least_steps} steps" if repeats > 1 else "an epoch is one pass"
+    return Choice("dataset_repeats", repeats, reason)
 
 
 def _learning_rate(name: PresetName, template: Template, size: DataSize, given: Given, batch_size: int) -> Choice:
