@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
+from facekit.template import (
+    AugmentationSettings,
+    JitteredSquareCrop,
+    MinIouCrop,
+    Photometric,
+    SquareCrop,
+    WholeFaceCrop,
+)
 from facekit.transforms import (
     Colour,
     LabelledImage,
@@ -34,7 +41,9 @@ def size_wh(sample: LabelledImage) -> tuple[int, int]:
     return width, height
 
 
-def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+def crop_square(
+    sample: LabelledImage, settings: SquareCrop | JitteredSquareCrop, rng: np.random.Generator
+) -> LabelledImage:
     return crop(sample, *draw_square(size_wh(sample), sample.boxes_xyxy, settings, rng))
 
 
