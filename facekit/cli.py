@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import sys
@@ -17,6 +18,7 @@ from facekit.errors import FacekitError, Interrupted
 
 if TYPE_CHECKING:
     from facekit.datasets.labels import PictureLabels
+    from facekit.engine.presets import Preset
     from facekit.template import Template
 
 FILE = click.Path(path_type=Path)
@@ -168,6 +170,8 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @_data_options("val-ann-files", "val-data-roots")
 @click.option("--resume-from", type=FILE, help="Go on from this checkpoint, or the newest whole one of a folder.")
 @click.option("--load-weights", type=FILE, help="Start at epoch 0 from these weights.")
+@click.option("--preset", type=click.Choice(("fine-tune", "scratch")),
+              help="Choose what no flag gives by the data set's size, and say why.")  # fmt: skip
 @click.option("--from-scratch", is_flag=True, help="Start from random weights, not the template's ImageNet backbone.")
 @click.option("--save-checkpoints-to", type=FILE, required=True, help="Folder for latest.pth, best.pth, epoch_N.pth.")
 @click.option("--epochs", type=click.IntRange(min=1), help="The absolute last epoch [template's].")
@@ -176,7 +180,7 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @click.option("--base-learning-rate", type=click.FloatRange(min=0, min_open=True),
               help="[template's]. Beyond the template's last epoch: the rate itself.")  # fmt: skip
 @click.option("--tensorboard-dir", type=FILE, help="Folder for TensorBoard scalars and pictures.")
-@click.option("--val-interval", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between tests.")
+@click.option("--val-interval", type=click.IntRange(min=1), help="Epochs between tests [1, or the preset's].")
 @click.option("--checkpoint-interval", type=click.IntRange(min=1), help="Iterations between checkpoints [an epoch].")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read data.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -201,6 +205,9 @@ def train(
         return
     train_pictures = _read_labels(train_ann_files, train_data_roots, "train")
     val_pictures = _read_labels(val_ann_files, val_data_roots, "val")
+    if flags["preset"]:
+        preset = _adapt(loaded, train_pictures, val_pictures, flags)
+        loaded, flags["val_interval"] = preset.template, preset.val_interval
     options = TrainOptions(
         train_ann_files=train_ann_files, train_data_roots=train_data_roots, val_ann_files=val_ann_files,
         val_data_roots=val_data_roots, **flags,
@@ -208,6 +215,21 @@ def train(
     latest = run(loaded, train_pictures, val_pictures, options)
     if latest is not None:
         click.echo(f"Done: {latest}")
+
+
+def _adapt(
+    template: Template, train_pictures: list[PictureLabels], val_pictures: list[PictureLabels], flags: dict[str, Any]
+) -> Preset:
+    from facekit.engine.presets import Given, adapt
+
+    if flags["preset"] == "fine-tune" and not (flags["load_weights"] or flags["resume_from"]):
+        raise click.UsageError(
+            "--preset fine-tune needs weights: give --load-weights, such as a work dir's snapshot.pth."
+        )
+    if flags["preset"] == "scratch" and flags["load_weights"]:
+        raise click.UsageError("--preset scratch starts without weights: leave --load-weights out, or give fine-tune.")
+    given = Given(**{field.name: flags[field.name] for field in dataclasses.fields(Given)})
+    return adapt(flags["preset"], template, train_pictures, val_pictures, given)
 
 
 @cli.command()

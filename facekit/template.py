@@ -59,8 +59,45 @@ class AdamW:
 
 
 @dataclass(frozen=True)
+class StepDecay:
+    """The learning rate falls by a factor at some epochs."""
+
+    kind: Literal["step"]
+    milestones: tuple[int, ...]  # epochs after which the learning rate is multiplied by factor
+    factor: float
+
+    def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must ascend, got {list(self.milestones)}.")
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """The learning rate falls along half a cosine to the run's end (Loshchilov and Hutter, ICLR 2017, section 3)."""
+
+    kind: Literal["cosine"]
+    final_factor: float  # what is left of the learning rate at the end
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.final_factor <= 1:
+            raise ValueError(f"final_factor must lie between 0 and 1, got {self.final_factor}.")
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Ends a run whose AP on the validation pictures gains no more."""
+
+    patience: int  # epochs without a gain
+    least_gain: float  # AP points (0..100) over the last gain's that count as one
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.least_gain < 0:
+            raise ValueError("patience must be 1 or more, least_gain 0 or more.")
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
-    """Linear warm-up, then steps."""
+    """Linear warm-up, then the schedule."""
 
     optimizer: Sgd | AdamW
     batch_size: int  # pictures a process (GPU)
@@ -69,15 +106,21 @@ class TrainingSettings:
     dataset_repeats: int  # times that the training set is gone through in one epoch
     warmup_iterations: int
     warmup_start: float  # fraction of the learning rate at the first iteration
-    milestones: tuple[int, ...]  # epochs after which the learning rate is multiplied by milestone_factor
-    milestone_factor: float
+    schedule: StepDecay | CosineDecay
     max_gradient_norm: float | None
+    accumulate: int  # batches whose gradients are averaged for one step
+    ema_decay: float | None  # of the moving average of the weights, which is what the run is for then
+    frozen: tuple[str, ...]  # module names (prefixes) that stay as they start, statistics and all
+    frozen_batch_norm: bool  # whether all batch norms keep their statistics
+    early_stopping: EarlyStopping | None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.epochs < 1 or self.dataset_repeats < 1:
             raise ValueError("batch_size, epochs and dataset_repeats must be 1 or more.")
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must ascend, got {list(self.milestones)}.")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate must be 1 or more, got {self.accumulate}.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}.")
 
 
 @dataclass(frozen=True)
@@ -106,6 +149,31 @@ class SquareCrop:
     kind: Literal["square"]
     scales: tuple[float, ...]
     attempts: int  # crops without a face that are tried again
+    empty_crop_probability: float  # with which the first crop stays, with or without a face
+
+    def __post_init__(self) -> None:
+        _check_probability("empty_crop_probability", self.empty_crop_probability)
+
+
+@dataclass(frozen=True)
+class JitteredSquareCrop:
+    """The same, its multiple drawn between two ends, each octave as likely as the next."""
+
+    kind: Literal["jittered_square"]
+    least: float
+    most: float
+    attempts: int
+    empty_crop_probability: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= self.most:
+            raise ValueError(f"least must lie over 0 and not over most, got {self.least} and {self.most}.")
+        _check_probability("empty_crop_probability", self.empty_crop_probability)
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
 
 
 @dataclass(frozen=True)
@@ -128,7 +196,7 @@ class AugmentationSettings:
 
     min_face_size: float  # pixels of the original picture; smaller faces (either side) are not trained on
     photometric: Photometric | None
-    crop: MinIouCrop | SquareCrop | WholeFaceCrop
+    crop: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop
     flip_probability: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.pictures import as_uint8
-from facekit.template import AugmentationSettings, InputSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
+from facekit.template import (
+    AugmentationSettings,
+    InputSettings,
+    JitteredSquareCrop,
+    MinIouCrop,
+    Photometric,
+    SquareCrop,
+    WholeFaceCrop,
+)
 
 # left eye <-> right eye, nose, left mouth <-> right mouth: mirrored, a left eye is a right one.
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
@@ -157,13 +166,13 @@ def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: 
 def draw_window(
     size_wh: tuple[int, int],
     boxes_xyxy: NDArray[np.float32],
-    settings: MinIouCrop | SquareCrop | WholeFaceCrop,
+    settings: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop,
     rng: np.random.Generator,
     fill_bgr: Colour,
 ) -> Window:
     """What is cropped of a picture of that size with those faces (N, 4): known before the picture is decoded.
 
-    `fill_bgr` is what the whole-face crop pads with; the square crop pads with zeros.
+    `fill_bgr` is what the whole-face crop pads with; the square crops pad with zeros.
     """
     if isinstance(settings, MinIouCrop):
         return draw_min_iou(size_wh, boxes_xyxy, settings, rng)
@@ -173,18 +182,30 @@ def draw_window(
 
 
 def draw_square(
-    size_wh: tuple[int, int], boxes_xyxy: NDArray[np.float32], settings: SquareCrop, rng: np.random.Generator
+    size_wh: tuple[int, int],
+    boxes_xyxy: NDArray[np.float32],
+    settings: SquareCrop | JitteredSquareCrop,
+    rng: np.random.Generator,
 ) -> Window:
-    """A square of a random multiple of the short side, anywhere; tried again until it holds a face's centre."""
+    """A square of a random multiple of the short side, anywhere; tried again until it holds a face's centre, unless
+    the picture has none or a crop as it comes was asked for."""
     width, height = size_wh
+    # No number is drawn where none is needed: the draws of templates without such crops stay as they are.
+    as_it_comes = settings.empty_crop_probability > 0 and rng.random() < settings.empty_crop_probability
     left = top = side = 0
     for _ in range(settings.attempts):
-        side = max(1, int(rng.choice(settings.scales) * min(height, width)))
+        side = max(1, int(_draw_scale(settings, rng) * min(height, width)))
         left = _offset(width, side, rng)
         top = _offset(height, side, rng)
-        if not len(boxes_xyxy) or centres_inside(boxes_xyxy, left, top, side, side).any():
+        if as_it_comes or not len(boxes_xyxy) or centres_inside(boxes_xyxy, left, top, side, side).any():
             break
     return Window(left, top, side, side)
+
+
+def _draw_scale(settings: SquareCrop | JitteredSquareCrop, rng: np.random.Generator) -> float:
+    if isinstance(settings, SquareCrop):
+        return float(rng.choice(settings.scales))
+    return math.exp(rng.uniform(math.log(settings.least), math.log(settings.most)))
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from facekit.errors import FacekitError
-from facekit.template import TEMPLATES_DIR, AdamW, Sgd, Template, find_template, load_template
+from facekit.schema import plain_data
+from facekit.template import TEMPLATES_DIR, AdamW, Sgd, StepDecay, Template, find_template, load_template
 
 BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))
 NAMES = [path.parent.name for path in BUNDLED]
@@ -101,9 +102,7 @@ class TestEveryBundled:
         plain, ours = yaml.safe_load(path.read_text(encoding="utf-8")), load_template(path)
         for part in ("training", "evaluation"):
             for key, value in plain[part].items():
-                wanted = tuple(value) if isinstance(value, list) else value
-                given = getattr(getattr(ours, part), key)
-                assert (dataclasses.asdict(given) if isinstance(value, dict) else given) == wanted, key
+                assert plain_data(getattr(getattr(ours, part), key)) == value, key
 
     def test_is_frozen(self, path: Path) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -150,7 +149,8 @@ class TestReferenceTables:
         template = bundled(name)
         training = template.training
         assert (training.base_learning_rate, training.optimizer) == (0.05, Sgd("sgd", 0.9, 5e-4))
-        assert (training.warmup_iterations, training.milestones, training.dataset_repeats) == (1200, (40, 55, 65), 2)
+        assert (training.warmup_iterations, training.dataset_repeats) == (1200, 2)
+        assert training.schedule == StepDecay("step", (40, 55, 65), 0.1)
         assert training.warmup_start == pytest.approx(1 / 3, abs=1e-3)
         assert (template.augmentation.min_face_size, template.augmentation.flip_probability) == (17, 0.5)
         assert (template.input.colour_order, template.input.mean, template.input.std) == ("rgb", (0,) * 3, (255,) * 3)
@@ -163,7 +163,8 @@ class TestReferenceTables:
         template = bundled("yunet-n")
         training = template.training
         assert (training.base_learning_rate, training.optimizer) == (0.01, Sgd("sgd", 0.9, 5e-4))
-        assert (training.warmup_iterations, training.warmup_start, training.milestones) == (1500, 0.001, (400, 544))
+        assert (training.warmup_iterations, training.warmup_start) == (1500, 0.001)
+        assert training.schedule == StepDecay("step", (400, 544), 0.1)
         assert (template.input.colour_order, template.input.mean, template.input.std) == ("bgr", (0,) * 3, (1,) * 3)
         assert (template.evaluation.resize, template.evaluation.size_multiple) == ("none", 32)
 
@@ -207,8 +208,36 @@ class TestComplaints:
         ("old", "new", "expected"),
         [
             ("epochs: 70", "epochs: 0", "training: batch_size, epochs and dataset_repeats must be 1 or more"),
-            ("[40, 55, 65]", "[55, 40]", "training: milestones must ascend"),
+            ("[40, 55, 65]", "[55, 40]", "training.schedule: milestones must ascend"),
             ("std: [255, 255, 255]", "std: [255, 0, 255]", "input: size_hw and std must be positive"),
+            (
+                "kind: step\n    milestones: [40, 55, 65]",
+                "kind: stair",
+                "training.schedule: expected a mapping whose 'kind' is one",
+            ),
+            (
+                "kind: step\n    milestones: [40, 55, 65]\n    factor: 0.1",
+                "kind: cosine\n    final_factor: 2",
+                "training.schedule: final_factor must lie between 0 and 1, got 2",
+            ),
+            ("accumulate: 1", "accumulate: 0", "training: accumulate must be 1 or more, got 0"),
+            ("ema_decay: null", "ema_decay: 1", "training: ema_decay must lie between 0 and 1, got 1"),
+            ("frozen: []", "frozen: backbone", "training.frozen: expected a list"),
+            (
+                "early_stopping: null",
+                "early_stopping: {patience: 0, least_gain: 0.1}",
+                "training.early_stopping: patience must be 1 or more",
+            ),
+            (
+                "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
+                "kind: jittered_square\n    least: 2\n    most: 1\n    attempts: 9\n    empty_crop_probability: 0",
+                "augmentation.crop: least must lie over 0 and not over most, got 2.0 and 1.0",
+            ),
+            (
+                "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
+                "kind: square\n    scales: [1]\n    attempts: 9\n    empty_crop_probability: 1.5",
+                "augmentation.crop: empty_crop_probability must lie between 0 and 1, got 1.5",
+            ),
             ("ratio: 0.5", "ratio: 1.5", "compression.sparsity: ratio must lie between 0 and 1, got 1.5"),
             ("url: https://", "url: http://", "snapshot[0].files[0]: url must start with https://"),
             ("sha256: 122e", "sha256: 122E", "snapshot[0].files[0]: sha256 must be 64 lower-case hexadecimal"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gzip
 import logging
 import tempfile
@@ -83,6 +84,8 @@ def compress(
     if checkpoint.meta.get("compression"):
         raise FacekitError(f"{options.load_weights}: compressed already; give the weights that it was made from.")
     torch.manual_seed(options.seed)
+    # Compression changes every layer, and mends every layer.
+    template = dataclasses.replace(template, training=dataclasses.replace(template.training, frozen=()))
     network = build_model(template)
     load_state(network, checkpoint.state_dict, str(options.load_weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

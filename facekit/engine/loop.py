@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import PictureCache
 from facekit.datasets.training import TrainingSet, collate
+from facekit.engine.frozen import hold_still
 from facekit.engine.meter import Meter, one_line
 from facekit.errors import FacekitError
 from facekit.models.detector_network import DetectorNetwork
@@ -126,7 +127,7 @@ class Progress:
     epoch_iteration: int = 0  # done in this epoch
     report: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
     show: Callable[[Tensor, Targets], None] = field(default=lambda images_bgr, targets: None)  # an epoch's first batch
-    after_step: Callable[[], None] = field(default=lambda: None)
+    after_step: Callable[[], None] = field(default=lambda: None)  # of the optimiser
     stop_signal: Callable[[], int] = field(default=lambda: 0)  # the signal that asks for an end, 0 for none
     stopped_by: int = 0  # the same, once all processes know
     _started: float = field(default_factory=time.perf_counter, init=False)
@@ -137,7 +138,7 @@ class Progress:
         self.epoch_iteration = 0
 
     def advance(self) -> None:
-        """One step more is done."""
+        """One iteration more is done: a batch."""
         self.iteration += 1
         self.epoch_iteration += 1
         self._done += 1
@@ -161,7 +162,10 @@ def train_one_epoch(
     max_iterations: int | None = None,
 ) -> None:
     """Trains `network` (perhaps wrapped or compressed) for the rest of an epoch; `described` is the plain network that
-    knows its priors and losses. Advances progress; returns early, with progress.stopped_by, when asked to stop.
+    knows its priors and losses. Advances progress; returns early, with progress.stopped_by and behind a step, when
+    asked to stop.
+
+    A step is made of training.accumulate batches, whose losses count alike; an epoch's last step may have fewer.
 
     Raises NonFiniteLossError. On a CPU that is before the step could spoil the weights; on a GPU, where each look at
     the losses stalls it, up to LOG_INTERVAL steps later.
@@ -170,9 +174,11 @@ def train_one_epoch(
     if progress.epoch_iteration >= total:  # resumed between the last step and the end of the epoch
         return
     network.train()
+    hold_still(cast(nn.Module, described), template.training)
     device = next(network.parameters()).device
     priors = described.head.priors(template.input.size_hw, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches.start_epoch(progress.epoch, progress.epoch_iteration)
     meter = Meter()
     fed = meter.timed(itertools.islice(batches.loader, total - progress.epoch_iteration))
@@ -197,9 +203,13 @@ def train_one_epoch(
         is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
         if is_due or device.type == "cpu":
             _look(meter, batches, parameters, progress, device)
-        loss = cast(Tensor, sum(losses.values()))
-        _step(loss, optimizer, parameters, scaler, template.training.max_gradient_norm)
+        step = _batches_of_step(progress.epoch_iteration, total, template.training.accumulate)
+        if progress.epoch_iteration == step.start:
+            optimizer.zero_grad(set_to_none=True)
+        scaler.scale(cast(Tensor, sum(losses.values())) / len(step)).backward()
         progress.advance()
+        if progress.epoch_iteration == step.stop:
+            _step(optimizer, parameters, scaler, template.training.max_gradient_norm)
         if is_due:
             record = {
                 "epoch": progress.epoch + 1, "iteration": progress.iteration, "learning_rate": rate,
@@ -207,9 +217,10 @@ def train_one_epoch(
             }  # fmt: skip
             bar.set_postfix_str(one_line(record), refresh=False)
             progress.report(record)
-        progress.after_step()
-        if progress.stopped_by:
-            break
+        if progress.epoch_iteration == step.stop:
+            progress.after_step()
+            if progress.stopped_by:
+                break
     bar.close()
 
 
@@ -239,16 +250,18 @@ def _look(meter: Meter, batches: Batches, parameters: list[Tensor], progress: Pr
     )
 
 
+def _batches_of_step(iteration: int, total: int, accumulate: int) -> range:
+    """The iterations of an epoch of `total` ones that make a step together with this one."""
+    start = iteration - iteration % accumulate
+    return range(start, min(start + accumulate, total))
+
+
 def _step(
-    loss: Tensor,
     optimizer: torch.optim.Optimizer,
     parameters: list[Tensor],
-    scaler: torch.amp.GradScaler | None,
+    scaler: torch.amp.GradScaler,
     max_gradient_norm: float | None,
 ) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    scaler = scaler or torch.amp.GradScaler(enabled=False)
-    scaler.scale(loss).backward()
     if max_gradient_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, max_gradient_norm)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -241,6 +241,8 @@ def from_plain(kind: type[T], value: Any, key: str) -> Any:
     made: Any = value
     if origin in (types.UnionType, typing.Union):
         return made if value is None else from_plain(next(arg for arg in args if arg is not type(None)), value, key)
+    if origin is Literal and value in args:
+        return made
     if origin is tuple and isinstance(value, list):
         made = tuple(from_plain(args[0], item, f"{key}[{index}]") for index, item in enumerate(value))
     elif kind is Path and isinstance(value, str):
@@ -249,6 +251,6 @@ def from_plain(kind: type[T], value: Any, key: str) -> Any:
         made = float(value)
     elif origin is dict and isinstance(value, dict) and args[1] is str:
         made = {name: from_plain(str, item, f"{key}.{name}") for name, item in value.items()}
-    if not isinstance(made, origin or kind) or (isinstance(made, bool) and kind is not bool):
+    if origin is Literal or not isinstance(made, origin or kind) or (isinstance(made, bool) and kind is not bool):
         raise ValueError(f"{key}: {str(value)[:60]!r} is not of the kind {getattr(kind, '__name__', kind)}")
     return made

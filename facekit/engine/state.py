@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from facekit.checkpoint import Checkpoint, new_meta
+from facekit.checkpoint import Checkpoint, load_state, new_meta
+from facekit.engine.average import WeightAverage
 from facekit.engine.loop import Progress
 from facekit.engine.optimizers import restore_optimizer
 from facekit.engine.random_states import random_states, restore_random_states
+from facekit.engine.stopping import Stagnation
 from facekit.errors import FacekitError
 from facekit.ops.distributed import largest_over_processes
 from facekit.template import Template
@@ -32,7 +34,14 @@ class TrainingState:
     progress: Progress
     settings: dict[str, Any]  # numbers by name; kept to be compared
     device: torch.device
+    average: WeightAverage | None
+    stagnation: Stagnation | None
     best_ap: float = -1.0
+
+    @property
+    def outcome(self) -> nn.Module:
+        """The network that the run is for, which is evaluated and deployed: the averaged one where there is one."""
+        return self.network if self.average is None else self.average.network
 
     def checkpoint(self) -> Checkpoint:
         """Of now; all processes must ask. Raises FacekitError for weights that are spoilt."""
@@ -46,17 +55,25 @@ class TrainingState:
             "best_ap": self.best_ap,
             "training": self.settings,
         }
+        if self.stagnation is not None:
+            meta["stagnation"] = self.stagnation.state()
         extra = {"scaler": self.scaler.state_dict(), "random": random_states(self.device)}
-        return Checkpoint(meta, self.network.state_dict(), self.optimizer.state_dict(), extra)
+        if self.average is not None:
+            # Whoever reads a checkpoint wants the average; the weights that steps are made on matter to --resume-from.
+            extra["average"] = {"steps": self.average.steps, "stepped": self.network.state_dict()}
+        return Checkpoint(meta, self.outcome.state_dict(), self.optimizer.state_dict(), extra)
 
     def is_sound(self) -> bool:
         """Whether all weights are finite numbers; all processes must ask."""
-        is_finite = all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values())
+        states = [network.state_dict() for network in {self.network, self.outcome}]
+        is_finite = all(bool(tensor.isfinite().all()) for state in states for tensor in state.values())
         return largest_over_processes([float(not is_finite)], self.device) == [0]
 
     def restore(self, checkpoint: Checkpoint, source: Path) -> None:
-        """All but the network and the progress. Raises FacekitError for another optimiser's state."""
+        """All but the progress, and the network that holds checkpoint.state_dict already. Raises FacekitError for
+        another optimiser's state, or a damaged average."""
         self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
+        self._restore_average(checkpoint, source)
         if checkpoint.optimizer is None:
             log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")
         else:
@@ -65,6 +82,18 @@ class TrainingState:
                 self.scaler.load_state_dict(checkpoint.extra["scaler"])
         if "random" in checkpoint.extra:
             restore_random_states(checkpoint.extra["random"], self.device, str(source))
+
+    def _restore_average(self, checkpoint: Checkpoint, source: Path) -> None:
+        saved = checkpoint.extra.get("average")
+        if saved is None:
+            return
+        steps, stepped = (saved.get(key) if isinstance(saved, dict) else None for key in ("steps", "stepped"))
+        if not isinstance(steps, int) or not isinstance(stepped, dict):
+            raise FacekitError(f"{source}: its averaged weights are damaged. Take the previous epoch's checkpoint.")
+        if self.average is not None:
+            self.average.network.load_state_dict(self.network.state_dict())
+            self.average.steps = steps
+        load_state(self.network, stepped, str(source))
 
 
 def settings_of(checkpoint: Checkpoint | None) -> dict[str, Any]:

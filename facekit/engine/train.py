@@ -19,19 +19,22 @@ from facekit.checkpoint import Checkpoint, content_digest, load_state, write_tor
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
+from facekit.engine.average import WeightAverage
 from facekit.engine.batch_norm import unfold_batch_norm
 from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
 from facekit.engine.environment import environment
 from facekit.engine.evaluate import evaluate_labelled, metric_value
+from facekit.engine.frozen import freeze
 from facekit.engine.journal import Journal
 from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer
 from facekit.engine.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.record import Metric
 from facekit.engine.run_record import RunResult, begin_record, digest_data, now, write_record
-from facekit.engine.schedule import StepSchedule, step_schedule
+from facekit.engine.schedule import make_schedule, settled_by
 from facekit.engine.signals import StopSignals, shield_worker
 from facekit.engine.state import TrainingState, resumed_progress, settings_of
+from facekit.engine.stopping import stagnation_of
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
@@ -39,6 +42,7 @@ from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.imagenet import load_imagenet_backbone
 from facekit.ops.distributed import (
+    copy_from_first,
     join_processes,
     largest_over_processes,
     leave_processes,
@@ -67,7 +71,7 @@ class TrainOptions:
     batch_size: int | None = None
     base_learning_rate: float | None = None
     tensorboard_dir: Path | None = None
-    val_interval: int = 1
+    val_interval: int | None = None  # epochs; None: 1
     checkpoint_interval: int | None = None  # iterations; None: at the end of epochs alone
     workers: int = 2
     seed: int = 0
@@ -76,6 +80,7 @@ class TrainOptions:
     compile: bool = False  # the network, for speed
     cache: Literal["ram", "disk"] | None = None  # of decoded pictures
     cache_limit: float = 4.0  # GiB, a process
+    preset: str | None = None  # that the template's training was adapted by; kept in run.json
     # Where the pictures came from, comma-separated: kept in run.json, read from nowhere else.
     train_ann_files: str | None = None
     train_data_roots: str | None = None
@@ -109,12 +114,23 @@ def train(
         checkpoint = load_weights(source, template)
     if checkpoint is not None and checkpoint.meta.get("compression"):
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
+    if checkpoint is not None and options.resume_from is not None and options.preset and not settings_of(checkpoint):
+        raise FacekitError(
+            f"{source}: no run of facekit's, so there is nothing to go on with, and --preset is for runs from epoch 0. "
+            f"Give --load-weights {source}."
+        )
     if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
             "%s has finished epoch %d and --epochs is %d: nothing to train. Give --epochs %d to add one more.",
             source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
+    stagnation = stagnation_of(template, checkpoint if options.resume_from is not None else None)
+    if stagnation is not None and stagnation.is_over:
+        log.info("%s: nothing to train. %s", source, stagnation.message())
+        return None
+    if template.training.early_stopping is not None and not val_pictures:
+        log.warning("training.early_stopping does nothing without validation pictures: give --val-ann-files.")
     device = join_processes()
     try:
         return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
@@ -152,22 +168,29 @@ class _Run:
         self.autocast_dtype = autocast_dtype(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
         self.signals = StopSignals()
+        self.stagnates = False  # all processes agree
 
     def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
         resumed = checkpoint if self.options.resume_from is not None else None
         self._load(checkpoint)
         self.plain.to(self.device)
+        freeze(self.plain, self.template.training.frozen)
         optimizer = make_optimizer(self.plain, self.template.training.optimizer)
-        self.schedule = self._make_schedule(resumed, last_epoch)
+        self.schedule = make_schedule(
+            self.template.training, self.options.base_learning_rate, last_epoch * self.epoch_length,
+            settings_of(resumed),
+        )  # fmt: skip
         settings = self._settings()
         self.progress = Progress(0, last_epoch, 0)
         if resumed is not None:
             assert self.options.resume_from is not None
             self.progress = resumed_progress(resumed, settings, last_epoch, self.options.resume_from)
-        self.state = TrainingState(
-            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device
-        )
         network = self._over_processes()
+        decay = self.template.training.ema_decay
+        self.state = TrainingState(
+            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device,
+            None if decay is None else WeightAverage(self.plain, decay), stagnation_of(self.template, resumed),
+        )  # fmt: skip
         self._announce()
         if resumed is not None:
             assert self.options.resume_from is not None
@@ -178,13 +201,17 @@ class _Run:
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
             self._connect(journal)
-            while self.progress.epoch < last_epoch:
+            while not self._is_over:
                 self._train_epoch(network)
                 if not self.progress.stopped_by:
                     self._finish_epoch(journal)
-                if self.progress.stopped_by and self.progress.epoch < last_epoch:
+                if self.progress.stopped_by and not self._is_over:
                     raise self._stop()
         return self.folder / LATEST
+
+    @property
+    def _is_over(self) -> bool:
+        return self.stagnates or self.progress.epoch >= self.progress.last_epoch
 
     @property
     def _described(self) -> DetectorNetwork:
@@ -216,13 +243,6 @@ class _Run:
             return network
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def _make_schedule(self, resumed: Checkpoint | None, last_epoch: int) -> StepSchedule:
-        total = last_epoch * self.epoch_length
-        schedule = step_schedule(self.template.training, self.options.base_learning_rate, total)
-        # A run's warm-up is settled when it starts: more --epochs later don't warm it up again.
-        warmup = settings_of(resumed).get("warmup_iterations")
-        return schedule if warmup is None else dataclasses.replace(schedule, warmup_iterations=warmup)
-
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to end with the weights of an uninterrupted one."""
         return {
@@ -231,7 +251,9 @@ class _Run:
             "processes": world_size(),
             "epoch_length": self.epoch_length,
             "base_learning_rate": self.schedule.base_learning_rate,
-            "warmup_iterations": self.schedule.warmup_iterations,
+            **settled_by(self.schedule),
+            "accumulate": self.template.training.accumulate,
+            "ema_decay": self.template.training.ema_decay or 0,
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
             "compiled": int(self.options.compile),
         }
@@ -258,7 +280,7 @@ class _Run:
         write_record(self.folder, self.record)
 
     def _finish_record(self) -> None:
-        digest = content_digest(dict(self.plain.state_dict()))
+        digest = content_digest(dict(self.state.outcome.state_dict()))
         result = RunResult(now(), self.progress.epoch, self.progress.iteration, digest)
         write_record(self.folder, dataclasses.replace(self.record, result=result))
 
@@ -270,12 +292,16 @@ class _Run:
         progress.stop_signal = lambda: self.signals.received
         interval = self.options.checkpoint_interval
 
-        def save_now_and_then() -> None:
-            # Weights that are spoilt are not saved: the next look at the losses ends the run.
-            if interval and progress.iteration % interval == 0 and self.state.is_sound():
+        def after_step() -> None:
+            if self.state.average is not None:
+                self.state.average.update()
+            # A step of several batches may have passed the very iteration. Weights that are spoilt are not saved: the
+            # next look at the losses ends the run.
+            is_due = interval and progress.iteration % interval < self.template.training.accumulate
+            if is_due and self.state.is_sound():
                 self._save_latest()
 
-        progress.after_step = save_now_and_then
+        progress.after_step = after_step
 
     def _train_epoch(self, network: nn.Module) -> None:
         try:
@@ -293,12 +319,16 @@ class _Run:
     def _finish_epoch(self, journal: Journal) -> None:
         """Evaluates and saves; where the evaluation is broken off, the epoch stays unfinished."""
         progress = self.progress
+        if self.state.average is not None:
+            # Each process measured batch norms of its own between two steps; what counts is the first one's.
+            copy_from_first(self.state.average.network.buffers())
         metrics = self._evaluate()
-        asked = [float(metrics is None), self.signals.received]
-        broken_off, signal_number = largest_over_processes(asked, self.device)
+        asked = [float(metrics is None), self.signals.received, float(self._note_gain(metrics))]
+        broken_off, signal_number, stagnates = largest_over_processes(asked, self.device)
         progress.stopped_by = int(signal_number)
         if broken_off:
             return
+        self.stagnates = bool(stagnates)
         progress.start_epoch(progress.epoch + 1)
         if metrics:
             figures = {metric.key: metric.value for metric in metrics}
@@ -306,14 +336,23 @@ class _Run:
         self._save_epoch(metrics or [])
         wait_for_all()
 
+    def _note_gain(self, metrics: list[Metric] | None) -> bool:
+        """Whether the run should end, for gains have not come."""
+        stagnation = self.state.stagnation
+        if stagnation is None or not metrics:
+            return False
+        stagnation.note(self.progress.epoch + 1, metric_value(metrics, "ap"))
+        if stagnation.is_over:
+            log.info("%s", stagnation.message())
+        return stagnation.is_over
+
     def _evaluate(self) -> list[Metric] | None:
         """Nothing where none is due, None where a signal broke it off."""
         epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
-        due = (epoch + 1) % self.options.val_interval == 0 or epoch + 1 == last_epoch
+        due = (epoch + 1) % (self.options.val_interval or 1) == 0 or epoch + 1 == last_epoch
         if not self.val_pictures or not due or rank() != 0:
             return []
-        self.plain.eval()
-        detector = Detector(PyTorchBackend(self.plain, self.template), self.template)
+        detector = Detector(PyTorchBackend(self.state.outcome.eval(), self.template), self.template)
 
         def break_off(*_: object) -> None:
             if self.signals.received:
@@ -338,7 +377,7 @@ class _Run:
         self.state.best_ap = ap if is_best else self.state.best_ap
         checkpoint = self.state.checkpoint()
         if rank() == 0:
-            if self.progress.epoch == self.progress.last_epoch:  # before: killed in between, it is still true
+            if self._is_over:  # before: killed in between, it is still true
                 self._finish_record()
             path = save_epoch(self.folder, checkpoint, is_best)
             log.info("Saved %s%s", path, " (best so far)" if is_best else "")

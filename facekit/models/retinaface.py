@@ -27,6 +27,7 @@ BOX_LOSS_WEIGHT = 2.0
 @dataclass(frozen=True)
 class Options:
     backbone: Literal["mobilenetv1_0.25", "mobilenetv2_0.1", "mobilenetv3_small", "efficientnet_b0"]
+    least_negatives: int  # priors a picture that learn background, even where none learns a face
 
 
 class RetinaFace(nn.Module):
@@ -37,6 +38,7 @@ class RetinaFace(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
+        self.least_negatives = options.least_negatives
         levels = len(settings.prior_sizes_wh)
         self.head = Head(
             strides=(8, 16, 32)[-levels:],
@@ -70,8 +72,9 @@ class RetinaFace(nn.Module):
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         losses = multibox_losses(
-            self.head, raw, targets, priors, positive_iou=0.35, negatives_per_positive=7.0, least_forced_iou=0.2
-        )
+            self.head, raw, targets, priors, positive_iou=0.35, negatives_per_positive=7.0, least_forced_iou=0.2,
+            least_negatives=self.least_negatives,
+        )  # fmt: skip
         return losses | {"box": BOX_LOSS_WEIGHT * losses["box"]}
 
 

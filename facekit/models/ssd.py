@@ -27,6 +27,7 @@ from facekit.template import ModelSettings
 class Options:
     backbone: Literal["mobilenetv2", "mobilenetv2_tiny", "shufflenetv2"]
     face_column: Literal[0, 1]  # of the two classes; the other one is background
+    least_negatives: int  # priors a picture that learn background, even where none learns a face
 
 
 class SSD(nn.Module):
@@ -35,6 +36,7 @@ class SSD(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
+        self.least_negatives = options.least_negatives
         self.backbone, strides, tap_channels = _backbone(options.backbone)
         self.head = Head(
             strides=strides,
@@ -56,7 +58,10 @@ class SSD(nn.Module):
         return RawOutputs(level_rows(logits, 2), level_rows(deltas, 4))
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
-        losses = multibox_losses(self.head, raw, targets, priors, positive_iou=0.4, negatives_per_positive=3.0)
+        losses = multibox_losses(
+            self.head, raw, targets, priors, positive_iou=0.4, negatives_per_positive=3.0,
+            least_negatives=self.least_negatives,
+        )  # fmt: skip
         return {
             "class": balance(losses["class"], self.loss_log_variances[0]),
             "box": balance(losses["box"], self.loss_log_variances[1]),

@@ -31,6 +31,7 @@ EXTRA_CHANNELS = 64
 @dataclass(frozen=True)
 class Options:
     receptive_field_block: bool
+    least_negatives: int  # priors a picture that learn background, even where none learns a face
 
 
 class UltraLight(nn.Module):
@@ -39,6 +40,7 @@ class UltraLight(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
+        self.least_negatives = options.least_negatives
         self.head = Head(
             strides=(8, 16, 32, 64),
             prior_sizes_wh=settings.prior_sizes_wh,
@@ -78,7 +80,10 @@ class UltraLight(nn.Module):
         return RawOutputs(level_rows(logits, 2), level_rows(deltas, 4))
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
-        return multibox_losses(self.head, raw, targets, priors, positive_iou=0.35, negatives_per_positive=3.0)
+        return multibox_losses(
+            self.head, raw, targets, priors, positive_iou=0.35, negatives_per_positive=3.0,
+            least_negatives=self.least_negatives,
+        )  # fmt: skip
 
 
 def _headers(columns: int, priors_a_cell: Sequence[int]) -> nn.ModuleList:

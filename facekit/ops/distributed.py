@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +62,13 @@ def largest_over_processes(values: Sequence[float], device: torch.device) -> lis
     largest = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return largest.tolist()
+
+
+def copy_from_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrites every process's tensors, in order, with those of rank 0; every one must call."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
 
 
 def gather_over_processes(value: Any) -> list[Any]:

@@ -14,12 +14,15 @@ def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(prediction, target, beta=beta, reduction="none")
 
 
-def hard_negative_mining(losses: Tensor, positive: Tensor, negatives_per_positive: float) -> Tensor:
+def hard_negative_mining(
+    losses: Tensor, positive: Tensor, negatives_per_positive: float, least_negatives: int = 0
+) -> Tensor:
     """Which priors count in a class loss: the positives and, a picture, the worst negatives (SSD, section 2.2).
 
-    losses: (B, A) of every prior; positive: (B, A) bool. Returns (B, A) bool. A picture without positives has none.
+    losses: (B, A) of every prior; positive: (B, A) bool. Returns (B, A) bool. A picture without positives has
+    least_negatives alone, as any picture has at least; the paper knows none.
     """
-    wanted = (positive.sum(dim=1, keepdim=True) * negatives_per_positive).long()
+    wanted = (positive.sum(dim=1, keepdim=True) * negatives_per_positive).long().clamp(min=least_negatives)
     negative_losses = losses.detach().masked_fill(positive, -torch.inf)
     rank = negative_losses.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return positive | ((rank < wanted) & ~positive)

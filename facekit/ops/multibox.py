@@ -21,17 +21,21 @@ def multibox_losses(
     positive_iou: float,
     negatives_per_positive: float,
     least_forced_iou: float = 0.0,
+    least_negatives: int = 0,
 ) -> dict[str, Tensor]:
     """MultiBox loss (Liu et al., SSD, section 2.2), each part a scalar: cross-entropy `class` over the positive priors
     and the worst negatives of each picture, smooth L1 `box`, both over the positives; where the head has them, smooth
-    L1 `landmarks` over the positives whose faces are marked."""
+    L1 `landmarks` over the positives whose faces are marked.
+
+    least_negatives: of each picture, for pictures without faces to teach background too; SSD's teach nothing.
+    """
     assignment = max_iou_assign(targets, priors, positive_iou, least_forced_iou)
     positive, faces, columns = assignment.pairs()
     positives = mean_over_processes(positive.sum()).clamp(min=1)
 
     labels = torch.where(positive, head.face_column, 1 - head.face_column)
     class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    counted = hard_negative_mining(class_losses, positive, negatives_per_positive)
+    counted = hard_negative_mining(class_losses, positive, negatives_per_positive, least_negatives)
 
     learnt = priors.at(columns)
     wanted = head.coder.encode(targets.boxes_xyxy[faces], learnt)

@@ -14,11 +14,21 @@ from facekit.datasets.labels import PictureLabels
 from facekit.datasets.training import TrainingSet, collate
 from facekit.engine.loop import make_batches
 from facekit.errors import FacekitError
-from facekit.template import AugmentationSettings, SquareCrop, find_template, load_template
+from facekit.template import (
+    AugmentationSettings,
+    JitteredSquareCrop,
+    MinIouCrop,
+    SquareCrop,
+    WholeFaceCrop,
+    find_template,
+    load_template,
+)
 from facekit.transforms import LabelledImage
 
 # The whole of a square picture, neither mirrored nor recoloured.
-PLAIN = AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0)
+PLAIN = AugmentationSettings(
+    0, None, SquareCrop("square", (1.0,), attempts=1, empty_crop_probability=0), flip_probability=0.0
+)
 POINTS = [[1.0, 1], [2, 1], [1.5, 2], [1, 3], [2, 3]]
 
 
@@ -55,6 +65,21 @@ class TestFaces:
         assert sample.boxes_xyxy.shape == (0, 4)
         assert sample.landmarks_xy.shape == (0, 5, 2)
         assert sample.boxes_xyxy.dtype == sample.landmarks_xy.dtype == np.float32
+
+    @pytest.mark.parametrize(
+        "crop",
+        [
+            SquareCrop("square", (0.5, 1.5), 9, 0.5),
+            JitteredSquareCrop("jittered_square", 0.5, 1.5, 9, 0.5),
+            MinIouCrop("min_iou", (0.1, 0.5), 0.1),
+            WholeFaceCrop("whole_face", (0.5, 1.0), 9),
+        ],
+    )
+    def test_pictures_without_faces_are_cropped_like_others(self, tmp_path: Path, crop: Any) -> None:
+        pictures = plain_set(*[picture(tmp_path)] * 30, side=32, crop=crop)
+        assert len({pictures[index].image_bgr.tobytes() for index in range(30)}) > 10
+        images, targets = collate([pictures[0], pictures[1]])
+        assert images.shape == (2, 3, 32, 32) and len(targets.boxes_xyxy) == 0
 
     def test_corners_in_pixels_of_the_input(self, tmp_path: Path) -> None:
         sample = plain_set(picture(tmp_path, [[10, 20, 30, 40]], [POINTS]), side=50)[0]

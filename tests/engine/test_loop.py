@@ -5,18 +5,20 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facekit.datasets.labels import PictureLabels
 from facekit.engine.loop import Batches, EpochSampler, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.models import build_model
+from facekit.structures import RawOutputs
 from facekit.template import (
     AugmentationSettings,
     Sgd,
@@ -50,7 +52,9 @@ def small_template(repeats: int = 1, max_gradient_norm: float | None = None) -> 
         template,
         input=dataclasses.replace(template.input, size_hw=(64, 64)),
         # The whole pictures as they are: so few steps learn little of random crops.
-        augmentation=AugmentationSettings(0, None, SquareCrop("square", (1.0,), attempts=1), flip_probability=0.0),
+        augmentation=AugmentationSettings(
+            0, None, SquareCrop("square", (1.0,), attempts=1, empty_crop_probability=0), flip_probability=0.0
+        ),
         training=dataclasses.replace(
             template.training,
             optimizer=Sgd("sgd", momentum=0.9, weight_decay=0.0),
@@ -246,3 +250,53 @@ class TestTrainOneEpoch:
         bench = Bench(tmp_path, learning_rate=1e12, repeats=2)
         with pytest.raises(FacekitError, match=r"The loss became (nan|inf)"):
             bench.epoch()
+
+
+class Plain(nn.Module):
+    """A network without batch norm whose loss is a mean over pictures, with gradients to which each one matters."""
+
+    head = SimpleNamespace(priors=lambda size_hw, device: None)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.convolution = nn.Conv2d(3, 2, 3, stride=8)
+
+    def forward(self, images: Tensor) -> RawOutputs:
+        return RawOutputs(self.convolution(images / 255).flatten(2), torch.zeros(1), None, None)
+
+    def losses(self, raw: RawOutputs, targets: Any, priors: Any) -> dict[str, Tensor]:
+        return {"square": (raw.class_logits - 1).square().mean()}
+
+
+class TestAccumulation:
+    def trained(self, folder: Path, count: int, batch_size: int, accumulate: int) -> tuple[Tensor, list[int]]:
+        """Two epochs; the weights, and the iterations behind which a step was made."""
+        template = small_template(max_gradient_norm=0.5)
+        settings = dataclasses.replace(template.training, accumulate=accumulate)
+        template = dataclasses.replace(template, training=settings)
+        batches = make_batches(ellipse_pictures(folder, count), template, batch_size, 0, seed=0, pin_memory=False)
+        network: Any = Plain()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
+        progress, steps = Progress(0, 2, 0), list[int]()
+        progress.after_step = lambda: steps.append(progress.iteration)
+        for epoch in range(2):
+            progress.start_epoch(epoch)
+            train_one_epoch(network, network, batches, optimizer, template, lambda *_: 0.1, progress)
+        return nn.utils.parameters_to_vector(network.parameters()).detach(), steps
+
+    def test_two_batches_of_four_are_one_of_eight(self, tmp_path: Path) -> None:
+        whole, steps = self.trained(tmp_path, 8, 8, accumulate=1)
+        assert steps == [1, 2]
+        halves, steps = self.trained(tmp_path, 8, 4, accumulate=2)
+        assert steps == [2, 4]
+        torch.testing.assert_close(halves, whole, rtol=0, atol=1e-6)
+        smaller, _ = self.trained(tmp_path, 8, 4, accumulate=1)
+        assert (smaller - whole).abs().max() > 1e-4
+
+    def test_an_epochs_last_step_has_what_is_left(self, tmp_path: Path) -> None:
+        """Of six pictures, four and then two: batches of four do the same."""
+        whole, _ = self.trained(tmp_path, 6, 4, accumulate=1)
+        parts, steps = self.trained(tmp_path, 6, 2, accumulate=2)
+        assert steps == [2, 3, 5, 6]
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)

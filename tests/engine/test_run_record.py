@@ -240,6 +240,15 @@ class TestReproduce:
         with pytest.raises(FacekitError, match=r"the weights that it starts from \(.*latest\.pth\)"):
             self.again(run, tmp_path, flat_pictures(run), weights=weights)
 
+    def test_flags_that_take_one_of_some_words(self, run: Path) -> None:
+        path = run / "out" / "run.json"
+        record = read_record(path)
+        cached = dataclasses.replace(record, flags=record.flags | {"cache": "disk"})
+        assert recorded_options(cached, path).cache == "disk"
+        for wrong in ("tape", 7, ["disk"]):
+            with pytest.raises(FacekitError, match=r"flags\.cache: .* is not of the kind"):
+                recorded_options(dataclasses.replace(record, flags=record.flags | {"cache": wrong}), path)
+
     def test_unfinished(self, run: Path, tmp_path: Path) -> None:
         with pytest.raises(FacekitError, match="the run was not finished"):
             self.again(run, tmp_path, flat_pictures(run), result=None)

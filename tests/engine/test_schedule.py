@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+
 import pytest
 
-from facekit.engine.schedule import step_schedule
-from facekit.template import TrainingSettings, find_template, load_template
+from facekit.engine.schedule import make_schedule, settled_by
+from facekit.template import CosineDecay, TrainingSettings, find_template, load_template
 
 
 def settings_of(name: str) -> TrainingSettings:
@@ -13,7 +17,7 @@ def settings_of(name: str) -> TrainingSettings:
 class TestYunet:
     """0.01; 1500 iterations from 0.001 of it; a tenth after epochs 400 and 544; 640 epochs."""
 
-    SCHEDULE = step_schedule(settings_of("yunet-n"), None, total_iterations=100_000)
+    SCHEDULE = make_schedule(settings_of("yunet-n"), None, total_iterations=100_000, started={})
 
     @pytest.mark.parametrize(
         ("iteration", "rate"),
@@ -35,7 +39,7 @@ class TestYunet:
 
 class TestSsd:
     def test_warmup_starts_at_a_third(self) -> None:
-        schedule = step_schedule(settings_of("face-detection-0200"), None, total_iterations=10**6)
+        schedule = make_schedule(settings_of("face-detection-0200"), None, total_iterations=10**6, started={})
         assert schedule(0, 0) == pytest.approx(0.05 / 3, rel=1e-3)
         assert schedule(0, 1200) == 0.05
         assert [schedule(epoch, 10**5) for epoch in (39, 40, 54, 55, 64, 65)] == pytest.approx(
@@ -44,7 +48,7 @@ class TestSsd:
 
 
 class TestGivenRate:
-    SCHEDULE = step_schedule(settings_of("yunet-n"), 0.5, total_iterations=100_000)
+    SCHEDULE = make_schedule(settings_of("yunet-n"), 0.5, total_iterations=100_000, started={})
 
     def test_replaces_the_templates_rate(self) -> None:
         assert self.SCHEDULE(0, 0) == pytest.approx(0.5 * 0.001)
@@ -59,11 +63,57 @@ class TestGivenRate:
 
 class TestShortRuns:
     def test_warmup_takes_a_tenth_at_most(self) -> None:
-        schedule = step_schedule(settings_of("yunet-n"), None, total_iterations=100)
+        schedule = make_schedule(settings_of("yunet-n"), None, total_iterations=100, started={})
         assert schedule(0, 5) == pytest.approx(0.01 * (0.001 + 0.999 / 2))
         assert schedule(0, 9) < 0.01
         assert schedule(0, 10) == 0.01
 
     @pytest.mark.parametrize("total_iterations", [0, 1, 9])
     def test_no_warmup_at_all(self, total_iterations: int) -> None:
-        assert step_schedule(settings_of("yunet-n"), None, total_iterations)(0, 0) == 0.01
+        assert make_schedule(settings_of("yunet-n"), None, total_iterations, {})(0, 0) == 0.01
+
+
+class TestCosine:
+    """1 at the end of ten iterations of warm-up; a tenth of it at iteration 110."""
+
+    SETTINGS = dataclasses.replace(
+        settings_of("yunet-n"), schedule=CosineDecay("cosine", 0.1), warmup_iterations=10, warmup_start=0.5,
+        base_learning_rate=1.0,
+    )  # fmt: skip
+    SCHEDULE = make_schedule(SETTINGS, None, total_iterations=110, started={})
+
+    @pytest.mark.parametrize(
+        ("iteration", "rate"),
+        [
+            (0, 0.5),
+            (5, 0.75),
+            (10, 1.0),
+            (35, 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),  # a quarter of the way: cos 45 degrees
+            (60, 0.55),
+            (85, 0.1 + 0.9 * (1 - math.sqrt(0.5)) / 2),
+            (110, 0.1),
+            (10_000, 0.1),
+        ],
+    )
+    def test_by_hand(self, iteration: int, rate: float) -> None:
+        assert self.SCHEDULE(0, iteration) == pytest.approx(rate)
+        assert self.SCHEDULE(700, iteration) == pytest.approx(rate)  # epochs don't matter
+
+    def test_falls_all_the_way(self) -> None:
+        rates = [self.SCHEDULE(0, iteration) for iteration in range(10, 111)]
+        assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+
+    def test_given_rate(self) -> None:
+        schedule = make_schedule(self.SETTINGS, 0.5, total_iterations=110, started={})
+        assert schedule(0, 60) == pytest.approx(0.275)
+        assert schedule(0, 110) == 0.5
+
+    def test_a_run_that_goes_on_keeps_its_lengths(self) -> None:
+        again = make_schedule(self.SETTINGS, None, total_iterations=5000, started=settled_by(self.SCHEDULE))
+        assert again == self.SCHEDULE
+        step = make_schedule(settings_of("yunet-n"), None, 100, {})
+        assert make_schedule(settings_of("yunet-n"), None, 5000, settled_by(step)) == step
+
+    @pytest.mark.parametrize("total_iterations", [0, 1])
+    def test_hardly_any_iterations(self, total_iterations: int) -> None:
+        assert make_schedule(self.SETTINGS, None, total_iterations, {})(0, 0) == (1.0 if total_iterations else 0.1)

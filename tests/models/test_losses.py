@@ -122,6 +122,22 @@ class TestEveryTemplate:
         grads = [tensor.grad for tensor in raw if tensor is not None]
         assert all(grad is not None and grad.isfinite().all() for grad in grads)
 
+    def test_pictures_without_faces_teach_background_where_a_template_asks(self, name: str) -> None:
+        """The others that do without being asked are in BACKGROUND."""
+        if architecture_of(name) in BACKGROUND:
+            return
+        network = seeded(name)
+        network.least_negatives = 5
+        priors = network.head.priors((64, 64))
+        raw = silent(network, priors, batch=2)
+        network.losses(raw, targets_of(priors, (0, 0)), priors)["class"].backward()
+        assert raw.class_logits.grad is not None
+        face, background = raw.class_logits.grad[..., [network.head.face_column, 1 - network.head.face_column]].unbind(
+            2
+        )
+        assert (face > 0).sum(dim=1).tolist() == [5, 5]
+        assert torch.equal(background, -face)
+
     def test_perfect_boxes_and_landmarks_cost_nothing(self, name: str) -> None:
         network = seeded(name)
         priors = network.head.priors((64, 64))

@@ -77,6 +77,12 @@ class TestHardNegativeMining:
             expected.append([int(prior in counted) for prior in range(40)])
         assert self.mine(losses.tolist(), positive.tolist(), ratio=7.0) == expected
 
+    def test_least_negatives(self) -> None:
+        losses = torch.tensor([[0.1, 0.3, 0.2, 0.4], [9.0, 0.1, 0.2, 0.3], [9.0, 9.0, 0.2, 0.3]])
+        positive = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]).bool()
+        counted = hard_negative_mining(losses, positive, 1.0, least_negatives=2)
+        assert counted.int().tolist() == [[0, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 1]]
+
     def test_nothing_at_all(self) -> None:
         assert hard_negative_mining(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool), 3.0).shape == (2, 0)
 

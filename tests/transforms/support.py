@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facekit.template import AugmentationSettings, MinIouCrop, Photometric, SquareCrop, WholeFaceCrop
+from facekit.template import (
+    AugmentationSettings,
+    JitteredSquareCrop,
+    MinIouCrop,
+    Photometric,
+    SquareCrop,
+    WholeFaceCrop,
+)
 from facekit.transforms import (
     Colour,
     LabelledImage,
@@ -18,7 +25,7 @@ from facekit.transforms import (
     draw_window,
 )
 
-SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250)
+SQUARE = SquareCrop("square", (0.5, 0.7, 0.9, 1.1, 1.3, 1.5), attempts=250, empty_crop_probability=0)
 WHOLE_FACE = WholeFaceCrop("whole_face", (0.3, 0.45, 0.6, 0.8, 1.0), attempts=250)
 FILL = (104, 117, 0)  # in BGR; no place has 0 in red
 MIN_IOU = MinIouCrop("min_iou", (0.1, 0.3, 0.5, 0.7, 0.9), min_scale=0.1)
@@ -34,7 +41,9 @@ def size_wh(sample: LabelledImage) -> tuple[int, int]:
     return width, height
 
 
-def crop_square(sample: LabelledImage, settings: SquareCrop, rng: np.random.Generator) -> LabelledImage:
+def crop_square(
+    sample: LabelledImage, settings: SquareCrop | JitteredSquareCrop, rng: np.random.Generator
+) -> LabelledImage:
     return crop(sample, *draw_square(size_wh(sample), sample.boxes_xyxy, settings, rng))
 
 

@@ -49,7 +49,7 @@ class TestAugment:
 
     @pytest.mark.parametrize(("probability", "left"), [(0.0, 2.0), (1.0, 12.0)])
     def test_flip_probability(self, probability: float, left: float) -> None:
-        whole = SquareCrop("square", (1.0,), attempts=1)
+        whole = SquareCrop("square", (1.0,), attempts=1, empty_crop_probability=0)
         sample = LabelledImage(map_of_places(20, 20), *NO_FACES)
         sample.boxes_xyxy = np.array([[2, 2, 8, 6]], np.float32)
         sample.landmarks_xy = one_face().landmarks_xy
@@ -65,7 +65,11 @@ class TestAugment:
         assert len(out.landmarks_xy) and np.isnan(out.landmarks_xy).all()
 
     def test_square_crop_still_pads_with_zeros(self) -> None:
-        settings = self.settings(photometric=None, crop=SquareCrop("square", (2.0,), attempts=1), flip_probability=0)
+        settings = self.settings(
+            photometric=None,
+            crop=SquareCrop("square", (2.0,), attempts=1, empty_crop_probability=0),
+            flip_probability=0,
+        )
         out = drawn_and_augmented(
             LabelledImage(map_of_places(20, 20), *NO_FACES), settings, (40, 40), np.random.default_rng(0)
         )

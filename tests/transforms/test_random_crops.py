@@ -4,13 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekit.template import SquareCrop, WholeFaceCrop
-from facekit.transforms import (
-    LabelledImage,
-)
+from facekit.template import JitteredSquareCrop, SquareCrop, WholeFaceCrop
+from facekit.transforms import LabelledImage, draw_square
 from tests.transforms.support import (
     FILL,
     MIN_IOU,
@@ -50,6 +48,7 @@ class FirstDraw(np.random.Generator):
 class TestRandomCrops:
     @pytest.mark.parametrize("kind", ["square", "min_iou"])
     @given(sample=samples(), seed=st.integers(0, 2**32))
+    @settings(deadline=None)
     def test_properties(self, kind: str, sample: LabelledImage, seed: int) -> None:
         before = copy_of(sample)
         cropped = self.cropped(kind, sample, seed)
@@ -89,9 +88,9 @@ class TestRandomCrops:
     def test_square_is_tried_again_until_it_holds_a_face(self) -> None:
         # One tiny face in a corner: a single draw of half the side rarely holds it.
         sample = LabelledImage(map_of_places(60, 60), np.array([[1, 1, 4, 4]], np.float32), one_face().landmarks_xy)
-        patient = SquareCrop("square", (0.3,), attempts=2000)
+        patient = SquareCrop("square", (0.3,), attempts=2000, empty_crop_probability=0)
         assert all(len(crop_square(sample, patient, np.random.default_rng(seed)).boxes_xyxy) for seed in range(20))
-        once = SquareCrop("square", (0.3,), attempts=1)
+        once = SquareCrop("square", (0.3,), attempts=1, empty_crop_probability=0)
         found = sum(len(crop_square(sample, once, np.random.default_rng(seed)).boxes_xyxy) for seed in range(100))
         assert found < 30
 
@@ -113,6 +112,50 @@ class TestRandomCrops:
         sample = LabelledImage(map_of_places(60, 60), *NO_FACES)
         whole = sum(self.cropped("min_iou", sample, seed).image_bgr.shape[:2] == (60, 60) for seed in range(700))
         assert 60 < whole < 140  # one mode of seven
+
+
+class TestJitteredSquare:
+    JITTERED = JitteredSquareCrop("jittered_square", 0.25, 4.0, attempts=250, empty_crop_probability=0)
+
+    def test_scales_are_log_uniform(self) -> None:
+        """Each of the four octaves in a quarter of the draws."""
+        sides = [
+            draw_square((1000, 3000), NO_FACES[0], self.JITTERED, np.random.default_rng(seed)).width
+            for seed in range(2000)
+        ]
+        assert 250 <= min(sides) < 260 and 3900 < max(sides) <= 4000
+        counts, _ = np.histogram(np.log2(np.array(sides) / 1000), bins=[-2, -1, 0, 1, 2])
+        assert all(abs(count - 500) < 100 for count in counts), counts  # five standard deviations
+
+    def test_one_scale(self) -> None:
+        crop = JitteredSquareCrop("jittered_square", 0.5, 0.5, attempts=1, empty_crop_probability=0)
+        assert draw_square((80, 60), NO_FACES[0], crop, np.random.default_rng(0)).width in (29, 30)  # exp(log(0.5))
+
+    @given(sample=samples(), seed=st.integers(0, 2**32))
+    @settings(deadline=None)
+    def test_properties(self, sample: LabelledImage, seed: int) -> None:
+        check_crop(sample, crop_square(sample, self.JITTERED, np.random.default_rng(seed)))
+
+
+class TestEmptyCrops:
+    """One tiny face in a corner, which a crop as it comes seldom holds."""
+
+    FACE = np.array([[1, 1, 4, 4]], np.float32)
+
+    def held(self, probability: float, jittered: bool) -> int:
+        """In how many of 400 crops the face is."""
+        kept: SquareCrop | JitteredSquareCrop
+        kept = SquareCrop("square", (0.3,), 2000, probability)
+        if jittered:
+            kept = JitteredSquareCrop("jittered_square", 0.3, 0.3, 2000, probability)
+        sample = LabelledImage(map_of_places(60, 60), self.FACE, one_face().landmarks_xy)
+        return sum(len(crop_square(sample, kept, np.random.default_rng(seed)).boxes_xyxy) for seed in range(400))
+
+    @pytest.mark.parametrize("jittered", [False, True])
+    def test_share(self, jittered: bool) -> None:
+        assert self.held(0.0, jittered) == 400
+        assert self.held(1.0, jittered) < 20
+        assert 160 < self.held(0.5, jittered) < 260
 
 
 def wholly_inside(sample: LabelledImage, left: int, top: int, width: int, height: int) -> bool:

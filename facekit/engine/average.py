@@ -1,0 +1,40 @@
+"""The moving average of a network's weights: less noisy than any single step's, and often the better detector."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """An exponential moving average (Polyak and Juditsky, 1992) over steps, of which `network` is a network.
+
+    Running means and variances of batch norms are averaged like weights: they were measured with them, and a copy of
+    the last step's would fit the last step's weights alone. Whole numbers are copied.
+    """
+
+    def __init__(self, source: nn.Module, decay: float) -> None:
+        """Starts as a copy of `source`, which may not be wrapped for several processes."""
+        self.decay = decay
+        self.steps = 0  # that went into the average
+        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        mine, theirs = _tensors(self.network), _tensors(source)
+        self._pairs = [(mine[name], theirs[name]) for name in mine]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """After a step of the source. The first averages are short: the weights of a run's start soon are of no use."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        for average, value in self._pairs:
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers as they are; state_dict() detaches them."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
