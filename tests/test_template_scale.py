@@ -22,6 +22,8 @@ def bundled(name: str) -> Template:
         ("origin", (240, 320), "none", False),
         ("max:640", (640, 640), "fit", False),
         ("max:1", (1, 1), "fit", False),
+        ("640", (640, 640), "fit", False),
+        ("vga", (640, 640), "letterbox", True),
         ("640x480", (480, 640), "stretch", True),  # width first
         ("9999x1", (1, 9999), "stretch", True),
     ],
@@ -50,6 +52,8 @@ def test_template_is_its_own(name: str) -> None:
     [
         ("yunet-n", "template", "own size, zero-padded to 32; "),
         ("yunet-n", "max:640", "fit into 640x640, zero-padded to 32; "),
+        ("yunet-n", "640", "fit into 640x640, zero-padded to 32; "),
+        ("yunet-n", "vga", "fit into 640x640, zero-padded to it; "),
         ("face-detection-0200", "origin", "own size; "),
         ("face-detection-0200", "max:800", "fit into 800x800; "),
         ("face-detection-0200", "640x480", "resize 640x480; "),
@@ -63,13 +67,13 @@ def test_the_protocol_says_it(name: str, scale: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     "scale",
-    ["", "640", "max", "max:", "max:-1", "max:6.5", "max:640 ", " origin", "Origin", "640x", "x480", "640X480",
+    ["", "641", "VGA", "max", "max:", "max:-1", "max:6.5", "max:640 ", " origin", "Origin", "640x", "x480", "640X480",
      "640x480x3", "-640x480", "640 x 480", "max:123456", "123456x1", "template,origin", "max:640\n"],
 )  # fmt: skip
 def test_anything_else(scale: str) -> None:
     with pytest.raises(FacekitError) as caught:
         at_scale(bundled("yunet-n"), scale)
-    assert f"--scale {scale}: expected template, origin, max:N or WxH" in str(caught.value)
+    assert f"--scale {scale}: expected template, origin, 640, vga, max:N or WxH" in str(caught.value)
 
 
 @pytest.mark.parametrize("scale", ["max:0", "0x480", "640x0", "max:00000"])
