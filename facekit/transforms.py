@@ -43,6 +43,7 @@ class LabelledImage:
     image_bgr: NDArray[np.uint8]  # (H, W, 3)
     boxes_xyxy: NDArray[np.float32]  # (N, 4) pixels
     landmarks_xy: NDArray[np.float32]  # (N, 5, 2) pixels; NaN: not labelled
+    is_labelled: bool = True  # False: the faces are unknown; of what a data set gives, not kept by transforms
 
     def take(self, keep: NDArray[np.bool_]) -> LabelledImage:
         return LabelledImage(self.image_bgr, self.boxes_xyxy[keep], self.landmarks_xy[keep])

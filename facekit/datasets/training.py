@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class TrainingSet(Dataset[LabelledImage]):
             sample = self._augmented(labels, rng)
         except FacekitError as error:
             raise PictureError(str(error)) from None
-        return sample.take(_has_area(sample.boxes_xyxy))
+        return dataclasses.replace(sample.take(_has_area(sample.boxes_xyxy)), is_labelled=labels.is_labelled)
 
     def boxes_of(self, index: int) -> NDArray[np.float32]:
         """(N, 4) boxes of self[index] in pixels of size_hw, before it is mirrored; no picture is decoded."""
@@ -112,5 +113,6 @@ def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
         landmarks_xy=torch.where(has_landmarks[:, None], landmarks_xy, 0.0),
         has_landmarks=has_landmarks,
         batch_size=len(samples),
+        is_labelled=torch.tensor([sample.is_labelled for sample in samples]),
     )
     return images, targets
