@@ -107,18 +107,18 @@ class Teacher:
 
     def loss(self, raw: RawOutputs, lesson: Lesson, priors: Priors) -> Tensor:
         """The student's scores against the teacher's, a scalar: of all priors where both have the same, else of the
-        priors whose boxes are the student's best for the teacher's faces. Over the teacher's number of faces."""
+        priors whose boxes are the student's best for the teacher's faces. Over the sum of the teacher's scores."""
         decoded = self.student.decode(self.student.activate(raw), priors)
         device = decoded.scores.device
-        faces = TaughtFaces._make(part.to(device) for part in lesson.faces)
         if lesson.prior_scores is not None:
-            losses = soft_score_loss(decoded.scores, lesson.prior_scores.to(device))
+            wanted = lesson.prior_scores.to(device)
+            total, losses = wanted.sum(), soft_score_loss(decoded.scores, wanted)
         else:
+            faces = TaughtFaces._make(part.to(device) for part in lesson.faces)
             taught, columns = best_boxes(decoded, faces)
             scores = decoded.scores[faces.picture_index[taught], columns]
-            losses = soft_score_loss(scores, faces.scores[taught])
-        count = mean_over_processes(torch.tensor(len(faces.scores), device=device)).clamp(min=1)
-        return self.weight * losses.sum() / count
+            total, losses = faces.scores.sum(), soft_score_loss(scores, faces.scores[taught])
+        return self.weight * losses.sum() / mean_over_processes(total).clamp(min=1)
 
 
 def check_teacher(weights: Path | None, template: Path | None, pictures: Sequence[PictureLabels]) -> None:
@@ -138,7 +138,7 @@ def open_teacher(
     try:
         backend = open_backend(weights, template, str(device))
     except FacekitError as error:
-        raise FacekitError(f"--teacher: {error} (--teacher-template is {template.name}.)") from error
+        raise FacekitError(f"--teacher (with the --teacher-template {template.name}): {error}") from error
     return Teacher(backend, template, student, size_hw, weight)
 
 
