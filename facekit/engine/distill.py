@@ -214,6 +214,8 @@ def pictures_without_labels(source: Path) -> list[PictureLabels]:
 
     Raises FacekitError where there are none.
     """
+    if not source.exists():
+        raise FacekitError(f"--distill-pictures {source}: there is no such folder or label file. Check the path.")
     if source.is_dir():
         found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         paths = sorted(path for path in found if path.is_file() and not is_half_written(path))

@@ -414,6 +414,8 @@ class TestPicturesWithoutLabels:
     def test_none_there(self, tmp_path: Path) -> None:
         with pytest.raises(FacekitError, match=r"--distill-pictures .*: no pictures there"):
             pictures_without_labels(tmp_path)
+        with pytest.raises(FacekitError, match=r"--distill-pictures .*nix: there is no such folder"):
+            pictures_without_labels(tmp_path / "nix")
 
 
 class TestWrongTeacher:
