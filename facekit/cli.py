@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facekit import __version__
-from facekit.cli_data import data
+from facekit.cli_data import data, priors
 from facekit.errors import FacekitError, Interrupted
 
 if TYPE_CHECKING:
@@ -164,10 +164,35 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
     click.echo(format_costs(template_costs(loaded, size_hw), size_hw, per_layer))
 
 
+def _teacher_options(function: F) -> F:
+    for name, what in (
+        ("distill-pictures", "Pictures for the teacher to mark, too: a folder, or labels, which are passed over."),
+        ("teacher-template", "The teacher's: name, template.yaml or work dir."),
+        ("teacher", "Weights of a detector to learn from: landmarks where labels have none, and scores."),
+    ):
+        function = click.option(f"--{name}", type=FILE, help=what)(function)
+    return function
+
+
+def _read_training(ann_files: str | None, data_roots: str | None, distill_pictures: Path | None) -> list[PictureLabels]:
+    """The labelled pictures, and those that a teacher is to mark."""
+    if ann_files is None and distill_pictures is None:
+        raise click.UsageError("Nothing to train on: give --train-ann-files, or --distill-pictures with a --teacher.")
+    pictures = _read_labels(ann_files, data_roots, "train")
+    if distill_pictures is not None:
+        from facekit.engine.distill import pictures_without_labels
+
+        pictures += pictures_without_labels(distill_pictures)
+    return pictures
+
+
 @cli.command()
 @_template_option
-@_data_options("train-ann-files", "train-data-roots", required=True)
+@_data_options("train-ann-files", "train-data-roots")
 @_data_options("val-ann-files", "val-data-roots")
+@_teacher_options
+@click.option("--teacher-weight", type=click.FloatRange(min=0), default=1.0, show_default=True,
+              help="Of the loss on the teacher's scores; 0: labels alone.")  # fmt: skip
 @click.option("--resume-from", type=FILE, help="Go on from this checkpoint, or the newest whole one of a folder.")
 @click.option("--load-weights", type=FILE, help="Start at epoch 0 from these weights.")
 @click.option("--preset", type=click.Choice(("fine-tune", "scratch")),
@@ -192,23 +217,25 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @click.option("--cache-limit", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True,
               help="GiB of --cache a process; pictures beyond are decoded each time.")  # fmt: skip
 def train(
-    template: str, train_ann_files: str, train_data_roots: str, val_ann_files: str | None, val_data_roots: str | None,
-    gpu_num: int | None, **flags: Any,
+    template: str, train_ann_files: str | None, train_data_roots: str | None, val_ann_files: str | None,
+    val_data_roots: str | None, teacher_template: Path | None, gpu_num: int | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train or fine-tune a detector."""
     from facekit.engine.launch import launch_over_gpus
     from facekit.engine.train import TrainOptions
     from facekit.engine.train import train as run
+    from facekit.template import find_template
 
     loaded = _load_template(template)
     if launch_over_gpus(loaded.gpu_num if gpu_num is None else gpu_num, asked=gpu_num is not None):
         return
-    train_pictures = _read_labels(train_ann_files, train_data_roots, "train")
+    train_pictures = _read_training(train_ann_files, train_data_roots, flags["distill_pictures"])
     val_pictures = _read_labels(val_ann_files, val_data_roots, "val")
     if flags["preset"]:
         preset = _adapt(loaded, train_pictures, val_pictures, flags)
         loaded, flags["val_interval"] = preset.template, preset.val_interval
     options = TrainOptions(
+        teacher_template=None if teacher_template is None else find_template(str(teacher_template)),
         train_ann_files=train_ann_files, train_data_roots=train_data_roots, val_ann_files=val_ann_files,
         val_data_roots=val_data_roots, **flags,
     )  # fmt: skip
@@ -236,21 +263,25 @@ def _adapt(
 @click.argument("record", type=FILE)
 @click.option("--save-checkpoints-to", type=FILE, help="Folder for the checkpoints [reproduced, beside the record].")
 @_data_options("train-ann-files", "train-data-roots", "val-ann-files", "val-data-roots")
+@_teacher_options
 @click.option("--force", is_flag=True, help="Run it with other data or weights, too.")
-def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | None) -> None:
+def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | Path | None) -> None:
     """Run a training again by its run.json, and compare the weights; flags say where data lie that have moved."""
     from facekit.engine.launch import launch_over_gpus
     from facekit.engine.reproduce import recorded_options
     from facekit.engine.reproduce import reproduce as run
     from facekit.engine.run_record import read_record
+    from facekit.template import find_template
 
     recorded = read_record(record)
+    if moved["teacher_template"] is not None:
+        moved["teacher_template"] = find_template(str(moved["teacher_template"]))
     changes: dict[str, Any] = {name: value for name, value in moved.items() if value is not None}
     folder = save_checkpoints_to or record.parent / "reproduced"
     options = recorded_options(recorded, record, save_checkpoints_to=folder, tensorboard_dir=None, **changes)
     if launch_over_gpus(recorded.processes_on_gpus(), asked=False):
         return
-    train_pictures = _read_labels(options.train_ann_files, options.train_data_roots, "train")
+    train_pictures = _read_training(options.train_ann_files, options.train_data_roots, options.distill_pictures)
     val_pictures = _read_labels(options.val_ann_files, options.val_data_roots, "val")
     click.echo(run(recorded, record, options, train_pictures, val_pictures, force))
 
@@ -422,3 +453,4 @@ def visualize(
 
 
 cli.add_command(data)
+cli.add_command(priors)

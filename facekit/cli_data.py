@@ -1,4 +1,4 @@
-"""The commands on data sets: `facekit data ...`. Nothing heavy is imported before a command runs."""
+"""The commands on data sets: `facekit data ...`, `facekit priors`. Nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 
@@ -158,3 +158,23 @@ def merge_data(
     if len(roots) != len(labels):
         raise click.UsageError(f"{len(labels)} labels and --data-roots with {len(roots)} folders: one a set.")
     _convert(list(zip(labels, roots, strict=True)), format_name, destination, flags)
+
+
+@click.command()
+@click.argument("labels", type=FILE)
+@click.option("--template", required=True, help="Template name, template.yaml or work dir.")
+@click.option("--data-root", type=FILE, help="Folder above the pictures [where the format has it].")
+@click.option("--output", type=FILE, help="template.yaml to write: the template with the new priors.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def priors(labels: Path, template: str, data_root: Path | None, output: Path | None, seed: int) -> None:
+    """Choose prior sizes for a data set by clustering its faces; prints recall before and after."""
+    from facekit.datasets.formats import read_labels
+    from facekit.engine.prior_choice import choose_priors, write_template
+    from facekit.template import find_template, load_template
+
+    source = find_template(template)
+    choice = choose_priors(load_template(source), read_labels(labels, data_root), seed)
+    click.echo(choice.text())
+    if output is not None:
+        write_template(source, choice.sizes_wh, output)
+        click.echo(f"\nDone: {output}, without snapshot and metrics: weights of the old priors don't fit it.")

@@ -62,13 +62,15 @@ class Targets(NamedTuple):
     landmarks_xy: Tensor  # (N, 10) float; undefined where has_landmarks is false
     has_landmarks: Tensor  # (N,) bool
     batch_size: int
+    is_labelled: Tensor | None = None  # (B,) bool: false where nobody marked the picture's faces; None: all are
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets with all tensors on `device`."""
         boxes_xyxy, picture_index, landmarks_xy, has_landmarks = (
             field.to(device, non_blocking=True) for field in self[:4]
         )
-        return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size)
+        is_labelled = None if self.is_labelled is None else self.is_labelled.to(device, non_blocking=True)
+        return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size, is_labelled)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class LabelledImage:
     image_bgr: NDArray[np.uint8]  # (H, W, 3)
     boxes_xyxy: NDArray[np.float32]  # (N, 4) pixels
     landmarks_xy: NDArray[np.float32]  # (N, 5, 2) pixels; NaN: not labelled
+    is_labelled: bool = True  # False: the faces are unknown; of what a data set gives, not kept by transforms
 
     def take(self, keep: NDArray[np.bool_]) -> LabelledImage:
         return LabelledImage(self.image_bgr, self.boxes_xyxy[keep], self.landmarks_xy[keep])
@@ -102,8 +103,13 @@ def _cut_shrunk(sample: LabelledImage, window: Window, size_hw: tuple[int, int],
         sample.image_bgr, from_input, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT, borderValue=window.fill_bgr,
     )  # fmt: skip
-    faces = _scale_faces(_crop_faces(sample, window), window, size_hw)
+    faces = cut_faces(sample, window, size_hw)
     return LabelledImage(as_uint8(image_bgr), faces.boxes_xyxy, faces.landmarks_xy)
+
+
+def cut_faces(sample: LabelledImage, window: Window, size_hw: tuple[int, int]) -> LabelledImage:
+    """The window's faces as they lie in it once it is stretched to size_hw; the picture stays."""
+    return _scale_faces(_crop_faces(sample, window), window, size_hw)
 
 
 def resize(sample: LabelledImage, size_hw: tuple[int, int]) -> LabelledImage:

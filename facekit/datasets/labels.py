@@ -38,6 +38,7 @@ class PictureLabels:
     is_crowd: NDArray[np.bool_]
     attributes: NDArray[np.int8] | None = None  # (N, 6) in the order of WIDER_ATTRIBUTES; None: the format has none
     name: str | None = None  # the picture's path in its data set, with /
+    is_labelled: bool = True  # False: its faces are unknown, as for a teacher to mark
 
     @property
     def boxes_xyxy(self) -> NDArray[np.float64]:

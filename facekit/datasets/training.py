@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from facekit.datasets.pictures import picture_size, read_picture
 from facekit.errors import FacekitError
 from facekit.structures import Targets
 from facekit.template import AugmentationSettings
-from facekit.transforms import Colour, LabelledImage, augment, draw_window
+from facekit.transforms import Colour, LabelledImage, Window, augment, cut_faces, draw_window
 
 
 class PictureError(FacekitError):
@@ -59,18 +60,30 @@ class TrainingSet(Dataset[LabelledImage]):
             sample = self._augmented(labels, rng)
         except FacekitError as error:
             raise PictureError(str(error)) from None
-        width, height = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).T
-        return sample.take((width >= 1) & (height >= 1))
+        return dataclasses.replace(sample.take(_has_area(sample.boxes_xyxy)), is_labelled=labels.is_labelled)
 
-    def _augmented(self, labels: PictureLabels, rng: np.random.Generator) -> LabelledImage:
+    def boxes_of(self, index: int) -> NDArray[np.float32]:
+        """(N, 4) boxes of self[index] in pixels of size_hw, before it is mirrored; no picture is decoded."""
+        rng = np.random.default_rng((self.seed, int(self.epoch), index))
+        faces, _, window = self._drawn(self.pictures[index % len(self.pictures)], rng)
+        boxes_xyxy = cut_faces(faces, window, self.size_hw).boxes_xyxy
+        return boxes_xyxy[_has_area(boxes_xyxy)]
+
+    def _drawn(self, labels: PictureLabels, rng: np.random.Generator) -> tuple[LabelledImage, tuple[int, int], Window]:
+        """The faces to learn, with no picture yet, the picture's size (width, height), and what to cut of it."""
         learnt = ~labels.is_crowd & (labels.boxes_xywh[:, 2:] >= self.augmentation.min_face_size).all(axis=1)
         labels = labels.take(learnt)
         size_wh = labels.size_wh or picture_size(labels.path)
         boxes_xyxy = np.clip(labels.boxes_xyxy, 0, (*size_wh, *size_wh)).astype(np.float32)
         # Drawn first: much of a large picture need not be decoded.
         window = draw_window(size_wh, boxes_xyxy, self.augmentation.crop, rng, self.fill_bgr)
+        no_picture = np.empty((0, 0, 3), dtype=np.uint8)
+        return LabelledImage(no_picture, boxes_xyxy, labels.landmarks_xy.astype(np.float32)), size_wh, window
+
+    def _augmented(self, labels: PictureLabels, rng: np.random.Generator) -> LabelledImage:
+        faces, size_wh, window = self._drawn(labels, rng)
         image_bgr, shrink = self._read(labels.path, size_wh, window.shrink_for(self.size_hw))
-        sample = LabelledImage(image_bgr, boxes_xyxy, labels.landmarks_xy.astype(np.float32))
+        sample = LabelledImage(image_bgr, faces.boxes_xyxy, faces.landmarks_xy)
         return augment(sample, window, self.augmentation, self.size_hw, rng, shrink)
 
     def _read(self, path: Path, size_wh: tuple[int, int], shrink: int) -> tuple[NDArray[np.uint8], int]:
@@ -80,6 +93,12 @@ class TrainingSet(Dataset[LabelledImage]):
             return cached, 1
         image_bgr = read_picture(path, size_wh, shrink)
         return image_bgr, 1 if image_bgr.shape[1::-1] == tuple(size_wh) else shrink
+
+
+def _has_area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N, 4) -> (N,): whether both sides have a pixel or more."""
+    width, height = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).T
+    return (width >= 1) & (height >= 1)
 
 
 def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
@@ -94,5 +113,6 @@ def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
         landmarks_xy=torch.where(has_landmarks[:, None], landmarks_xy, 0.0),
         has_landmarks=has_landmarks,
         batch_size=len(samples),
+        is_labelled=torch.tensor([sample.is_labelled for sample in samples]),
     )
     return images, targets

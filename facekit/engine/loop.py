@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import PictureCache
 from facekit.datasets.training import TrainingSet, collate
+from facekit.engine.distill import Teacher
 from facekit.engine.frozen import hold_still
 from facekit.engine.meter import Meter, one_line
 from facekit.errors import FacekitError
@@ -160,10 +161,11 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler | None = None,
     autocast_dtype: torch.dtype | None = None,
     max_iterations: int | None = None,
+    teacher: Teacher | None = None,
 ) -> None:
     """Trains `network` (perhaps wrapped or compressed) for the rest of an epoch; `described` is the plain network that
-    knows its priors and losses. Advances progress; returns early, with progress.stopped_by and behind a step, when
-    asked to stop.
+    knows its priors and losses; a teacher completes the labels and adds a loss. Advances progress; returns early, with
+    progress.stopped_by and behind a step, when asked to stop.
 
     A step is made of training.accumulate batches, whose losses count alike; an epoch's last step may have fewer.
 
@@ -187,6 +189,10 @@ def train_one_epoch(
         desc=f"epoch {progress.epoch + 1}/{progress.last_epoch}",
     )  # fmt: skip
     for images_bgr, targets in bar:
+        lesson = None
+        if teacher is not None:
+            lesson = teacher.teach(images_bgr, targets)
+            targets = lesson.targets
         if progress.epoch_iteration == 0:
             progress.show(images_bgr, targets)
         rate = learning_rate(progress.epoch, progress.iteration)
@@ -199,6 +205,8 @@ def train_one_epoch(
         # Priors are matched by logarithms and tiny overlaps: not in half precision.
         raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
         losses = described.losses(raw, targets.to(device), priors)
+        if teacher is not None and lesson is not None:
+            losses["teacher"] = teacher.loss(raw, lesson, priors)
         meter.add(losses, len(images) * world_size())
         is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
         if is_due or device.type == "cpu":

@@ -16,6 +16,8 @@ from facekit.engine.run_record import (
     file_sha256,
     from_plain,
     read_record,
+    teacher_differences,
+    teacher_origin,
 )
 from facekit.engine.train import TrainOptions, train
 from facekit.errors import FacekitError
@@ -90,6 +92,7 @@ def _refuse_differing(
     ]
     if record.weights is not None and file_sha256(Path(record.weights.path)) != record.weights.sha256:
         differing.append(f"the weights that it starts from ({record.weights.path})")
+    differing += teacher_differences(record.teacher, teacher_origin(options.teacher, options.teacher_template))
     for session in record.sessions[1:]:
         differing += [f"when it was resumed, {change}" for change in session.changed]
     if differing and not force:

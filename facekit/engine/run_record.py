@@ -25,7 +25,7 @@ from facekit.errors import FacekitError
 from facekit.files import write_text
 from facekit.progress import progress_bar
 from facekit.schema import parse_yaml, plain_data
-from facekit.template import Template
+from facekit.template import Template, load_template
 
 NAME = "run.json"
 VERSION = 1  # raised when old readers would misread it
@@ -35,7 +35,7 @@ MAX_BYTES = 10_000_000
 FREE_FLAGS = {
     "resume_from", "load_weights", "from_scratch", "save_checkpoints_to", "tensorboard_dir", "val_interval",
     "checkpoint_interval", "workers", "train_ann_files", "train_data_roots", "val_ann_files", "val_data_roots",
-    "cache", "cache_limit",
+    "cache", "cache_limit", "teacher", "teacher_template", "distill_pictures",
 }  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,14 @@ class DataDigest:
 class StartingWeights:
     path: str
     sha256: str  # of the file
+
+
+@dataclass(frozen=True)
+class TeacherOrigin:
+    """The detector that a run learnt from."""
+
+    weights: StartingWeights
+    template: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class RunRecord:
     weights: StartingWeights | None  # None: as template and flags say
     sessions: tuple[Session, ...]  # the first start, and each --resume-from
     result: RunResult | None = None  # None: not finished
+    teacher: TeacherOrigin | None = None
 
     def processes_on_gpus(self) -> int:
         """0 for a run on the CPU."""
@@ -109,6 +118,7 @@ def digest_data(pictures: Sequence[PictureLabels], ann_files: str | None) -> Dat
     for picture in progress_bar(pictures, delay_s=2, desc="sizes of pictures", unit="picture"):
         name = (picture.name or picture.path.name).encode("utf-8", "surrogateescape")
         faces += len(picture.boxes_xywh)
+        labels.update(b"" if picture.is_labelled else b"unlabelled\0")
         labels.update(name + f"\0{picture.size_wh}\0{len(picture.boxes_xywh)}\0".encode())
         for array in (picture.boxes_xywh, picture.landmarks_xy, picture.is_crowd):
             labels.update(np.ascontiguousarray(array).tobytes())
@@ -140,6 +150,15 @@ def _starting_weights(source: str | None) -> StartingWeights | None:
     return StartingWeights(str(path), file_sha256(path))
 
 
+def teacher_origin(weights: Path | None, template: Path | None) -> TeacherOrigin | None:
+    """None without both. Raises FacekitError for files that can't be read."""
+    if weights is None or template is None:
+        return None
+    start = _starting_weights(str(weights))
+    assert start is not None
+    return TeacherOrigin(start, plain_data(load_template(template)))
+
+
 def begin_record(
     template: Template,
     flags: dict[str, Any],
@@ -155,7 +174,9 @@ def begin_record(
     flags = {name: _absolute(name, value) for name, value in flags.items()}
     folder = Path(flags["save_checkpoints_to"])
     source = flags["resume_from"] or flags["load_weights"]
-    record = RunRecord(plain_data(template), flags, train_data, val_data, None, ())
+    paths = [Path(flags[name]) if flags.get(name) else None for name in ("teacher", "teacher_template")]
+    teacher = teacher_origin(*paths)
+    record = RunRecord(plain_data(template), flags, train_data, val_data, None, (), teacher=teacher)
     session = Session(shlex.join(sys.argv), str(Path.cwd()), now(), iteration, environment, ())
     if flags["resume_from"] and Path(flags["resume_from"]).parent == folder and (folder / NAME).is_file():
         try:
@@ -184,7 +205,16 @@ def _changes(before: RunRecord, record: RunRecord) -> tuple[str, ...]:
     ]
     if plain_data(before.template) != record.template:
         changes.append("the template")
+    changes += teacher_differences(before.teacher, record.teacher)
     return (*changes, *data_differences(before.train_data, record.train_data, "training"))
+
+
+def teacher_differences(before: TeacherOrigin | None, after: TeacherOrigin | None) -> list[str]:
+    """What differs of two teachers but their places, in words."""
+    if before is None or after is None:
+        return [] if before is after else ["the teacher (one run has none)"]
+    changes = [] if before.weights.sha256 == after.weights.sha256 else [f"the teacher's weights ({after.weights.path})"]
+    return changes + ([] if before.template == after.template else ["the teacher's template"])
 
 
 def data_differences(before: DataDigest, after: DataDigest, what: str) -> list[str]:

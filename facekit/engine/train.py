@@ -22,6 +22,7 @@ from facekit.detector import Detector
 from facekit.engine.average import WeightAverage
 from facekit.engine.batch_norm import unfold_batch_norm
 from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.distill import Teacher, check_teacher, open_teacher
 from facekit.engine.environment import environment
 from facekit.engine.evaluate import evaluate_labelled, metric_value
 from facekit.engine.frozen import freeze
@@ -52,7 +53,7 @@ from facekit.ops.distributed import (
 )
 from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
-from facekit.template import Template
+from facekit.template import Template, load_template
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,10 @@ class TrainOptions:
     cache: Literal["ram", "disk"] | None = None  # of decoded pictures
     cache_limit: float = 4.0  # GiB, a process
     preset: str | None = None  # that the template's training was adapted by; kept in run.json
+    teacher: Path | None = None  # weights of a detector that is learnt from, with its template.yaml
+    teacher_template: Path | None = None
+    teacher_weight: float = 1.0  # of the loss on its scores
+    distill_pictures: Path | None = None  # pictures of the training set that the teacher marks: kept in run.json alone
     # Where the pictures came from, comma-separated: kept in run.json, read from nowhere else.
     train_ann_files: str | None = None
     train_data_roots: str | None = None
@@ -104,6 +109,7 @@ def train(
     source = options.resume_from or options.load_weights
     if options.from_scratch and source:
         raise FacekitError(f"--from-scratch starts from random weights: give it without {source}, or leave it out.")
+    check_teacher(options.teacher, options.teacher_template, train_pictures)
     check_writable_folder(options.save_checkpoints_to)
     last_epoch = options.epochs or template.training.epochs
     checkpoint = None
@@ -169,6 +175,16 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
         self.signals = StopSignals()
         self.stagnates = False  # all processes agree
+        self.teacher = self._open_teacher()
+
+    def _open_teacher(self) -> Teacher | None:
+        weights, template = self.options.teacher, self.options.teacher_template
+        if weights is None or template is None:
+            return None
+        return open_teacher(
+            weights, load_template(template), self._described.head, self.template.input.size_hw,
+            self.options.teacher_weight, self.device,
+        )  # fmt: skip
 
     def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
         resumed = checkpoint if self.options.resume_from is not None else None
@@ -256,6 +272,7 @@ class _Run:
             "ema_decay": self.template.training.ema_decay or 0,
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
             "compiled": int(self.options.compile),
+            "teacher_weight": self.teacher.weight if self.teacher else 0,
         }
 
     def _announce(self) -> None:
@@ -307,7 +324,7 @@ class _Run:
         try:
             train_one_epoch(
                 network, self._described, self.batches, self.state.optimizer, self.template, self.schedule,
-                self.progress, self.scaler, self.autocast_dtype, self.options.max_iterations,
+                self.progress, self.scaler, self.autocast_dtype, self.options.max_iterations, self.teacher,
             )  # fmt: skip
         except NonFiniteLossError as error:
             if error.batch is None:

@@ -60,6 +60,17 @@ def quality_focal_loss(logits: Tensor, qualities: Tensor, beta: float = 2.0) -> 
     return F.binary_cross_entropy_with_logits(logits, qualities, reduction="none") * distance.pow(beta)
 
 
+def soft_score_loss(scores: Tensor, wanted: Tensor, beta: float = 2.0) -> Tensor:
+    """quality_focal_loss of probabilities, element-wise: for scores that are products of several.
+
+    scores, wanted: 0..1 of one shape; nothing flows back into wanted.
+    """
+    # Not torch's own of probabilities: it breaks off where training is to tell that a loss is no finite number.
+    scores = scores.clamp(1e-12, 1 - 1e-7)
+    cross_entropy = -wanted * scores.log() - (1 - wanted) * (1 - scores).log()
+    return cross_entropy * (wanted - scores).abs().pow(beta)
+
+
 def centre_ness(distances: Tensor) -> Tensor:
     """How central a point lies in its box (Tian et al., FCOS, eq. 3): (N, 4) distances to the left, top, right and
     bottom border, all positive -> (N,) in 0..1."""

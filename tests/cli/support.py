@@ -15,8 +15,8 @@ from facekit.template import TEMPLATES_DIR, load_template
 
 SSD, YUNET = "face-detection-0200", "yunet-n"
 COMMANDS = (
-    "instantiate", "import-weights", "flops", "train", "reproduce", "plot", "eval", "eval-predictions", "report",
-    "export", "compress", "visualize",
+    "instantiate", "import-weights", "flops", "priors", "train", "reproduce", "plot", "eval", "eval-predictions",
+    "report", "export", "compress", "visualize",
 )  # fmt: skip
 
 

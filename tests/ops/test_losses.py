@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 
@@ -15,6 +16,7 @@ from facekit.ops.losses import (
     iou_loss,
     quality_focal_loss,
     smooth_l1,
+    soft_score_loss,
 )
 
 
@@ -303,3 +305,25 @@ class TestBalance:
         balance(torch.tensor(3.0), log_variance).backward()
         assert log_variance.grad is not None
         assert log_variance.grad.item() == pytest.approx(0, abs=1e-6)
+
+
+class TestSoftScoreLoss:
+    def test_is_cross_entropy_by_the_squared_distance(self) -> None:
+        scores, wanted = torch.tensor([0.2, 0.5, 0.9, 0.7]), torch.tensor([0.6, 0.0, 1.0, 0.7])
+        expected = F.binary_cross_entropy(scores, wanted, reduction="none") * (scores - wanted) ** 2
+        assert soft_score_loss(scores, wanted).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+        assert float(soft_score_loss(scores, wanted)[3]) == 0
+
+    def test_agrees_with_quality_focal_loss(self) -> None:
+        logits, wanted = torch.tensor([-3.0, 0.0, 2.0]), torch.tensor([0.1, 1.0, 0.3])
+        expected = quality_focal_loss(logits, wanted)
+        assert torch.allclose(soft_score_loss(logits.sigmoid(), wanted), expected, rtol=1e-5)
+
+    def test_slope_is_finite_at_the_ends(self) -> None:
+        scores = torch.tensor([0.0, 0.0, 1.0, 1.0], requires_grad=True)
+        losses = soft_score_loss(scores, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+        losses.sum().backward()
+        assert losses.isfinite().all() and scores.grad is not None and scores.grad.isfinite().all()
+
+    def test_no_number_stays_none(self) -> None:
+        assert soft_score_loss(torch.tensor([math.nan]), torch.tensor([0.5])).isnan().all()
