@@ -82,6 +82,13 @@ class TrainingSet(Dataset[LabelledImage]):
         return image_bgr, 1 if image_bgr.shape[1::-1] == tuple(size_wh) else shrink
 
 
+def no_samples(size_hw: tuple[int, int]) -> tuple[Tensor, Targets]:
+    """A batch like collate's, without a picture."""
+    images = torch.zeros((0, 3, *size_hw), dtype=torch.uint8)
+    none = torch.zeros(0, dtype=torch.int64)
+    return images, Targets(torch.zeros(0, 4), none, torch.zeros(0, 10), none.bool(), batch_size=0)
+
+
 def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
     """B samples of one size -> (B, 3, H, W) BGR uint8 and their targets."""
     images = torch.from_numpy(np.stack([sample.image_bgr for sample in samples])).permute(0, 3, 1, 2)

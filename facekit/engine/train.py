@@ -22,7 +22,7 @@ from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
 from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
 from facekit.engine.environment import environment
-from facekit.engine.evaluate import evaluate_labelled, metric_value
+from facekit.engine.evaluate import BrokenOff, evaluate_labelled, metric_value
 from facekit.engine.journal import Journal
 from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer
@@ -32,6 +32,7 @@ from facekit.engine.run_record import RunResult, begin_record, digest_data, now,
 from facekit.engine.schedule import StepSchedule, step_schedule
 from facekit.engine.signals import StopSignals, shield_worker
 from facekit.engine.state import TrainingState, resumed_progress, settings_of
+from facekit.engine.sync_batch_norm import synchronise_batch_norms
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
@@ -209,8 +210,8 @@ class _Run:
             log.info("Training starts from random weights.")
 
     def _over_processes(self) -> nn.Module:
-        if world_size() > 1 and self.device.type == "cuda":
-            self.plain = nn.SyncBatchNorm.convert_sync_batchnorm(self.plain)
+        if world_size() > 1:
+            self.plain = synchronise_batch_norms(self.plain, self.device)
         network = compile_network(self.plain, self.device) if self.options.compile else self.plain
         if world_size() == 1:
             return network
@@ -307,22 +308,24 @@ class _Run:
         wait_for_all()
 
     def _evaluate(self) -> list[Metric] | None:
-        """Nothing where none is due, None where a signal broke it off."""
+        """Nothing where none is due and on all processes but the first, None where a signal broke it off."""
         epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
         due = (epoch + 1) % self.options.val_interval == 0 or epoch + 1 == last_epoch
-        if not self.val_pictures or not due or rank() != 0:
+        if not self.val_pictures or not due:
             return []
         self.plain.eval()
         detector = Detector(PyTorchBackend(self.plain, self.template), self.template)
 
         def break_off(*_: object) -> None:
             if self.signals.received:
-                raise _BrokenOff
+                raise BrokenOff
 
         try:
             metrics = evaluate_labelled(detector, self.val_pictures, break_off)
-        except _BrokenOff:
+        except BrokenOff:
             return None
+        if rank() != 0:
+            return metrics
         figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
@@ -354,10 +357,6 @@ class _Run:
             f"{self.folder / LATEST}. The same command goes on with --resume-from {self.folder}",
             progress.stopped_by,
         )
-
-
-class _BrokenOff(Exception):
-    """Leaves an evaluation."""
 
 
 def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:

@@ -44,15 +44,36 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """Loss normalisers must count the positives of all processes: averaged gradients are then those of one process
-    with the whole batch."""
+def mean_over_processes(value: Tensor, least: float = 0.0) -> Tensor:
+    """The total over all processes, at least `least`, divided by their number.
+
+    Losses must be sums over what they normalise by, and this their normaliser: averaged gradients are then those of
+    one process with the whole batch, however many pictures each process has of it.
+    """
     value = value.detach().float()
     if dist.is_initialized():
         value = value.clone()
         dist.all_reduce(value)
-        value /= dist.get_world_size()
-    return value
+    return value.clamp(min=least) / world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """Every process's loss depends on every process's summand."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, gradients[0])
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of all processes' values; gradients flow back to all of them."""
+    return _Sum.apply(value) if dist.is_initialized() else value
 
 
 def largest_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
