@@ -166,7 +166,8 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @_template_option
 @_data_options("train-ann-files", "train-data-roots", required=True)
 @_data_options("val-ann-files", "val-data-roots")
-@click.option("--resume-from", type=FILE, help="Go on from this checkpoint, or the newest whole one of a folder.")
+@click.option("--resume-from", type=FILE, help="Go on from this checkpoint, or the newest whole one of a folder; auto: "
+              "of --save-checkpoints-to, or start anew where it has none.")  # fmt: skip
 @click.option("--load-weights", type=FILE, help="Start at epoch 0 from these weights.")
 @click.option("--from-scratch", is_flag=True, help="Start from random weights, not the template's ImageNet backbone.")
 @click.option("--save-checkpoints-to", type=FILE, required=True, help="Folder for latest.pth, best.pth, epoch_N.pth.")

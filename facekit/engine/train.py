@@ -20,7 +20,7 @@ from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
 from facekit.engine.batch_norm import unfold_batch_norm
-from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.checkpoints import LATEST, has_checkpoint, newest_checkpoint, save_epoch, save_latest
 from facekit.engine.environment import environment
 from facekit.engine.evaluate import BrokenOff, evaluate_labelled, metric_value
 from facekit.engine.journal import Journal
@@ -40,9 +40,11 @@ from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.imagenet import load_imagenet_backbone
 from facekit.ops.distributed import (
+    gather_over_processes,
     join_processes,
     largest_over_processes,
     leave_processes,
+    lost_process,
     rank,
     wait_for_all,
     world_size,
@@ -53,6 +55,7 @@ from facekit.template import Template
 
 log = logging.getLogger(__name__)
 
+AUTO = Path("auto")  # to resume from: what stands in the folder to save to, if anything does
 UNFOLDING_BATCHES = 8  # of training pictures, to measure batch norms that a deployed graph had folded away
 
 
@@ -61,7 +64,7 @@ class TrainOptions:
     """Flags of train.py; None where the template decides."""
 
     save_checkpoints_to: Path
-    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it
+    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it; AUTO
     load_weights: Path | None = None
     from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
     epochs: int | None = None  # the absolute last epoch
@@ -95,6 +98,8 @@ def train(
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite (its
     batch is then in nonfinite_batch.pth); Interrupted, with all saved, after a SIGTERM or SIGINT.
     """
+    if options.resume_from == AUTO:
+        options = _go_on_or_start(options)
     if options.resume_from and options.load_weights:
         raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
     source = options.resume_from or options.load_weights
@@ -118,9 +123,34 @@ def train(
         return None
     device = join_processes()
     try:
+        _check_same_start(checkpoint, options)
         return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
+    except RuntimeError as error:
+        remedy = f"Start all again with --resume-from {options.save_checkpoints_to}."
+        if (lost := lost_process(error, remedy)) is not None:
+            raise lost from error
+        raise
     finally:
         leave_processes()
+
+
+def _go_on_or_start(options: TrainOptions) -> TrainOptions:
+    """For commands that something restarts by itself: the first start begins, each later one goes on."""
+    folder = options.save_checkpoints_to
+    if has_checkpoint(folder):
+        return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
+    log.info("%s holds no checkpoint to go on from: starting anew.", folder)
+    return dataclasses.replace(options, resume_from=None)
+
+
+def _check_same_start(checkpoint: Checkpoint | None, options: TrainOptions) -> None:
+    starts = gather_over_processes(None if checkpoint is None else (checkpoint.epoch, checkpoint.meta["iteration"]))
+    if starts.count(starts[0]) != len(starts):
+        told = ", ".join("none" if start is None else f"epoch {start[0]} iteration {start[1]}" for start in starts)
+        raise FacekitError(
+            f"{options.save_checkpoints_to}: the processes see different checkpoints to start from ({told}). Give a "
+            f"folder on a disk that all nodes share."
+        )
 
 
 class _Run:
