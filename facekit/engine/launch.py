@@ -24,10 +24,10 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     `asked`: the number comes from the user, not from the template. Raises FacekitError when a process fails, or when
     the user asks for more GPUs than there are; Interrupted when they all ended after a SIGTERM or SIGINT.
     """
-    if "LOCAL_RANK" in os.environ or adopt_slurm():  # started several times already, by torchrun or by srun
-        return False
     if wanted == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA
+        return False
+    if "LOCAL_RANK" in os.environ or adopt_slurm():  # started several times already, by torchrun or by srun
         return False
     available = torch.cuda.device_count()
     if asked and wanted > max(available, 1):
