@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def detect_pictures(
     found: list[Detections] = []
     seconds: list[float] = []
     images = read_ahead([picture.path for picture in pictures], [picture.size_wh for picture in pictures])
-    with progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
+    # Closed here: an exception that is kept would keep its threads.
+    with closing(images), progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
         while batch := list(itertools.islice(images, batch_size)):
             started = time.perf_counter()
             faces = detector.detect_batch(batch)
