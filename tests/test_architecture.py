@@ -22,7 +22,7 @@ FLOORS = (
     ),
     ("engine", "export", "compress", "visualize", "pages"),
     ("workdir",),
-    ("cli", "cli_data", "__main__", "__init__"),
+    ("cli", "__main__", "__init__"),
 )  # fmt: skip
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 
@@ -32,7 +32,7 @@ def relative(path: Path) -> str:
 
 
 def part_of(path: Path) -> str:
-    """facekit/ops/nms.py -> ops; facekit/cli.py -> cli."""
+    """facekit/ops/nms.py -> ops; facekit/cli/data.py -> cli."""
     first = path.relative_to(PROJECT / "facekit").parts[0]
     return first.removesuffix(".py")
 

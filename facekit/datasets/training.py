@@ -101,6 +101,13 @@ def _has_area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
     return (width >= 1) & (height >= 1)
 
 
+def no_samples(size_hw: tuple[int, int]) -> tuple[Tensor, Targets]:
+    """A batch like collate's, without a picture."""
+    images = torch.zeros((0, 3, *size_hw), dtype=torch.uint8)
+    none = torch.zeros(0, dtype=torch.int64)
+    return images, Targets(torch.zeros(0, 4), none, torch.zeros(0, 10), none.bool(), batch_size=0)
+
+
 def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
     """B samples of one size -> (B, 3, H, W) BGR uint8 and their targets."""
     images = torch.from_numpy(np.stack([sample.image_bgr for sample in samples])).permute(0, 3, 1, 2)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from facekit.engine.loop import Batches
+from facekit.ops.pixels import normalise
+from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+UNFOLDING_BATCHES = 8  # of training pictures, to measure batch norms that a deployed graph had folded away
 
 
 def unfold_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -47,3 +56,15 @@ def unfold_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for handle in handles:
         handle.remove()
     network.train(was_training)
+
+
+def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:
+    """Brings back batch norms that the source of the weights had folded away, measured on training pictures."""
+    log.info("The weights come from a deployed graph: measuring its batch norms anew on training pictures ...")
+    batches.start_epoch(0)
+    device = next(network.parameters()).device
+    images = (
+        normalise(batch.to(device), template.input)
+        for _, (batch, _) in zip(range(UNFOLDING_BATCHES), batches.loader, strict=False)
+    )
+    unfold_batch_norm(network, images)

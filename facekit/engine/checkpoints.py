@@ -41,13 +41,17 @@ def _keep_previous(folder: Path) -> None:
         link_or_copy(folder / LATEST, folder / PREVIOUS)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has saved anything there, whole or not."""
+    return bool(_present(folder))
+
+
 def newest_checkpoint(folder: Path, template: Template) -> tuple[Path, Checkpoint]:
     """The newest checkpoint in the folder that is whole; damaged ones are passed over, with a warning each.
 
     Raises FacekitError where there is none, and where the newest whole one belongs to another detector.
     """
-    candidates = [folder / LATEST, folder / PREVIOUS, *_epochs(folder), folder / BEST]
-    present = [path for path in candidates if path.is_file()]
+    present = _present(folder)
     for path in present:
         try:
             return path, load_weights(path, template)
@@ -58,6 +62,12 @@ def newest_checkpoint(folder: Path, template: Template) -> tuple[Path, Checkpoin
         f"{folder}: {what} (looked for {LATEST}, {PREVIOUS}, epoch_N.pth, {BEST}). Give the folder that the run saved "
         f"to, or start it anew without --resume-from."
     )
+
+
+def _present(folder: Path) -> list[Path]:
+    """The folder's checkpoints, in the order to try them in."""
+    candidates = [folder / LATEST, folder / PREVIOUS, *_epochs(folder), folder / BEST]
+    return [path for path in candidates if path.is_file()]
 
 
 def _epochs(folder: Path) -> list[Path]:

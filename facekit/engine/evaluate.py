@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.models import build_model
 from facekit.ops.complexity import count_macs, count_parameters
+from facekit.ops.distributed import gather_over_processes, rank, world_size
 from facekit.ops.memory import give_back_freed_memory
 from facekit.progress import progress_bar
 from facekit.structures import Detections
@@ -30,6 +32,12 @@ from facekit.template import Template
 
 # What is called with every picture and its faces, to draw or to keep them.
 OnPicture = Callable[[Path, NDArray[np.uint8], Detections], None]
+
+NO_FACES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+
+class BrokenOff(Exception):
+    """Raised by what is called with every picture: leaves an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ def detect_pictures(
     found: list[Detections] = []
     seconds: list[float] = []
     images = read_ahead([picture.path for picture in pictures], [picture.size_wh for picture in pictures])
-    with progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
+    # Closed here: an exception that is kept would keep its threads.
+    with closing(images), progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
         while batch := list(itertools.islice(images, batch_size)):
             started = time.perf_counter()
             faces = detector.detect_batch(batch)
@@ -67,12 +76,39 @@ def detect_pictures(
     return Measured(pictures, found, seconds)
 
 
+def detect_over_processes(
+    detector: Detector, pictures: Sequence[PictureLabels], on_picture: OnPicture | None, description: str, quiet: bool
+) -> Measured:
+    """As detect_pictures, each process its share of the pictures; all get the faces of all, in order.
+
+    What FacekitError or BrokenOff one process raises, all raise.
+    """
+    share: Measured | Exception
+    try:
+        share = detect_pictures(
+            detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0
+        )  # fmt: skip
+    except (BrokenOff, FacekitError) as error:
+        if world_size() == 1:
+            raise
+        share = error
+    found: list[Detections] = [NO_FACES] * len(pictures)
+    seconds = [0.0] * len(pictures)
+    for number, part in enumerate(gather_over_processes(share)):
+        if isinstance(part, Exception):
+            raise part
+        found[number :: world_size()] = part.found
+        seconds[number :: world_size()] = part.seconds
+    return Measured(pictures, found, seconds)
+
+
 def evaluate_labelled(
     detector: Detector, pictures: Sequence[PictureLabels], on_picture: OnPicture | None = None, quiet: bool = False
 ) -> list[Metric]:
-    """`ap` and `ap_64x64`, per cent, over labelled pictures."""
-    measured = detect_pictures(detector, pictures, on_picture, "evaluating", quiet)
-    return [coco_metric(measured), large_faces_metric(measured)]
+    """`ap` and `ap_64x64`, per cent, over labelled pictures, which the processes share; on the first process alone,
+    the others get none."""
+    measured = detect_over_processes(detector, pictures, on_picture, "evaluating", quiet)
+    return [coco_metric(measured), large_faces_metric(measured)] if rank() == 0 else []
 
 
 def coco_metric(measured: Measured) -> Metric:

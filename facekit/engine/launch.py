@@ -13,6 +13,7 @@ from types import FrameType
 import torch
 
 from facekit.errors import FacekitError, Interrupted
+from facekit.ops.distributed import adopt_slurm
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     `asked`: the number comes from the user, not from the template. Raises FacekitError when a process fails, or when
     the user asks for more GPUs than there are; Interrupted when they all ended after a SIGTERM or SIGINT.
     """
-    if "LOCAL_RANK" in os.environ:  # started by torchrun already, ours or the user's
-        return False
     if wanted == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA
+        return False
+    if "LOCAL_RANK" in os.environ or adopt_slurm():  # started several times already, by torchrun or by srun
         return False
     available = torch.cuda.device_count()
     if asked and wanted > max(available, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import PictureCache
-from facekit.datasets.training import TrainingSet, collate
+from facekit.datasets.training import TrainingSet, collate, no_samples
 from facekit.engine.distill import Teacher
 from facekit.engine.frozen import hold_still
 from facekit.engine.meter import Meter, one_line
@@ -33,14 +33,15 @@ LOG_INTERVAL = 10  # iterations between two looks at the losses: each look waits
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation that depends on (seed, epoch) alone, dealt out to the processes."""
+    """A permutation that depends on (seed, epoch) alone, dealt out to the processes like cards: no picture twice, and
+    together they have the batches that one process would make of it."""
 
     def __init__(self, dataset: TrainingSet) -> None:
         self.dataset = dataset
         self.start = 0  # pictures of this process that are done already
 
     def __len__(self) -> int:
-        return math.ceil(len(self.dataset) / world_size())
+        return len(range(rank(), len(self.dataset), world_size()))
 
     def __iter__(self) -> Any:
         return iter(self.order()[self.start :])
@@ -49,8 +50,6 @@ class EpochSampler(Sampler[int]):
         """All of this process's pictures of the epoch."""
         generator = torch.Generator().manual_seed(self.dataset.seed * 1_000_003 + int(self.dataset.epoch))
         order = torch.randperm(len(self.dataset), generator=generator)
-        # All processes must make the same number of steps: the first pictures are dealt out twice if need be.
-        order = torch.cat([order, order[: len(self) * world_size() - len(order)]])
         return order[rank() :: world_size()].tolist()
 
 
@@ -74,8 +73,22 @@ class Batches:
         images, targets = collate([self.dataset[index] for index in order])
         return paths, images, targets
 
+    def pictures(self, iteration: int) -> int:
+        """In the batch of a 0-based iteration, those of all processes."""
+        return min(self._whole_batch, len(self.dataset) - iteration * self._whole_batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rest of the epoch's batches, len(self) in all: for the last of them may be too few pictures left for each
+        process to have one, but all must take part in every step."""
+        yield from self.loader
+        yield no_samples(self.dataset.size_hw)
+
     def __len__(self) -> int:
-        return len(self.loader)
+        return math.ceil(len(self.dataset) / self._whole_batch)
+
+    @property
+    def _whole_batch(self) -> int:
+        return cast(int, self.loader.batch_size) * world_size()
 
 
 def make_batches(
@@ -183,7 +196,7 @@ def train_one_epoch(
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches.start_epoch(progress.epoch, progress.epoch_iteration)
     meter = Meter()
-    fed = meter.timed(itertools.islice(batches.loader, total - progress.epoch_iteration))
+    fed = meter.timed(itertools.islice(batches, total - progress.epoch_iteration))
     bar = progress_bar(
         fed, rank() > 0, total=total, initial=progress.epoch_iteration, unit="it",
         desc=f"epoch {progress.epoch + 1}/{progress.last_epoch}",
@@ -207,7 +220,7 @@ def train_one_epoch(
         losses = described.losses(raw, targets.to(device), priors)
         if teacher is not None and lesson is not None:
             losses["teacher"] = teacher.loss(raw, lesson, priors)
-        meter.add(losses, len(images) * world_size())
+        meter.add(losses, batches.pictures(progress.epoch_iteration))
         is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
         if is_due or device.type == "cpu":
             _look(meter, batches, parameters, progress, device)

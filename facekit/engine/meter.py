@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from facekit.ops.distributed import mean_over_processes
+
 T = TypeVar("T")
 
 
@@ -54,10 +56,11 @@ class Meter:
         return None
 
     def read(self) -> dict[str, float]:
-        """Means since the last look, and starts anew: loss, loss_NAME, images_per_s, data_wait (the share of the time,
-        0..1, that was spent waiting for pictures)."""
+        """Means since the last look, over all processes, every one of which must ask; and starts anew. loss, loss_NAME,
+        images_per_s, data_wait (the share of the time, 0..1, that this process spent waiting for pictures)."""
         elapsed = time.perf_counter() - self._started
-        means = {name: float(torch.stack([losses[name] for losses in self._steps]).mean()) for name in self._steps[0]}
+        steps = torch.stack([torch.stack(list(losses.values())) for losses in self._steps])
+        means = dict(zip(self._steps[0], mean_over_processes(steps.mean(dim=0)).tolist(), strict=True))
         record = {
             "loss": sum(means.values()),
             **{f"loss_{name}": value for name, value in means.items()},

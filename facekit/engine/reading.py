@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +19,8 @@ BYTES_AHEAD = 64 << 20  # of decoded pictures that wait; a larger one waits alon
 Size = tuple[int, int] | None
 
 
-def read_ahead(paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2) -> Iterator[
-    NDArray[np.uint8]
+def read_ahead(paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2) -> Generator[
+    NDArray[np.uint8], None, None
 ]:  # fmt: skip
     """The pictures in their order, (H, W, 3) BGR uint8, decoded in `workers` threads: OpenCV decodes without Python's
     lock, and a thread, other than a process, needs no second copy of PyTorch (700 MB) and hands its picture over as it

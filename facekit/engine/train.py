@@ -20,14 +20,14 @@ from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
 from facekit.engine.average import WeightAverage
-from facekit.engine.batch_norm import unfold_batch_norm
-from facekit.engine.checkpoints import LATEST, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.batch_norm import prepare_folded
+from facekit.engine.checkpoints import LATEST, has_checkpoint, newest_checkpoint, save_epoch, save_latest
 from facekit.engine.distill import Teacher, check_teacher, open_teacher
 from facekit.engine.environment import environment
-from facekit.engine.evaluate import evaluate_labelled, metric_value
+from facekit.engine.evaluate import BrokenOff, evaluate_labelled, metric_value
 from facekit.engine.frozen import freeze
 from facekit.engine.journal import Journal
-from facekit.engine.loop import Batches, NonFiniteLossError, Progress, make_batches, train_one_epoch
+from facekit.engine.loop import NonFiniteLossError, Progress, make_batches, train_one_epoch
 from facekit.engine.optimizers import make_optimizer
 from facekit.engine.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.record import Metric
@@ -36,6 +36,7 @@ from facekit.engine.schedule import make_schedule, settled_by
 from facekit.engine.signals import StopSignals, shield_worker
 from facekit.engine.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.stopping import stagnation_of
+from facekit.engine.sync_batch_norm import synchronise_batch_norms
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
 from facekit.import_weights import load_weights
@@ -44,20 +45,21 @@ from facekit.models.detector_network import DetectorNetwork
 from facekit.models.imagenet import load_imagenet_backbone
 from facekit.ops.distributed import (
     copy_from_first,
+    gather_over_processes,
     join_processes,
     largest_over_processes,
     leave_processes,
+    lost_process,
     rank,
     wait_for_all,
     world_size,
 )
 from facekit.ops.memory import keep_freed_memory
-from facekit.ops.pixels import normalise
 from facekit.template import Template, load_template
 
 log = logging.getLogger(__name__)
 
-UNFOLDING_BATCHES = 8  # of training pictures, to measure batch norms that a deployed graph had folded away
+AUTO = Path("auto")  # to resume from: what stands in the folder to save to, if anything does
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class TrainOptions:
     """Flags of train.py; None where the template decides."""
 
     save_checkpoints_to: Path
-    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it
+    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it; AUTO
     load_weights: Path | None = None
     from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
     epochs: int | None = None  # the absolute last epoch
@@ -104,6 +106,8 @@ def train(
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a loss that is not finite (its
     batch is then in nonfinite_batch.pth); Interrupted, with all saved, after a SIGTERM or SIGINT.
     """
+    if options.resume_from == AUTO:
+        options = _go_on_or_start(options)
     if options.resume_from and options.load_weights:
         raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
     source = options.resume_from or options.load_weights
@@ -139,9 +143,34 @@ def train(
         log.warning("training.early_stopping does nothing without validation pictures: give --val-ann-files.")
     device = join_processes()
     try:
+        _check_same_start(checkpoint, options)
         return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
+    except RuntimeError as error:
+        remedy = f"Start all again with --resume-from {options.save_checkpoints_to}."
+        if (lost := lost_process(error, remedy)) is not None:
+            raise lost from error
+        raise
     finally:
         leave_processes()
+
+
+def _go_on_or_start(options: TrainOptions) -> TrainOptions:
+    """For commands that something restarts by itself: the first start begins, each later one goes on."""
+    folder = options.save_checkpoints_to
+    if has_checkpoint(folder):
+        return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
+    log.info("%s holds no checkpoint to go on from: starting anew.", folder)
+    return dataclasses.replace(options, resume_from=None)
+
+
+def _check_same_start(checkpoint: Checkpoint | None, options: TrainOptions) -> None:
+    starts = gather_over_processes(None if checkpoint is None else (checkpoint.epoch, checkpoint.meta["iteration"]))
+    if starts.count(starts[0]) != len(starts):
+        told = ", ".join("none" if start is None else f"epoch {start[0]} iteration {start[1]}" for start in starts)
+        raise FacekitError(
+            f"{options.save_checkpoints_to}: the processes see different checkpoints to start from ({told}). Give a "
+            f"folder on a disk that all nodes share."
+        )
 
 
 class _Run:
@@ -252,8 +281,8 @@ class _Run:
             log.info("Training starts from random weights.")
 
     def _over_processes(self) -> nn.Module:
-        if world_size() > 1 and self.device.type == "cuda":
-            self.plain = nn.SyncBatchNorm.convert_sync_batchnorm(self.plain)
+        if world_size() > 1:
+            self.plain = synchronise_batch_norms(self.plain, self.device)
         network = compile_network(self.plain, self.device) if self.options.compile else self.plain
         if world_size() == 1:
             return network
@@ -364,21 +393,23 @@ class _Run:
         return stagnation.is_over
 
     def _evaluate(self) -> list[Metric] | None:
-        """Nothing where none is due, None where a signal broke it off."""
+        """Nothing where none is due and on all processes but the first, None where a signal broke it off."""
         epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
         due = (epoch + 1) % (self.options.val_interval or 1) == 0 or epoch + 1 == last_epoch
-        if not self.val_pictures or not due or rank() != 0:
+        if not self.val_pictures or not due:
             return []
         detector = Detector(PyTorchBackend(self.state.outcome.eval(), self.template), self.template)
 
         def break_off(*_: object) -> None:
             if self.signals.received:
-                raise _BrokenOff
+                raise BrokenOff
 
         try:
             metrics = evaluate_labelled(detector, self.val_pictures, break_off)
-        except _BrokenOff:
+        except BrokenOff:
             return None
+        if rank() != 0:
+            return metrics
         figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
         log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
         return metrics
@@ -410,19 +441,3 @@ class _Run:
             f"{self.folder / LATEST}. The same command goes on with --resume-from {self.folder}",
             progress.stopped_by,
         )
-
-
-class _BrokenOff(Exception):
-    """Leaves an evaluation."""
-
-
-def prepare_folded(network: nn.Module, batches: Batches, template: Template) -> None:
-    """Brings back batch norms that the source of the weights had folded away, measured on training pictures."""
-    log.info("The weights come from a deployed graph: measuring its batch norms anew on training pictures ...")
-    batches.start_epoch(0)
-    device = next(network.parameters()).device
-    images = (
-        normalise(batch.to(device), template.input)
-        for _, (batch, _) in zip(range(UNFOLDING_BATCHES), batches.loader, strict=False)
-    )
-    unfold_batch_norm(network, images)

@@ -60,4 +60,5 @@ def leaky_relu() -> nn.Module:
 
 def level_rows(levels: Iterable[Tensor], columns: int) -> Tensor:
     """Levels (B, priors * columns, H, W) -> (B, A, columns), level by level, cell by cell, prior by prior."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, columns) for level in levels], dim=1)
+    # Not by one reshape, which cannot tell how many rows no picture has.
+    return torch.cat([level.permute(0, 2, 3, 1).unflatten(3, (-1, columns)).flatten(1, 3) for level in levels], dim=1)

@@ -66,7 +66,7 @@ class SCRFD(nn.Module):
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assert raw.landmark_deltas is not None
         positive, faces, columns = atss_assign(targets, priors, TOP_CANDIDATES).pairs()
-        positives = mean_over_processes(positive.sum()).clamp(min=1)
+        positives = mean_over_processes(positive.sum(), least=1)
         learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
         logits = raw.class_logits[..., 0]
 
@@ -75,7 +75,7 @@ class SCRFD(nn.Module):
         quality[positive] = paired_iou(predicted_xyxy.detach(), boxes_xyxy)
         # Boxes count as much as their class is believed in (Generalized Focal Loss, the authors' code).
         confidence = logits[positive].detach().sigmoid()
-        weight = mean_over_processes(confidence.sum()).clamp(min=1e-6)
+        weight = mean_over_processes(confidence.sum(), least=1e-6)
 
         wanted = self.head.coder.encode_points(targets.landmarks_xy[faces], learnt)
         marks = landmark_loss(raw.landmark_deltas[positive], wanted, targets.has_landmarks[faces], LANDMARK_BETA)

@@ -87,7 +87,7 @@ class YuNet(nn.Module):
             overlap_weight=3.0,
         )
         positive, faces, columns = assignment.pairs()
-        positives = mean_over_processes(positive.sum()).clamp(min=1)
+        positives = mean_over_processes(positive.sum(), least=1)
 
         objectness_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits, positive.float(), reduction="sum")
         class_loss = F.binary_cross_entropy_with_logits(

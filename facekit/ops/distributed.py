@@ -1,8 +1,10 @@
-"""Several processes, as torchrun starts them, or one."""
+"""Several processes, as torchrun or SLURM's srun starts them, or one."""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,8 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# The first process evaluates while the others wait: longer than the backends' own ten minutes allow.
-TIMEOUT = timedelta(hours=2)
+from facekit.errors import FacekitError
+
+log = logging.getLogger(__name__)
+
+# How long one process waits for another. The first computes metrics meanwhile, or fetches weights.
+TIMEOUT = timedelta(minutes=30)
+LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket", "store")  # in what torch says
 
 
 def world_size() -> int:
@@ -24,14 +31,63 @@ def rank() -> int:
 
 
 def join_processes() -> torch.device:
-    """Joins torchrun's group when this process was started by torchrun; returns the device that is ours."""
+    """Joins the group of processes that this one was started with; returns the device that is ours.
+
+    Raises FacekitError where the others don't come.
+    """
+    adopt_slurm()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        # SLURM may show each process its own GPU alone.
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count > 1 and not dist.is_initialized():
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        log.info("Process %s of %d meets the others at %s", os.environ.get("RANK"), count, place)
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        except (RuntimeError, ValueError) as error:
+            raise FacekitError(
+                f"{place}: the {count} processes did not come together ({_first_line(error)}). Start as many, on nodes "
+                f"that reach this one: by torchrun, or by srun (SLURM's tasks, not its batch script, train). Set "
+                f"MASTER_PORT where the port is taken."
+            ) from error
     return device
+
+
+def adopt_slurm() -> bool:
+    """Sets torchrun's variables by those of srun, where it started several tasks and torchrun none of them."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1")
+    if "WORLD_SIZE" in os.environ or "SLURM_PROCID" not in os.environ or int(tasks) < 2:
+        return False
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "localhost")
+    os.environ.setdefault("MASTER_ADDR", first_node(nodes))
+    os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 15000))
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
+    os.environ["WORLD_SIZE"] = tasks
+    return True
+
+
+def first_node(nodes: str) -> str:
+    """The first host of SLURM's short form: "gpu[07-09,12],login1" -> "gpu07"."""
+    return re.sub(r"\[(\w+)[^]]*\]", r"\1", re.split(r",(?![^[]*\])", nodes)[0])
+
+
+def lost_process(error: RuntimeError, remedy: str) -> FacekitError | None:
+    """What to say where torch failed because another process ended or hangs; None where it failed otherwise."""
+    if not dist.is_initialized() or not any(word in str(error).lower() for word in LOST):
+        return None
+    return FacekitError(
+        f"Process {rank()} of {world_size()}: another one ended, or did not answer for {TIMEOUT.seconds // 60} minutes "
+        f"({_first_line(error)}). Its own message says why. {remedy}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def leave_processes() -> None:
@@ -44,15 +100,36 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """Loss normalisers must count the positives of all processes: averaged gradients are then those of one process
-    with the whole batch."""
+def mean_over_processes(value: Tensor, least: float = 0.0) -> Tensor:
+    """The total over all processes, at least `least`, divided by their number.
+
+    Losses must be sums over what they normalise by, and this their normaliser: averaged gradients are then those of
+    one process with the whole batch, however many pictures each process has of it.
+    """
     value = value.detach().float()
     if dist.is_initialized():
         value = value.clone()
         dist.all_reduce(value)
-        value /= dist.get_world_size()
-    return value
+    return value.clamp(min=least) / world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """Every process's loss depends on every process's summand."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, gradients[0])
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of all processes' values; gradients flow back to all of them."""
+    return _Sum.apply(value) if dist.is_initialized() else value
 
 
 def largest_over_processes(values: Sequence[float], device: torch.device) -> list[float]:

@@ -31,7 +31,7 @@ def multibox_losses(
     """
     assignment = max_iou_assign(targets, priors, positive_iou, least_forced_iou)
     positive, faces, columns = assignment.pairs()
-    positives = mean_over_processes(positive.sum()).clamp(min=1)
+    positives = mean_over_processes(positive.sum(), least=1)
 
     labels = torch.where(positive, head.face_column, 1 - head.face_column)
     class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
@@ -54,4 +54,4 @@ def landmark_loss(deltas: Tensor, wanted: Tensor, marked: Tensor, beta: float) -
 
     What stands in the rows of unmarked faces does not matter.
     """
-    return smooth_l1(deltas[marked], wanted[marked], beta).sum() / mean_over_processes(marked.sum()).clamp(min=1)
+    return smooth_l1(deltas[marked], wanted[marked], beta).sum() / mean_over_processes(marked.sum(), least=1)

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +14,17 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.files import write_text
+from facekit.pages.charts import Line, Panel, panels_svg
 
 log = logging.getLogger(__name__)
 
 JOURNAL = "log.jsonl"
-MAX_POINTS = 600  # of a curve; more are averaged: the picture is no wider
+MAX_POINTS = 330  # of a curve; more are averaged: a plot is no wider
 LOGARITHMIC = {"learning_rate"}
 TITLES = {
     "loss": "loss", "learning_rate": "learning rate", "ap": "AP @ [IoU=0.50:0.95], %",
     "ap_64x64": "AP for faces > 64x64, %",
 }  # fmt: skip
-COLUMNS, PANEL_W, PANEL_H, GAP, MARGIN = 2, 430.0, 230.0, 26.0, 20.0
-LEFT, TOP, BOTTOM = 58.0, 26.0, 28.0  # of a panel, outside of its plot
-COLOURS = ("#2563c9", "#c2500a", "#0f8a5f", "#a33bb0", "#8a6d00", "#0b8aa8", "#c22f52", "#5b6470")
-DASHES = ("", "7 3", "2 3", "8 3 2 3")
-STYLE = """
-svg { background: #fff; color: #1b1f24; font: 12px system-ui, sans-serif; }
-text { fill: currentColor; } .title { font-weight: 600; font-size: 13px; }
-.grid { stroke: currentColor; opacity: .15; } .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-@media (prefers-color-scheme: dark) {
-  svg { background: #14171a; color: #e7eaee; } .line, .dot { filter: brightness(1.5); }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -122,21 +110,12 @@ def _add(record: dict[str, float], points: dict[str, list[tuple[float, float]]])
 def draw(runs: Sequence[Run]) -> str:
     """The SVG, which needs nothing from elsewhere, and follows light and dark."""
     keys = sorted({key for run in runs for key in run.curves}, key=_rank)
-    head = MARGIN + 20 * len(runs) + 10
-    width = 2 * MARGIN + COLUMNS * PANEL_W + (COLUMNS - 1) * GAP
-    height = head + math.ceil(len(keys) / COLUMNS) * (PANEL_H + GAP) + MARGIN
-    parts = [_legend(runs)]
-    for place, key in enumerate(keys):
-        row, column = divmod(place, COLUMNS)
-        x, y = MARGIN + column * (PANEL_W + GAP), head + row * (PANEL_H + GAP)
-        parts.append(f'<g transform="translate({x:.0f} {y:.0f})">\n{_panel(key, runs)}\n</g>')
-    described = _text(f"Course of {', '.join(run.name for run in runs)}")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{described}">\n<style>{STYLE}</style>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
-    )
+    panels = [
+        Panel(_title(key), [_line(run.name, run.curves.get(key)) for run in runs], logarithmic=key in LOGARITHMIC)
+        for key in keys
+    ]
+    names = [run.name for run in runs]
+    return panels_svg(f"Course of {', '.join(names)}", names, panels, "iteration")
 
 
 def _rank(key: str) -> tuple[int, str]:
@@ -145,53 +124,15 @@ def _rank(key: str) -> tuple[int, str]:
     return (order.index(key) if key in order else len(order), key)
 
 
-def _legend(runs: Sequence[Run]) -> str:
-    rows = []
-    for index, run in enumerate(runs):
-        y = MARGIN + 20 * index + 6
-        rows.append(
-            f'<line class="line" x1="{MARGIN}" x2="{MARGIN + 34}" y1="{y - 4}" y2="{y - 4}"{_look(index)}/>'
-            f'<text x="{MARGIN + 44}" y="{y}">{_text(run.name)}</text>'
-        )
-    return "\n".join(rows)
+def _title(key: str) -> str:
+    return TITLES.get(key, f"loss: {key.removeprefix('loss_')}")
 
 
-def _panel(key: str, runs: Sequence[Run]) -> str:
-    shown = [(index, _thinned(run.curves[key])) for index, run in enumerate(runs) if key in run.curves]
-    is_log = key in LOGARITHMIC and all((curve.values > 0).all() for _, curve in shown)
-    if is_log:
-        shown = [(index, Curve(curve.iterations, np.log10(curve.values))) for index, curve in shown]
-    every_x = np.concatenate([curve.iterations for _, curve in shown])
-    every_y = np.concatenate([curve.values for _, curve in shown])
-    lowest, highest = float(every_y.min()), float(every_y.max())
-    x_ticks = ticks(0.0, float(every_x.max()))
-    y_ticks = _decades(lowest, highest) if is_log else ticks(lowest, highest)
-    right, floor = PANEL_W - 8, PANEL_H - BOTTOM
-    low, high = y_ticks[0], y_ticks[-1]
-
-    def across(x: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
-        return LEFT + (right - LEFT) * x / x_ticks[-1]
-
-    def up(y: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
-        return floor - (floor - TOP) * (y - low) / (high - low)
-
-    title = TITLES.get(key, f"loss: {key.removeprefix('loss_')}")
-    parts = [f'<text class="title" x="{LEFT}" y="14">{_text(title)}</text>']
-    for tick in y_ticks:
-        value = f"{10**tick:.2g}" if is_log else f"{tick:g}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{up(tick) + 4:.1f}" text-anchor="end">{value}</text>')
-    for tick in x_ticks:
-        parts.append(f'<text x="{across(tick):.1f}" y="{floor + 18}" text-anchor="middle">{tick:g}</text>')
-    for index, curve in shown:
-        pairs = np.stack([across(curve.iterations), up(curve.values)], axis=1)
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)
-        parts.append(f'<polyline class="line" points="{points}"{_look(index)}><title>{_text(runs[index].name)}</title>'
-                     "</polyline>")  # fmt: skip
-        if len(pairs) <= 60:  # evaluations are few, and one alone is no line
-            colour = COLOURS[index % len(COLOURS)]
-            parts += [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>' for x, y in pairs]
-    return "\n".join(parts)
+def _line(name: str, curve: Curve | None) -> Line:
+    if curve is None:
+        return Line(name, (), ())
+    curve = _thinned(curve)
+    return Line(name, curve.iterations.tolist(), curve.values.tolist())
 
 
 def _thinned(curve: Curve) -> Curve:
@@ -199,32 +140,3 @@ def _thinned(curve: Curve) -> Curve:
         return curve
     bins = [np.array_split(numbers, MAX_POINTS) for numbers in (curve.iterations, curve.values)]
     return Curve(*(np.array([part.mean() for part in parts]) for parts in bins))
-
-
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers that span low..high, about as many as wanted."""
-    if not high - low > 1e-12 * max(abs(low), abs(high)):  # one value alone
-        margin = abs(high) / 2 or 1.0
-        low, high = low - margin, high + margin
-    raw = (high - low) / wanted
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    return [float(f"{number * step:.10g}") for number in range(math.floor(low / step), math.ceil(high / step) + 1)]
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """Whole powers of ten that span 10^low..10^high, at least one decade."""
-    first = math.floor(low + 1e-9)
-    return [float(power) for power in range(first, max(math.ceil(high - 1e-9), first + 1) + 1)]
-
-
-def _look(index: int) -> str:
-    """Colour alone doesn't tell runs apart for everybody."""
-    dash = DASHES[index % len(DASHES)]
-    return f' stroke="{COLOURS[index % len(COLOURS)]}"' + (f' stroke-dasharray="{dash}"' if dash else "")
-
-
-def _text(text: str) -> str:
-    """Escaped, without what XML can't hold."""
-    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return escape(printable)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
@@ -113,22 +114,37 @@ class TestEpochSampler:
         batches.start_epoch(0)
         assert list(sampler) == first
 
-    @pytest.mark.parametrize("count", [8, 7, 1])
-    def test_two_processes_share(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-        sampler, _ = self.sampler(tmp_path, count)
-        alone = list(sampler)
-        monkeypatch.setattr("facekit.engine.loop.world_size", lambda: 2)
-        dealt = []
-        for number in range(2):
+    @pytest.mark.parametrize(("count", "processes"), [(12, 3), (11, 3), (7, 3), (5, 2), (1, 4)])
+    def test_processes_share(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, processes: int) -> None:
+        """Batch by batch they have, all together, one process's pictures, none of them twice."""
+        sampler, batches = self.sampler(tmp_path, count)
+        alone, whole = list(sampler), 2 * processes if count > 1 else processes
+        monkeypatch.setattr("facekit.engine.loop.world_size", lambda: processes)
+        together: list[list[int]] = [[] for _ in range(math.ceil(count / whole))]
+        for number in range(processes):
             monkeypatch.setattr("facekit.engine.loop.rank", lambda number=number: number)
-            dealt.append(list(sampler))
-            assert len(dealt[-1]) == len(sampler) == math.ceil(count / 2)
-        assert set(dealt[0] + dealt[1]) == set(range(count))
-        if count % 2 == 0:
-            assert not set(dealt[0]) & set(dealt[1])
-        # Together they go through the pictures in the order of one process: the same batches.
-        together = [index for pair in zip(*dealt, strict=True) for index in pair]
-        assert together[:count] == alone
+            dealt = list(sampler)
+            assert len(dealt) == len(sampler)
+            assert len(batches) == len(together)
+            sizes = [len(images) for images, _ in itertools.islice(batches, len(batches))]
+            assert len(sizes) == len(together)
+            assert sum(sizes) == len(dealt)
+            for batch, size in zip(together, sizes, strict=True):
+                batch += dealt[:size]
+                del dealt[:size]
+        for index, batch in enumerate(together):
+            assert sorted(batch) == sorted(alone[index * whole :][:whole])
+            assert batches.pictures(index) == len(batch)
+
+    def test_goes_on_where_it_stopped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The second of two processes, of five pictures in batches of two: two pictures, then none."""
+        _, batches = self.sampler(tmp_path, 5)
+        monkeypatch.setattr("facekit.engine.loop.world_size", lambda: 2)
+        monkeypatch.setattr("facekit.engine.loop.rank", lambda: 1)
+        batches.start_epoch(0, iteration=1)
+        images, targets = next(iter(batches))
+        assert images.shape == (0, 3, 64, 64)
+        assert targets.batch_size == 0
 
 
 class TestMakeBatches:

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from facekit.errors import FacekitError
-from facekit.pages.curves import MAX_POINTS, Curve, Run, draw, plot_runs, read_run, ticks
+from facekit.pages.curves import MAX_POINTS, Curve, Run, draw, plot_runs, read_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,6 +23,13 @@ def write_lines(path: Path, *records: dict[str, Any] | str) -> Path:
 
 def loss(iteration: int, value: float) -> dict[str, Any]:
     return {"epoch": 1, "iteration": iteration, "loss": value, "loss_box": value / 2, "learning_rate": 0.1}
+
+
+def drawn(svg: str) -> list[list[tuple[float, float]]]:
+    """The points of each line that says a run's name when it is pointed at."""
+    lines = [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if group.find(f"{SVG}title") is not None]
+    paths = [path.get("d", "") for line in lines for path in line.iter(f"{SVG}path")]
+    return [[(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)] for path in paths]
 
 
 def pairs(run: Run, key: str) -> list[tuple[float, float]]:
@@ -74,7 +80,7 @@ class TestPlotRuns:
         root = ElementTree.fromstring(output.read_text())
         texts = [element.text for element in root.iter(f"{SVG}text")]
         assert {"a<b&c/out", "d/out", "loss", "loss: box", "learning rate", "AP @ [IoU=0.50:0.95], %"} <= set(texts)
-        assert len(list(root.iter(f"{SVG}polyline"))) == 4 * 2
+        assert len(drawn(output.read_text())) == 4 * 2
         assert "http" not in output.read_text().replace("http://www.w3.org/2000/svg", "")
 
     def test_other_formats(self, tmp_path: Path) -> None:
@@ -83,15 +89,8 @@ class TestPlotRuns:
 
 
 class TestDraw:
-    def points(self, svg: str) -> list[list[tuple[float, float]]]:
-        lines = ElementTree.fromstring(svg).iter(f"{SVG}polyline")
-        return [
-            [(float(x), float(y)) for x, y in (pair.split(",") for pair in line.get("points", "").split())]
-            for line in lines
-        ]
-
     def test_falls_to_the_right(self) -> None:
-        ((first, second),) = self.points(draw([Run("a", {"loss": Curve(np.array([0.0, 10]), np.array([4.0, 2]))})]))
+        ((first, second),) = drawn(draw([Run("a", {"loss": Curve(np.array([0.0, 10]), np.array([4.0, 2]))})]))
         assert first[0] < second[0] and first[1] < second[1]  # SVG counts downwards
 
     def test_constant_single_and_zero(self) -> None:
@@ -100,27 +99,16 @@ class TestDraw:
             "learning_rate": Curve(np.array([10.0, 20]), np.array([0.1, 0.1])),
             "ap": Curve(np.array([10.0, 20]), np.array([0.0, 0.0])),
         }
-        assert all(np.isfinite(points).all() for points in self.points(draw([Run("a", curves)])))
+        svg = draw([Run("a", curves)])
+        assert svg.count("<circle") == 5
+        assert all(np.isfinite(points).all() for points in drawn(svg))
 
     def test_long_runs_are_thinned(self) -> None:
         many = np.arange(50_000, dtype=np.float64)
-        (points,) = self.points(draw([Run("a", {"loss": Curve(many, np.sqrt(many))})]))
-        assert len(points) == MAX_POINTS
+        noise = np.random.default_rng(0).normal(0, 20, len(many))
+        (points,) = drawn(draw([Run("a", {"loss": Curve(many, np.sqrt(many) + noise)})]))
+        assert 0.9 * MAX_POINTS < len(points) <= MAX_POINTS  # matplotlib leaves out those on a straight line
 
     def test_names_that_xml_cannot_hold(self) -> None:
         svg = draw([Run("a\x00\x1b\udc80", {"loss": Curve(np.array([1.0]), np.array([1.0]))})])
         ElementTree.fromstring(svg.encode("utf-8"))
-
-
-@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
-def test_ticks_span_the_range(low: float, width: float) -> None:
-    marks = ticks(low, low + width)
-    assert marks == sorted(set(marks))
-    assert 2 <= len(marks) <= 9
-    slack = 1e-6 * max(1.0, abs(low), abs(low + width))
-    assert marks[0] <= low + slack and marks[-1] >= low + width - slack
-
-
-def test_ticks_are_round() -> None:
-    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert ticks(0.13, 0.9) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]

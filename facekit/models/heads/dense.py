@@ -68,13 +68,13 @@ def dense_losses(
     by how central its prior lies in its face; binary cross-entropy `centre_ness` (Tian et al., FCOS, section 3.2)."""
     assert raw.objectness_logits is not None
     positive, faces, columns = assignment.pairs()
-    positives = mean_over_processes(positive.sum()).clamp(min=1)
+    positives = mean_over_processes(positive.sum(), least=1)
     learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
     centres = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
     predicted_xyxy = head.coder.decode(raw.box_deltas[positive], learnt)
     class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
     centre_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits[positive], centres, reduction="sum")
-    weight = mean_over_processes(centres.sum()).clamp(min=1e-6)
+    weight = mean_over_processes(centres.sum(), least=1e-6)
     return {
         "class": class_loss / positives,
         "box": (box_loss(predicted_xyxy, boxes_xyxy) * centres).sum() / weight,

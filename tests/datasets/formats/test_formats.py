@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from facekit.cli_data import FORMATS_WRITTEN
+from facekit.cli.data import FORMATS_WRITTEN
 from facekit.datasets.formats import WRITTEN, read_labels, recognise, split_part
 from facekit.errors import FacekitError
 

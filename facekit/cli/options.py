@@ -1,0 +1,53 @@
+"""What several commands take: options, and reading what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from facekit.datasets.labels import PictureLabels
+    from facekit.template import Template
+
+FILE = click.Path(path_type=Path)
+F = Callable[..., Any]
+
+
+def template_option(function: F) -> F:
+    return click.option("--template", required=True, help="Template name, template.yaml or work dir.")(function)
+
+
+def data_options(*names: str, required: bool = False) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            files = name.endswith("files")
+            what = "labels of any format" if files else "folders above their pictures [where the formats have them]"
+            option = click.option(f"--{name}", required=required and files, help=f"Comma-separated {what}.")
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def read_template(name: str) -> Template:
+    from facekit.template import find_template, load_template
+
+    return load_template(find_template(name))
+
+
+def read_label_files(ann_files: str | None, data_roots: str | None, what: str) -> list[PictureLabels]:
+    """Pictures of all the comma-separated files, each with its own root."""
+    if not ann_files:
+        return []
+    from facekit.datasets.formats import read_labels
+
+    files = ann_files.split(",")
+    roots: list[Path | None] = [Path(root) for root in data_roots.split(",")] if data_roots else [None] * len(files)
+    if len(files) != len(roots):
+        raise click.UsageError(
+            f"--{what}-ann-files names {len(files)} files, --{what}-data-roots {len(roots)} folders: one a file."
+        )
+    return [picture for file, root in zip(files, roots, strict=True) for picture in read_labels(Path(file), root)]
