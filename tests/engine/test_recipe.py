@@ -149,7 +149,8 @@ def test_two_processes_have_the_same_average(tmp_path: Path) -> None:
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
             __file__, str(tmp_path), str(tmp_path / "out"),
         ],
-        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (read_torch_file(tmp_path / f"average_{number}.pth") for number in range(2))
