@@ -319,7 +319,7 @@ def student_template() -> Template:
         template,
         input=dataclasses.replace(template.input, size_hw=(160, 160)),
         augmentation=dataclasses.replace(
-            template.augmentation, photometric=None, crop=SquareCrop("square", (1.0,), 10), min_face_size=0
+            template.augmentation, photometric=None, crop=SquareCrop("square", (1.0,), 10, 0), min_face_size=0
         ),
         training=dataclasses.replace(
             template.training, batch_size=4, epochs=1, dataset_repeats=8, base_learning_rate=0.002, warmup_iterations=1,

@@ -26,7 +26,7 @@ def picture(*boxes_xywh: tuple[float, ...], size_wh: tuple[int, int] = (640, 480
 class TestTrainingBoxes:
     def test_square_crops_of_one_scale(self) -> None:
         template = template_of("ultralight-rfb-320")
-        crop = SquareCrop("square", (1.0,), 50)
+        crop = SquareCrop("square", (1.0,), 50, 0)
         template = dataclasses.replace(
             template, augmentation=dataclasses.replace(template.augmentation, crop=crop, min_face_size=0)
         )
