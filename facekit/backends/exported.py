@@ -29,6 +29,7 @@ class ExportedOutputs:
     def __init__(self, names: list[str], template: Template, source: str) -> None:
         self.head: Head = cast(DetectorNetwork, build_model(template)).head
         self.priors = lru_cache(maxsize=8)(self.head.priors)
+        self.source = source
         per_level = self.head.level_names
         if {"boxes", "scores"} <= set(names):
             self.names, self.read = ["boxes", "scores", *(["landmarks"] if "landmarks" in names else [])], self._decoded
@@ -47,6 +48,13 @@ class ExportedOutputs:
         return self.read([torch.from_numpy(np.array(outputs[name])) for name in self.names], size_hw)
 
     def _decoded(self, tensors: list[torch.Tensor], size_hw: tuple[int, int]) -> Decoded:
+        boxes, scores = tensors[:2]
+        if scores.dim() != 2 or boxes.shape != (*scores.shape, 4):  # other makers use the same names
+            raise FacekitError(
+                f"{self.source}: outputs boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)}, expected "
+                f"(batch, priors, 4) and (batch, priors): not a graph that facekit exported. Import the maker's .pth, "
+                f"and export that."
+            )
         return Decoded(*tensors)
 
     def _per_level(self, tensors: list[torch.Tensor], size_hw: tuple[int, int]) -> Decoded:

@@ -172,6 +172,12 @@ class TestBackendsRefuse:
         with pytest.raises(FacekitError, match=r"model\.bin"):
             open_backend(tmp_path / "model.xml", yunet)
 
+    def test_others_outputs_under_our_names(self, shared_dir: Path) -> None:
+        weights = next((shared_dir / "weights" / "ultralight").glob("*RFB-320*.onnx"))
+        template = load_template(find_template("ultralight-rfb-320"))
+        with pytest.raises(FacekitError, match=r"scores \(1, 4420, 2\).*not a graph that facekit exported"):
+            open_backend(weights, template)(np.zeros((1, 240, 320, 3), np.uint8))
+
     @pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
     def test_other_detectors_files(
         self, yunet: Template, ssd: Template, yunet_export: Path, ssd_export: Path, name: str
