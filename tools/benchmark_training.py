@@ -60,11 +60,23 @@ class Stream:
         return islice(self.following, self.count)
 
 
+@dataclasses.dataclass
 class Given(Batches):
     """Batches that go on where they were, whatever the epoch."""
 
+    batch_size: int
+
     def start_epoch(self, epoch: int, iteration: int = 0) -> None:
         pass
+
+    def pictures(self, iteration: int) -> int:
+        return self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)
 
 
 class Bench:
@@ -112,7 +124,7 @@ class Bench:
         self._train(self.stream)
 
     def _train(self, loader: Any) -> None:
-        batches = Given(self.batches.dataset, loader)
+        batches = Given(self.batches.dataset, loader, self.batch_size)
         progress = Progress(0, 1, 0)
         train_one_epoch(
             self.network, self.described, batches, self.optimizer, self.template, lambda *_: 1e-6, progress,
