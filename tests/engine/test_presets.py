@@ -41,9 +41,9 @@ class TestFineTune:
     @pytest.mark.parametrize(
         ("pictures", "batch", "epochs", "repeats", "rate", "frozen", "frozen_norm"),
         [
-            (10, 4, 20, 4, 8.33e-5, ("backbone",), True),
-            (300, 16, 20, 1, 3.33e-4, (), True),
-            (1300, 16, 20, 1, 3.33e-4, (), False),
+            (10, 4, 20, 4, 8.33e-6, ("backbone",), True),
+            (300, 16, 20, 1, 3.33e-5, (), True),
+            (1300, 16, 20, 1, 3.33e-5, (), True),
             (13_000, 16, 3, 1, 1e-3, (), False),
             (100_000, 16, 3, 1, 1e-3, (), False),
         ],
@@ -74,7 +74,7 @@ class TestFineTune:
     def test_one_epoch_of_the_1300(self) -> None:
         settings = preset_of("fine-tune", 1300, given=Given(epochs=1)).template.training
         assert (settings.epochs, settings.dataset_repeats, settings.early_stopping) == (1, 1, None)
-        assert settings.base_learning_rate == pytest.approx(0.01 / 30, rel=0.01)
+        assert settings.base_learning_rate == pytest.approx(0.01 / 300, rel=0.01)
         assert settings.warmup_iterations == 8
 
     def test_few_faces_in_many_pictures(self) -> None:
