@@ -21,9 +21,9 @@ PresetName = Literal["fine-tune", "scratch"]
 
 # The bundled templates' epochs are for WIDER FACE's training set (Yang et al., CVPR 2016).
 TEMPLATES_PICTURES = 12_880
-# Below that, fine-tuning goes carefully. One epoch of 1,300 pictures from yunet-n's published weights cost, in points of
-# the worst of WIDER's three APs on 566 others: 0.9 at 1/30 of the template's rate, 0.6 at 1/100, 0.6 at 1/300; with batch
-# norms frozen 1.4, 0.9 and 0.2.
+# Below that, fine-tuning goes carefully. One epoch of 1,300 pictures from yunet-n's published weights cost, in points
+# of the worst of WIDER's three APs on 566 others: 0.9 at 1/30 of the template's rate, 0.6 at 1/100, 0.6 at 1/300; with
+# batch norms frozen 1.4, 0.9 and 0.2.
 MANY_PICTURES = 10_000
 FEW_PICTURES_RATE = 1 / 300
 # Module names; the same in all templates of an architecture.
