@@ -86,13 +86,16 @@ class TestRun:
         pictures, out = ellipse_pictures(tmp_path), tmp_path / "out"
         aps += [10, 30, 30.4, 30.2]
         with caplog.at_level(logging.INFO, "facekit"):
-            assert train(with_stopping(), pictures, pictures[:1], TrainOptions(out, workers=0)) == out / "latest.pth"
+            assert (
+                train(with_stopping(), pictures, pictures[:1], TrainOptions(out, workers=0, max_iterations=1))
+                == out / "latest.pth"
+            )
         assert "Stopped early behind epoch 4: AP has not gained 0.5 points on epoch 2's 30.00 %" in caplog.text
         assert read_torch_file(out / "latest.pth")["meta"]["epoch"] == 4
         assert read_torch_file(out / "best.pth")["meta"]["epoch"] == 3
         result = read_record(out / "run.json").result
         assert result is not None and result.epoch == 4
-        again = TrainOptions(out, workers=0, resume_from=out)
+        again = TrainOptions(out, workers=0, max_iterations=1, resume_from=out)
         assert train(with_stopping(), pictures, pictures[:1], again) is None
         aps += [50, 50]
         train(with_stopping(patience=3, epochs=6), pictures, pictures[:1], again)
