@@ -16,7 +16,7 @@ F = Callable[..., Any]
 
 @click.group()
 def data() -> None:
-    """Data sets and labels: download, check, convert, merge."""
+    """Data sets and labels: download, browse, check, convert, merge."""
 
 
 @data.command("download")

@@ -23,7 +23,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """What convolutions compute in under --precision auto, fp32, bf16 or fp16; None: float32, without autocast.
 
     Weights, batch-norm statistics, assignment and losses stay in float32 in any case. `auto` is bf16 where the
-    hardware multiplies it (a CPU with AMX or AVX512-bf16: up to 1.5 times as fast, and less memory; most GPUs),
+    hardware multiplies it (a CPU with AMX or AVX512-bf16: 1.3 times as fast for yunet-n, and less memory; most GPUs),
     fp16 on other GPUs, and fp32 on other CPUs. Raises FacekitError for what the device can't.
     """
     if precision == "fp32":
