@@ -76,7 +76,7 @@ def test_every_module_has_a_floor() -> None:
 
 def test_imports_are_found_wherever_they_hide() -> None:
     source = """
-import facekit.engine.train
+import facekit.engine.training.train
 from facekit import cli
 from facekit.ops.nms import select_detections
 from . import report

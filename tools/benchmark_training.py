@@ -25,9 +25,9 @@ from torch import Tensor
 from facekit.datasets.formats import read_labels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.engine.flops import parse_size
-from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
-from facekit.engine.optimizers import make_optimizer
-from facekit.engine.precision import autocast_dtype, compile_network
+from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.training.optimizers import make_optimizer
+from facekit.engine.training.precision import autocast_dtype, compile_network
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.memory import keep_freed_memory

@@ -12,7 +12,7 @@ from facekit.cli.options import FILE, F, data_options, read_label_files, read_te
 
 if TYPE_CHECKING:
     from facekit.datasets.labels import PictureLabels
-    from facekit.engine.presets import Preset
+    from facekit.engine.training.presets import Preset
     from facekit.template import Template
 
 
@@ -32,7 +32,7 @@ def _read_training(ann_files: str | None, data_roots: str | None, distill_pictur
         raise click.UsageError("Nothing to train on: give --train-ann-files, or --distill-pictures with a --teacher.")
     pictures = read_label_files(ann_files, data_roots, "train")
     if distill_pictures is not None:
-        from facekit.engine.distill import pictures_without_labels
+        from facekit.engine.training.distill import pictures_without_labels
 
         pictures += pictures_without_labels(distill_pictures)
     return pictures
@@ -74,9 +74,9 @@ def train(
     val_data_roots: str | None, teacher_template: Path | None, gpu_num: int | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train or fine-tune a detector."""
-    from facekit.engine.launch import launch_over_gpus
-    from facekit.engine.train import TrainOptions
-    from facekit.engine.train import train as run
+    from facekit.engine.training.launch import launch_over_gpus
+    from facekit.engine.training.options import TrainOptions
+    from facekit.engine.training.train import train as run
     from facekit.template import find_template
 
     loaded = read_template(template)
@@ -100,7 +100,7 @@ def train(
 def _adapt(
     template: Template, train_pictures: list[PictureLabels], val_pictures: list[PictureLabels], flags: dict[str, Any]
 ) -> Preset:
-    from facekit.engine.presets import Given, adapt
+    from facekit.engine.training.presets import Given, adapt
 
     if flags["preset"] == "fine-tune" and not (flags["load_weights"] or flags["resume_from"]):
         raise click.UsageError(
@@ -120,10 +120,10 @@ def _adapt(
 @click.option("--force", is_flag=True, help="Run it with other data or weights, too.")
 def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | Path | None) -> None:
     """Run a training again by its run.json, and compare the weights; flags say where data lie that have moved."""
-    from facekit.engine.launch import launch_over_gpus
-    from facekit.engine.reproduce import recorded_options
-    from facekit.engine.reproduce import reproduce as run
-    from facekit.engine.run_record import read_record
+    from facekit.engine.records.reproduce import recorded_options
+    from facekit.engine.records.reproduce import reproduce as run
+    from facekit.engine.records.run_record import read_record
+    from facekit.engine.training.launch import launch_over_gpus
     from facekit.template import find_template
 
     recorded = read_record(record)

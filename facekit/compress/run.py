@@ -23,9 +23,9 @@ from facekit.compress.sparsity import measured_sparsity, sparsify
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture
 from facekit.detector import Detector, prepare
-from facekit.engine.batch_norm import prepare_folded
-from facekit.engine.evaluate import evaluate_labelled, metric_value
-from facekit.engine.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
+from facekit.engine.training.batch_norm import prepare_folded
+from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.export.graph import ExportGraph
 from facekit.export.to_openvino import export_network_openvino

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from facekit.engine.record import EvaluationRecord
+from facekit.engine.evaluation.record import EvaluationRecord
 from facekit.pages.charts import Bars, Line, bar_chart, legend, line_chart
 from facekit.pages.figures import ATTRIBUTES, HEIGHT_CHART, by_kind, drawable, figure, heights, is_better
 from facekit.pages.shell import (

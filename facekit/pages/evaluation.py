@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekit.engine.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
+from facekit.engine.evaluation.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 from facekit.errors import FacekitError
 from facekit.pages.charts import Bars, Line, bar_chart, calibration_chart, legend, line_chart
 from facekit.pages.figures import (

@@ -14,7 +14,7 @@ class TestCourseOfTraining:
     def test_stopped_run_says_how_to_go_on(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("facekit.engine.train.StopSignals", lambda: AskedToStop())
+        monkeypatch.setattr("facekit.engine.training.train.StopSignals", lambda: AskedToStop())
         assert run(*train(None, pictures, tmp_path / "out", "--epochs", 2)) == 143
         text = capsys.readouterr().err
         assert "Stopped by SIGTERM behind iteration 1" in text and f"--resume-from {tmp_path / 'out'}" in text

@@ -15,7 +15,7 @@ from facekit.compress.run import CompressOptions, Footprint, compress, format_fo
 from facekit.datasets.formats.coco import read_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
-from facekit.engine.evaluate import evaluate_labelled, metric_value
+from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.errors import FacekitError
 from facekit.export.run import export_weights
 from facekit.template import AdamW, Template, find_template, load_template

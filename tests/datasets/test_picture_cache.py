@@ -14,7 +14,7 @@ from facekit.datasets import picture_cache
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.picture_cache import PictureCache, fill_cache
 from facekit.datasets.pictures import read_picture
-from facekit.engine.loop import make_batches
+from facekit.engine.training.loop import make_batches
 from facekit.errors import FacekitError
 from facekit.template import find_template, load_template
 

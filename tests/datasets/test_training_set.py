@@ -12,7 +12,7 @@ import torch
 
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.training import TrainingSet, collate
-from facekit.engine.loop import make_batches
+from facekit.engine.training.loop import make_batches
 from facekit.errors import FacekitError
 from facekit.template import (
     AugmentationSettings,

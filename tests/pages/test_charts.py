@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekit.engine.record import CalibrationBin
+from facekit.engine.evaluation.record import CalibrationBin
 from facekit.pages.charts import (
     WIDTH,
     Bars,

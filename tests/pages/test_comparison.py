@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from facekit.cli import main
-from facekit.engine.record import EvaluationRecord, GroupRow, Metric
+from facekit.engine.evaluation.record import EvaluationRecord, GroupRow, Metric
 from facekit.pages.comparison import comparison_page, run_names
 from facekit.pages.evaluation import evaluation_page
 

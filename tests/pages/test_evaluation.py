@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from facekit.engine.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, to_json
+from facekit.engine.evaluation.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, to_json
 from facekit.errors import FacekitError
 from facekit.pages.evaluation import DATA_ID, evaluation_page, read_record
 from facekit.pages.figures import by_kind, figure, heights, is_better

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facekit.datasets.formats import read_labels
-from facekit.engine.record import EvaluationRecord
+from facekit.engine.evaluation.record import EvaluationRecord
 from facekit.pages.browse import Augmentation, browse_page
 from facekit.pages.charts import Line, Panel, panels_svg
 from facekit.pages.comparison import comparison_page

@@ -1,0 +1,1 @@
+"""What a run was: run.json, the environment, and doing it again."""

@@ -1,0 +1,233 @@
+"""Knowledge distillation (Hinton et al., 2015): a trained detector looks at the very batches that a student is fed.
+
+What it finds gives landmarks to labelled faces without any and labels to pictures without any; its scores are learnt
+beside the labels. It never adds faces to labelled pictures: what their annotators left out stays background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facekit.backends import Backend, open_backend
+from facekit.backends.pytorch import PyTorchBackend
+from facekit.datasets.formats import read_labels
+from facekit.datasets.labels import PictureLabels
+from facekit.datasets.pictures import PICTURE_SUFFIXES
+from facekit.detector import prepare
+from facekit.errors import FacekitError
+from facekit.files import is_half_written
+from facekit.models import build_model
+from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
+from facekit.ops.distributed import mean_over_processes
+from facekit.ops.head import Head
+from facekit.ops.losses import soft_score_loss
+from facekit.ops.nms import select_detections
+from facekit.structures import Decoded, Detections, Priors, RawOutputs, Targets
+from facekit.template import Template
+
+LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
+SAME_FACE_IOU = 0.5  # of a label or a student's box with it
+
+
+class TaughtFaces(NamedTuple):
+    """What a teacher found in a batch: M faces of all pictures in one list."""
+
+    boxes_xyxy: Tensor  # (M, 4) float32, pixels of the student's input
+    scores: Tensor  # (M,) in 0..1
+    picture_index: Tensor  # (M,) int64, ascending
+    landmarks_xy: Tensor  # (M, 10); undefined where has_landmarks is false
+    has_landmarks: Tensor  # (M,) bool
+
+
+class Lesson(NamedTuple):
+    """What a student learns from a batch."""
+
+    targets: Targets  # the labels, completed
+    faces: TaughtFaces
+    prior_scores: Tensor | None  # (B, A) the teacher's, where the student has the same priors
+
+
+class Teacher:
+    """A frozen detector of any template and kind of weights."""
+
+    def __init__(
+        self, backend: Backend, template: Template, student: Head, size_hw: tuple[int, int], weight: float
+    ) -> None:
+        """size_hw: of the student's input; weight: of the loss on the teacher's scores, beside the student's own."""
+        self.backend = backend
+        rule = template.evaluation
+        # It sees the student's pictures as they are, but where it takes one size alone.
+        rule = dataclasses.replace(rule, resize=rule.resize if rule.feeds_one_size else "none")
+        self.template = dataclasses.replace(template, evaluation=rule)
+        self.student = student
+        self.size_hw = size_hw
+        self.weight = weight
+        head = cast(DetectorNetwork, build_model(template)).head
+        self.shares_priors = same_priors(head, student, size_hw)
+        self.priors = len(student.priors(size_hw).strides)
+
+    def teach(self, images_bgr: Tensor, targets: Targets) -> Lesson:
+        """Looks at a batch as it was fed: (B, 3, H, W) BGR uint8 and its labels, on the CPU."""
+        prepared = [prepare(image_bgr, self.template) for image_bgr in images_bgr.permute(0, 2, 3, 1).numpy()]
+        decoded = self._look([fed for fed, _ in prepared])
+        fed_hw, rule = prepared[0][0].shape[:2], self.template.evaluation
+        found = [
+            select_detections(
+                decoded, picture, LEAST_SCORE, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections,
+                rule.nms_union_slack * fed_hw[0] * fed_hw[1], scale_xy,
+            )
+            for picture, (_, scale_xy) in enumerate(prepared)
+        ]  # fmt: skip
+        faces = taught_faces(found, self.size_hw)
+        # Some exported graphs suppress and sort: theirs are no scores of priors.
+        is_dense = self.shares_priors and fed_hw == self.size_hw and decoded.scores.shape[1] == self.priors
+        # Cloned, for inference tensors can't stand in a loss.
+        return Lesson(complete(targets, faces), faces, decoded.scores.float().clone() if is_dense else None)
+
+    def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> Decoded:
+        if isinstance(self.backend, PyTorchBackend):
+            return self.backend(np.stack(images_bgr))
+        # Exported graphs may take one picture at a time.
+        looks = [self.backend(np.ascontiguousarray(image_bgr[None])) for image_bgr in images_bgr]
+        landmarks = [look.landmarks_xy for look in looks if look.landmarks_xy is not None]
+        return Decoded(
+            torch.cat([look.boxes_xyxy for look in looks]),
+            torch.cat([look.scores for look in looks]),
+            torch.cat(landmarks) if landmarks else None,
+        )
+
+    def loss(self, raw: RawOutputs, lesson: Lesson, priors: Priors) -> Tensor:
+        """The student's scores against the teacher's, a scalar: of all priors where both have the same, else of the
+        priors whose boxes are the student's best for the teacher's faces. Over the sum of the teacher's scores."""
+        decoded = self.student.decode(self.student.activate(raw), priors)
+        device = decoded.scores.device
+        if lesson.prior_scores is not None:
+            wanted = lesson.prior_scores.to(device)
+            total, losses = wanted.sum(), soft_score_loss(decoded.scores, wanted)
+        else:
+            faces = TaughtFaces._make(part.to(device) for part in lesson.faces)
+            taught, columns = best_boxes(decoded, faces)
+            scores = decoded.scores[faces.picture_index[taught], columns]
+            total, losses = faces.scores.sum(), soft_score_loss(scores, faces.scores[taught])
+        return self.weight * losses.sum() / mean_over_processes(total).clamp(min=1)
+
+
+def check_teacher(weights: Path | None, template: Path | None, pictures: Sequence[PictureLabels]) -> None:
+    """Raises FacekitError for flags that need each other."""
+    if (weights is None) != (template is None):
+        raise FacekitError("Give --teacher (its weights) and --teacher-template (its template) together.")
+    if weights is None and not all(picture.is_labelled for picture in pictures):
+        raise FacekitError("--distill-pictures needs a --teacher (with --teacher-template) to mark their faces.")
+
+
+def open_teacher(
+    weights: Path, template: Template, student: Head, size_hw: tuple[int, int], weight: float, device: torch.device
+) -> Teacher:
+    """Of weights of any kind. Raises FacekitError for weights that are missing or another detector's."""
+    if not weights.is_file():
+        raise FacekitError(f"--teacher {weights}: there is no such file. Check the path.")
+    try:
+        backend = open_backend(weights, template, str(device))
+    except FacekitError as error:
+        raise FacekitError(f"--teacher (with the --teacher-template {template.name}): {error}") from error
+    return Teacher(backend, template, student, size_hw, weight)
+
+
+def same_priors(one: Head, other: Head, size_hw: tuple[int, int]) -> bool:
+    """Whether two heads speak of the same places and sizes, prior by prior."""
+    ours, theirs = one.priors(size_hw), other.priors(size_hw)
+    return ours.cxcywh.shape == theirs.cxcywh.shape and bool(
+        torch.equal(ours.cxcywh, theirs.cxcywh) and torch.equal(ours.strides, theirs.strides)
+    )
+
+
+def taught_faces(found: list[Detections], size_hw: tuple[int, int]) -> TaughtFaces:
+    """Of B pictures of that size; boxes end at the picture's border, and those without a pixel inside are left out."""
+    counts = torch.tensor([len(faces) for faces in found])
+    boxes_xyxy = clip_to(torch.from_numpy(np.concatenate([faces.boxes_xyxy for faces in found])), size_hw)
+    scores = torch.from_numpy(np.concatenate([faces.scores for faces in found]))
+    points = [
+        np.full((len(faces), 10), np.nan, dtype=np.float32)
+        if faces.landmarks_xy is None
+        else faces.landmarks_xy.reshape(-1, 10)
+        for faces in found
+    ]
+    landmarks_xy = torch.from_numpy(np.concatenate(points))
+    has_landmarks = landmarks_xy.isfinite().all(dim=1)
+    faces = TaughtFaces(
+        boxes_xyxy, scores, torch.repeat_interleave(torch.arange(len(found)), counts),
+        torch.where(has_landmarks[:, None], landmarks_xy, 0.0), has_landmarks,
+    )  # fmt: skip
+    is_inside = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= 1).all(dim=1)
+    return TaughtFaces._make(part[is_inside] for part in faces)
+
+
+def complete(targets: Targets, faces: TaughtFaces) -> Targets:
+    """The labels with the teacher's landmarks where a label has none and is the same face, and with the teacher's faces
+    in pictures that nobody labelled. A label and a face are the same where each is the other's best, at IoU over
+    SAME_FACE_IOU. The rest of the teacher's faces is passed over."""
+    landmarks_xy, has_landmarks = targets.landmarks_xy.clone(), targets.has_landmarks.clone()
+    if len(landmarks_xy) and len(faces.scores):
+        overlap = pairwise_iou(targets.boxes_xyxy, faces.boxes_xyxy)
+        overlap = overlap * (targets.picture_index[:, None] == faces.picture_index)
+        best, face = overlap.max(dim=1)
+        is_mutual = overlap.argmax(dim=0)[face] == torch.arange(len(face))
+        given = (best > SAME_FACE_IOU) & is_mutual & ~has_landmarks & faces.has_landmarks[face]
+        landmarks_xy[given] = faces.landmarks_xy[face[given]]
+        has_landmarks |= given
+    is_labelled = targets.is_labelled
+    added = torch.zeros_like(faces.has_landmarks) if is_labelled is None else ~is_labelled[faces.picture_index]
+    picture_index, order = torch.cat([targets.picture_index, faces.picture_index[added]]).sort(stable=True)
+    return targets._replace(
+        boxes_xyxy=torch.cat([targets.boxes_xyxy, faces.boxes_xyxy[added]])[order],
+        picture_index=picture_index,
+        landmarks_xy=torch.cat([landmarks_xy, faces.landmarks_xy[added]])[order],
+        has_landmarks=torch.cat([has_landmarks, faces.has_landmarks[added]])[order],
+    )
+
+
+def best_boxes(decoded: Decoded, faces: TaughtFaces) -> tuple[Tensor, Tensor]:
+    """Which of the M faces the student has a box for, and the prior of the best-scored one, the one that suppression
+    keeps: (P,) int64 each. Boxes and faces are the same at IoU over SAME_FACE_IOU."""
+    with torch.no_grad():
+        boxes_xyxy = decoded.boxes_xyxy[faces.picture_index]
+        overlap = paired_iou(faces.boxes_xyxy[:, None], boxes_xyxy)
+        scores = torch.where(overlap > SAME_FACE_IOU, decoded.scores[faces.picture_index], -1.0)
+        if not len(scores):
+            return faces.picture_index, faces.picture_index
+        best, column = scores.max(dim=1)
+        taught = torch.nonzero(best >= 0).squeeze(1)
+        return taught, column[taught]
+
+
+def pictures_without_labels(source: Path, flag: str = "--distill-pictures") -> list[PictureLabels]:
+    """All pictures of a folder and its subfolders, or those that a label file names; labels are passed over.
+
+    Raises FacekitError, which names the flag that asked for them, where there are none.
+    """
+    if not source.exists():
+        raise FacekitError(f"{flag} {source}: there is no such folder or label file. Check the path.")
+    if source.is_dir():
+        found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        paths = sorted(path for path in found if path.is_file() and not is_half_written(path))
+        pictures = [
+            PictureLabels(path, None, np.empty((0, 4)), np.empty((0, 5, 2)), np.empty(0, bool), is_labelled=False)
+            for path in paths
+        ]
+    else:
+        pictures = [
+            dataclasses.replace(picture.take(np.zeros_like(picture.is_crowd)), is_labelled=False)
+            for picture in read_labels(source)
+        ]
+    if not pictures:
+        raise FacekitError(f"{flag} {source}: no pictures there. Give a folder of pictures or labels.")
+    return pictures

@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facekit.backends.pytorch import PyTorchBackend
+from facekit.checkpoint import read_torch_file
+from facekit.datasets.formats import read_labels
+from facekit.datasets.labels import PictureLabels
+from facekit.datasets.pictures import read_picture
+from facekit.datasets.training import collate
+from facekit.engine.records.run_record import file_sha256, read_record
+from facekit.engine.training.distill import (
+    TaughtFaces,
+    Teacher,
+    best_boxes,
+    complete,
+    open_teacher,
+    pictures_without_labels,
+    same_priors,
+    taught_faces,
+)
+from facekit.engine.training.options import TrainOptions
+from facekit.engine.training.train import train
+from facekit.errors import FacekitError
+from facekit.models import build_model
+from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.head import Head
+from facekit.ops.pixels import normalise
+from facekit.structures import Decoded, Detections, RawOutputs, Targets
+from facekit.template import TEMPLATES_DIR, SquareCrop, Template, load_template
+from facekit.transforms import LabelledImage
+
+CPU = torch.device("cpu")
+
+
+def template_of(name: str, **evaluation: Any) -> Template:
+    template = load_template(TEMPLATES_DIR / name / "template.yaml")
+    return dataclasses.replace(template, evaluation=dataclasses.replace(template.evaluation, **evaluation))
+
+
+def head_of(name: str) -> Head:
+    return build_model(template_of(name)).head  # type: ignore[return-value]
+
+
+def targets_of(
+    boxes: list[list[float]], index: list[int], marked: list[bool], is_labelled: list[bool] | None = None
+) -> Targets:
+    return Targets(
+        torch.tensor(boxes).view(-1, 4), torch.tensor(index, dtype=torch.int64), torch.full((len(boxes), 10), -1.0),
+        torch.tensor(marked, dtype=torch.bool), 2, None if is_labelled is None else torch.tensor(is_labelled),
+    )  # fmt: skip
+
+
+def faces_of(
+    boxes: list[list[float]], index: list[int], scores: list[float] | None = None, marked: bool = True
+) -> TaughtFaces:
+    """Face number n has all its landmarks at n + 1."""
+    count = len(boxes)
+    return TaughtFaces(
+        torch.tensor(boxes).view(-1, 4), torch.tensor(scores or [0.9] * count), torch.tensor(index, dtype=torch.int64),
+        torch.arange(1.0, count + 1)[:, None].repeat(1, 10), torch.full((count,), marked),
+    )  # fmt: skip
+
+
+class TestComplete:
+    def test_landmarks_for_the_same_face_alone(self) -> None:
+        targets = targets_of(
+            [[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 10], [20, 20, 30, 30]], [0, 0, 1, 1],
+            [False, False, False, True],
+        )  # fmt: skip
+        # IoU 0.8 with the first label, 0.43 with the second; the third's place but in the other picture; the fourth's.
+        faces = faces_of([[0, 0, 10, 8], [54, 50, 64, 60], [20, 20, 30, 30]], [0, 0, 1])
+        made = complete(targets, faces)
+        assert made.has_landmarks.tolist() == [True, False, False, True]
+        assert made.landmarks_xy[:, 0].tolist() == [1, -1, -1, -1]
+        assert torch.equal(made.boxes_xyxy, targets.boxes_xyxy)
+        assert targets.has_landmarks.tolist() == [False, False, False, True]  # the caller's are let be
+
+    def test_a_face_serves_one_label(self) -> None:
+        targets = targets_of([[0, 0, 10, 8], [0, 0, 10, 10]], [0, 0], [False, False])
+        made = complete(targets, faces_of([[0, 0, 10, 10]], [0]))
+        assert made.has_landmarks.tolist() == [False, True]
+
+    def test_a_teacher_without_landmarks_gives_none(self) -> None:
+        made = complete(targets_of([[0, 0, 9, 9]], [0], [False]), faces_of([[0, 0, 9, 9]], [0], marked=False))
+        assert made.has_landmarks.tolist() == [False]
+
+    def test_labelled_pictures_get_no_faces_and_others_all(self) -> None:
+        targets = targets_of([[0, 0, 10, 10]], [1], [True], is_labelled=[False, True])
+        faces = faces_of([[5, 5, 9, 9], [30, 30, 40, 40], [50, 50, 60, 60]], [0, 0, 1])
+        made = complete(targets, faces)
+        assert made.picture_index.tolist() == [0, 0, 1]
+        assert made.boxes_xyxy.tolist() == [[5, 5, 9, 9], [30, 30, 40, 40], [0, 0, 10, 10]]
+        assert made.landmarks_xy[:, 0].tolist() == [1, 2, -1]
+        assert made.has_landmarks.all()
+
+    @pytest.mark.parametrize("labels", [0, 2])
+    @pytest.mark.parametrize("found", [0, 2])
+    def test_nothing_on_one_side(self, labels: int, found: int) -> None:
+        targets = targets_of([[0.0, 0, 9, 9]] * labels, [0] * labels, [False] * labels)
+        made = complete(targets, faces_of([[20.0, 20, 29, 29]] * found, [1] * found))
+        assert len(made.boxes_xyxy) == labels
+        assert not made.has_landmarks.any()
+
+
+class TestTaughtFaces:
+    def test_clips_and_leaves_out(self) -> None:
+        points = np.arange(20, dtype=np.float32).reshape(2, 5, 2)
+        boxes = np.array([[-5, -5, 20, 20], [100, 10, 120, 20]], np.float32)  # the second lies outside
+        found = [
+            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)),
+            Detections(boxes, np.array([0.9, 0.8], np.float32), points),
+        ]
+        faces = taught_faces(found, (64, 64))
+        assert faces.boxes_xyxy.tolist() == [[0, 0, 20, 20]]
+        assert faces.picture_index.tolist() == [1]
+        assert faces.landmarks_xy.tolist() == [list(range(10))]
+        assert faces.has_landmarks.tolist() == [True]
+
+
+class TestBestBoxes:
+    def test_by_hand(self) -> None:
+        boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [40, 40, 50, 50]]]).repeat(2, 1, 1)
+        scores = torch.tensor([[0.1, 0.2, 0.9], [0.3, 0.2, 0.9]])
+        faces = faces_of([[0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]], [0, 1, 1])
+        taught, columns = best_boxes(Decoded(boxes, scores), faces)
+        assert taught.tolist() == [0, 1]
+        assert columns.tolist() == [1, 0]
+
+    def test_no_faces(self) -> None:
+        taught, columns = best_boxes(Decoded(torch.zeros(2, 3, 4), torch.zeros(2, 3)), faces_of([], []))
+        assert (len(taught), len(columns)) == (0, 0)
+
+
+class Fake:
+    """A backend that always finds the same."""
+
+    fixed_size_hw = None
+
+    def __init__(self, decoded: Decoded) -> None:
+        self.decoded = decoded
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
+        self.seen.append(images_bgr.shape)
+        return self.decoded
+
+
+def nothing(batch: int) -> tuple[Tensor, Targets]:
+    blank = LabelledImage(
+        np.zeros((64, 64, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+    )
+    return collate([blank] * batch)
+
+
+class TestTeacher:
+    def test_of_one_size_sees_the_picture_stretched(self) -> None:
+        template = template_of("ultralight-rfb-320")
+        height, width = template.input.size_hw
+        box = torch.tensor([[[0.0, 0, width / 2, height / 4]]])
+        backend = Fake(Decoded(box, torch.tensor([[0.75]])))
+        teacher = Teacher(backend, template, head_of("yunet-n"), (64, 64), 1.0)
+        lesson = teacher.teach(*nothing(2))
+        assert backend.seen == [(1, height, width, 3)] * 2
+        assert lesson.faces.boxes_xyxy.tolist() == [[0, 0, 32, 16]] * 2
+        assert lesson.faces.scores.tolist() == [0.75] * 2
+        assert lesson.prior_scores is None
+
+    def test_of_any_size_sees_it_padded(self) -> None:
+        backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.75]])))
+        teacher = Teacher(backend, template_of("yunet-n", size_multiple=48), head_of("yunet-n"), (64, 64), 1.0)
+        lesson = teacher.teach(*nothing(1))
+        assert backend.seen == [(1, 96, 96, 3)]
+        assert lesson.faces.boxes_xyxy.tolist() == [[0, 0, 20, 30]]
+
+    def test_faces_under_the_least_score_are_no_labels(self) -> None:
+        backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.45]])))
+        lesson = Teacher(backend, template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0).teach(*nothing(1))
+        assert not len(lesson.faces.scores)
+
+    def test_scores_of_all_priors_pull(self) -> None:
+        """The loss is lowest at the teacher's own scores, and its slope on each prior leads there."""
+        head = head_of("yunet-n")
+        priors = head.priors((64, 64))
+        count = len(priors.strides)
+        wanted = torch.linspace(0.05, 0.95, count)[None]
+        backend = Fake(Decoded(torch.zeros(1, count, 4), wanted))
+        teacher = Teacher(backend, template_of("yunet-s"), head, (64, 64), 2.0)
+        lesson = teacher.teach(*nothing(1))
+        assert lesson.prior_scores is not None and torch.equal(lesson.prior_scores, wanted)
+        logits = torch.zeros(1, count, 1, requires_grad=True)
+        raw = RawOutputs(logits, torch.zeros(1, count, 4), torch.full((1, count), 30.0), torch.zeros(1, count, 10))
+        teacher.loss(raw, lesson, priors).backward()
+        assert logits.grad is not None
+        assert torch.equal(logits.grad.squeeze() < 0, wanted[0] > 0.5)
+        exact = raw._replace(class_logits=wanted.logit()[..., None])
+        assert float(teacher.loss(exact, lesson, priors)) == pytest.approx(0, abs=1e-6)
+        doubled = teacher.loss(raw, lesson, priors)
+        teacher.weight = 1.0
+        assert float(doubled.detach()) == pytest.approx(2 * float(teacher.loss(raw, lesson, priors).detach()))
+
+    def test_scores_of_faces_pull_the_best_box(self) -> None:
+        """A student with other priors: its one box on the face learns the teacher's score, nothing else."""
+        head = head_of("yunet-n")
+        priors = head.priors((64, 64))
+        teacher = Teacher(
+            Fake(Decoded(torch.tensor([[[8.0, 8, 16, 16]]]), torch.tensor([[0.8]]))),
+            template_of("scrfd-0.5g", resize="none"), head,
+            (64, 64), 1.0,
+        )  # fmt: skip
+        lesson = teacher.teach(*nothing(1))
+        assert lesson.prior_scores is None
+        count = len(priors.strides)
+        column = int(torch.nonzero((priors.cxcywh == torch.tensor([8.0, 8, 8, 8])).all(dim=1)))
+        deltas = torch.full((1, count, 4), -5.0)
+        deltas[0, column] = torch.tensor([0.5, 0.5, 0, 0])  # 8x8 about (12, 12)
+        logits = torch.zeros(1, count, 1, requires_grad=True)
+        raw = RawOutputs(logits, deltas, torch.full((1, count), 30.0), torch.zeros(1, count, 10))
+        loss = teacher.loss(raw, lesson, priors)
+        assert float(loss.detach()) == pytest.approx(0.3**2 * -np.log(0.5), rel=1e-4)
+        loss.backward()
+        assert logits.grad is not None
+        assert torch.nonzero(logits.grad.flatten()).flatten().tolist() == [column]
+        assert float(logits.grad.flatten()[column]) < 0
+
+    def test_no_faces_anywhere(self) -> None:
+        head = head_of("yunet-n")
+        backend = Fake(Decoded(torch.zeros(1, 1, 4), torch.zeros(1, 1)))
+        teacher = Teacher(backend, template_of("scrfd-0.5g"), head, (64, 64), 1.0)
+        network = build_model(template_of("yunet-n"))
+        raw = network(torch.zeros(2, 3, 64, 64))
+        assert float(teacher.loss(raw, teacher.teach(*nothing(2)), head.priors((64, 64))).detach()) == 0
+
+    def test_a_graph_sees_the_pictures_one_by_one_and_teaches_the_same(
+        self, drawn_weights: Path, drawn_dir: Path
+    ) -> None:
+        template, head = template_of("yunet-n"), head_of("yunet-n")
+        images, targets = drawn_batch(drawn_dir)
+        whole = open_teacher(drawn_weights, template, head, (160, 160), 1.0, CPU)
+        seen: list[int] = []
+
+        class Graph:
+            fixed_size_hw = None
+
+            def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
+                seen.append(len(images_bgr))
+                return whole.backend(images_bgr)
+
+        one = whole.teach(images, targets)
+        other = Teacher(Graph(), template, head, (160, 160), 1.0).teach(images, targets)
+        assert seen == [1, 1, 1]
+        assert one.prior_scores is not None and other.prior_scores is not None
+        assert torch.allclose(one.prior_scores, other.prior_scores, atol=1e-5)
+        assert len(one.faces.scores) == len(other.faces.scores) > 0
+        assert torch.allclose(one.faces.landmarks_xy, other.faces.landmarks_xy, atol=1e-2)
+
+    def test_is_let_be(self, drawn_weights: Path, drawn_dir: Path) -> None:
+        """No batch norm moves, no gradient is kept, and the same batch is taught the same twice."""
+        template = template_of("yunet-n")
+        teacher = open_teacher(drawn_weights, template, head_of("yunet-n"), (160, 160), 1.0, CPU)
+        assert isinstance(teacher.backend, PyTorchBackend)
+        before = {name: value.clone() for name, value in teacher.backend.network.state_dict().items()}
+        one, other = (teacher.teach(*drawn_batch(drawn_dir)) for _ in range(2))
+        after = teacher.backend.network.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert one.prior_scores is not None and other.prior_scores is not None
+        assert not one.prior_scores.requires_grad
+        assert torch.equal(one.prior_scores, other.prior_scores)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "face-detection-0200", "face-detection-0205", "ultralight-rfb-320",
+            "retinaface-mobilenetv1-0.25", "scrfd-0.5g", "yunet-s",
+        ],
+    )  # fmt: skip
+    def test_any_architecture_can_be_a_student(self, name: str, drawn_weights: Path, drawn_dir: Path) -> None:
+        network = build_model(template_of(name))
+        head = cast(DetectorNetwork, network).head
+        teacher = open_teacher(drawn_weights, template_of("yunet-n"), head, (160, 160), 1.0, CPU)
+        images, targets = drawn_batch(drawn_dir)
+        lesson = teacher.teach(images, targets)
+        assert len(lesson.faces.scores) and (lesson.prior_scores is not None) == (name == "yunet-s")
+        loss = teacher.loss(network(normalise(images, template_of(name).input)), lesson, head.priors((160, 160)))
+        loss.backward()
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def drawn_batch(drawn_dir: Path) -> tuple[Tensor, Targets]:
+    """Three drawn pictures at 160x160, without labels."""
+    no_faces = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+    paths = sorted((drawn_dir / "images").glob("*.jpg"))[1:4]
+    pictures = [cv2.resize(read_picture(path), (160, 160)) for path in paths]
+    return collate([LabelledImage(np.asarray(image, np.uint8), *no_faces) for image in pictures])
+
+
+class TestSamePriors:
+    @pytest.mark.parametrize(
+        ("other", "same"), [("yunet-s", True), ("scrfd-0.5g", False), ("ultralight-rfb-320", False)]
+    )
+    def test_by_architecture(self, other: str, same: bool) -> None:
+        assert same_priors(head_of("yunet-n"), head_of(other), (64, 64)) is same
+
+
+def student_template() -> Template:
+    """yunet-n on small pictures, without colour distortion: it over-fits in seconds."""
+    template = template_of("yunet-n")
+    return dataclasses.replace(
+        template,
+        input=dataclasses.replace(template.input, size_hw=(160, 160)),
+        augmentation=dataclasses.replace(
+            template.augmentation, photometric=None, crop=SquareCrop("square", (1.0,), 10, 0), min_face_size=0
+        ),
+        training=dataclasses.replace(
+            template.training, batch_size=4, epochs=1, dataset_repeats=8, base_learning_rate=0.002, warmup_iterations=1,
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def box_labels(drawn_dir: Path) -> list[PictureLabels]:
+    """Drawn pictures whose labels are boxes alone."""
+    pictures = [
+        picture for picture in read_labels(drawn_dir / "annotations.json", drawn_dir) if len(picture.boxes_xywh)
+    ]
+    return [
+        dataclasses.replace(picture, landmarks_xy=np.full_like(picture.landmarks_xy, np.nan))
+        for picture in pictures[:6]
+    ]
+
+
+def losses_of(folder: Path, name: str) -> list[float]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record[name] for record in map(json.loads, lines) if name in record]
+
+
+class TestTraining:
+    def test_landmarks_are_learnt_from_box_labels(
+        self, box_labels: list[PictureLabels], drawn_weights: Path, tmp_path: Path
+    ) -> None:
+        yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
+        options = TrainOptions(
+            tmp_path / "taught", workers=0, epochs=8, teacher=drawn_weights, teacher_template=yunet, from_scratch=True
+        )
+        train(student_template(), box_labels, [], options)
+        marks = losses_of(tmp_path / "taught", "loss_landmarks")
+        assert marks[0] > 0
+        assert np.mean(marks[-2:]) < 0.7 * marks[0]
+        assert losses_of(tmp_path / "taught", "loss_teacher")[-1] < losses_of(tmp_path / "taught", "loss_teacher")[0]
+
+        alone = dataclasses.replace(
+            options, save_checkpoints_to=tmp_path / "alone", teacher=None, teacher_template=None
+        )
+        train(student_template(), box_labels, [], dataclasses.replace(alone, epochs=1))
+        assert set(losses_of(tmp_path / "alone", "loss_landmarks")) == {0.0}
+
+    def test_record_and_exact_resumption(
+        self, box_labels: list[PictureLabels], drawn_dir: Path, drawn_weights: Path, tmp_path: Path
+    ) -> None:
+        """Pictures without labels among them."""
+        template = dataclasses.replace(
+            student_template(), training=dataclasses.replace(student_template().training, dataset_repeats=1)
+        )
+        pictures = box_labels + pictures_without_labels(drawn_dir / "images")[:2]
+        yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
+        options = TrainOptions(tmp_path / "whole", workers=0, epochs=2, teacher=drawn_weights, teacher_template=yunet)
+        train(template, pictures, [], options)
+        parts = dataclasses.replace(options, save_checkpoints_to=tmp_path / "parts")
+        # The learning rate's course ends where the run ends: stopped in between, not planned shorter.
+        train(template, pictures, [], dataclasses.replace(parts, epochs=1))
+        train(template, pictures, [], dataclasses.replace(parts, resume_from=tmp_path / "parts" / "latest.pth"))
+        whole, again = (read_torch_file(tmp_path / name / "latest.pth")["state_dict"] for name in ("whole", "parts"))
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+        record = read_record(tmp_path / "parts" / "run.json")
+        assert record.teacher is not None
+        assert record.teacher.weights.sha256 == file_sha256(drawn_weights)
+        assert record.teacher.weights.path == str(drawn_weights.resolve())
+        assert record.teacher.template["name"] == "yunet-n"
+        assert record.flags["teacher_weight"] == 1.0
+
+    def test_without_any_label_a_student_finds_faces(
+        self, drawn_dir: Path, drawn_weights: Path, tmp_path: Path
+    ) -> None:
+        pictures = pictures_without_labels(drawn_dir / "images")[:4]
+        yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
+        options = TrainOptions(
+            tmp_path, workers=0, epochs=12, teacher=drawn_weights, teacher_template=yunet, from_scratch=True
+        )
+        train(student_template(), pictures, [], options)
+        for part in ("loss_box", "loss_landmarks", "loss_class"):
+            course = losses_of(tmp_path, part)
+            assert 0 < np.mean(course[-2:]) < course[0]
+
+
+class TestPicturesWithoutLabels:
+    def test_folder_and_labels(self, drawn_dir: Path) -> None:
+        of_folder = pictures_without_labels(drawn_dir)
+        of_labels = pictures_without_labels(drawn_dir / "annotations.json")
+        assert [picture.path.name for picture in of_folder] == [picture.path.name for picture in of_labels]
+        assert len(of_folder) == 12
+        for picture in of_folder + of_labels:
+            assert not picture.is_labelled and not len(picture.boxes_xywh)
+
+    def test_none_there(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"--distill-pictures .*: no pictures there"):
+            pictures_without_labels(tmp_path)
+        with pytest.raises(FacekitError, match=r"--distill-pictures .*nix: there is no such folder"):
+            pictures_without_labels(tmp_path / "nix")
+
+
+class TestWrongTeacher:
+    def test_needs_its_template(self, tmp_path: Path, drawn_weights: Path) -> None:
+        with pytest.raises(FacekitError, match=r"--teacher .* and --teacher-template .* together"):
+            train(student_template(), [], [], TrainOptions(tmp_path, teacher=drawn_weights))
+
+    def test_pictures_need_a_teacher(self, drawn_dir: Path, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match="--distill-pictures needs a --teacher"):
+            train(student_template(), pictures_without_labels(drawn_dir), [], TrainOptions(tmp_path))
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"--teacher .*none\.pth: there is no such file"):
+            open_teacher(tmp_path / "none.pth", template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0, CPU)
+
+    def test_of_another_template(self, drawn_weights: Path) -> None:
+        with pytest.raises(
+            FacekitError, match=r"--teacher .*--teacher-template scrfd-0\.5g\): .*yunet-n-drawn\.pth.*don't fit"
+        ):
+            open_teacher(drawn_weights, template_of("scrfd-0.5g"), head_of("yunet-n"), (64, 64), 1.0, CPU)
