@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from facekit.cli.options import FILE, data_options, read_label_files, read_template, template_option
+from facekit.cli.options import (
+    FILE,
+    data_options,
+    multi_scale_option,
+    read_factors,
+    read_label_files,
+    read_template,
+    template_option,
+)
 
 
 @click.command("eval")
@@ -18,8 +26,7 @@ from facekit.cli.options import FILE, data_options, read_label_files, read_templ
               help="template; origin (pictures' own size); 640 or max:N (longest side); vga (fit into 640x640, "
                    "padded to it); WxH (stretched).")  # fmt: skip
 @click.option("--flip", is_flag=True, help="Look at each picture mirrored too, and merge by weighted box fusion.")
-@click.option("--multi-scale", is_flag=False, flag_value="0.5,1,2", metavar="[FACTORS]",
-              help="Look at each picture at these multiples of --scale, and merge; alone: 0.5,1,2.")  # fmt: skip
+@multi_scale_option
 @click.option("--score-threshold", type=click.FloatRange(0, 1), help="Least score of a detection [template's].")
 @click.option("--nms-threshold", type=click.FloatRange(0, 1), help="IoU over which NMS drops a box [template's].")
 @click.option("--max-detections", type=click.IntRange(min=1), help="Boxes kept a picture [template's].")
@@ -39,7 +46,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure weights: COCO AP and AP over 64 px on labelled pictures, WIDER FACE easy/medium/hard."""
     from facekit.detector import Passes
-    from facekit.engine.measure import EvalOptions, measure
+    from facekit.engine.evaluation.measure import EvalOptions, measure
     from facekit.files import write_text
     from facekit.template import at_scale, with_thresholds
 
@@ -47,13 +54,9 @@ def evaluate(
         raise click.UsageError(
             "Nothing to measure on: give --test-ann-files (with --test-data-roots), --wider-dir, or both."
         )
-    try:
-        factors = tuple(float(factor) for factor in ("1" if multi_scale is None else multi_scale).split(","))
-    except ValueError as error:
-        raise click.UsageError(f"--multi-scale: expected factors like 0.5,1,2, got {multi_scale!r}.") from error
     own = read_template(template)
     loaded = with_thresholds(at_scale(own, flags["scale"]), score_threshold, nms_threshold, max_detections)
-    options = EvalOptions(passes=Passes(factors, flip), published_protocol=own.protocol(), **flags)
+    options = EvalOptions(passes=Passes(read_factors(multi_scale), flip), published_protocol=own.protocol(), **flags)
     table, record = measure(loaded, read_label_files(test_ann_files, test_data_roots, "test"), options)
     if options.report is not None:
         from facekit.pages.evaluation import evaluation_page

@@ -32,6 +32,21 @@ def data_options(*names: str, required: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def multi_scale_option(function: F) -> F:
+    return click.option(
+        "--multi-scale", is_flag=False, flag_value="0.5,1,2", metavar="[FACTORS]",
+        help="Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2.",
+    )(function)  # fmt: skip
+
+
+def read_factors(multi_scale: str | None) -> tuple[float, ...]:
+    """Of --multi-scale; 1 where it was not given."""
+    try:
+        return tuple(float(factor) for factor in ("1" if multi_scale is None else multi_scale).split(","))
+    except ValueError as error:
+        raise click.UsageError(f"--multi-scale: expected factors like 0.5,1,2, got {multi_scale!r}.") from error
+
+
 def read_template(name: str) -> Template:
     from facekit.template import find_template, load_template
 
