@@ -41,6 +41,15 @@ class Checkpoint:
         return int(self.meta.get("epoch_iteration", 0))
 
 
+OF_TRAINING = ("best_ap", "stagnation", "training")  # in meta: what only a run that goes on asks for
+
+
+def weights_alone(checkpoint: Checkpoint) -> Checkpoint:
+    """What a snapshot needs: without the optimiser's state, which is twice the weights, and without the run's."""
+    meta = {key: value for key, value in checkpoint.meta.items() if key not in OF_TRAINING}
+    return Checkpoint(meta, checkpoint.state_dict)
+
+
 def new_meta(template: Template, epoch: int, iteration: int) -> dict[str, Any]:
     """What a checkpoint says of itself: which detector, and how far it was trained."""
     return {
