@@ -57,7 +57,10 @@ def evaluate(
     own = read_template(template)
     loaded = with_thresholds(at_scale(own, flags["scale"]), score_threshold, nms_threshold, max_detections)
     options = EvalOptions(passes=Passes(read_factors(multi_scale), flip), published_protocol=own.protocol(), **flags)
-    table, record = measure(loaded, read_label_files(test_ann_files, test_data_roots, "test"), options)
+    measured = measure(loaded, read_label_files(test_ann_files, test_data_roots, "test"), options)
+    if measured is None:
+        return
+    table, record = measured
     if options.report is not None:
         from facekit.pages.evaluation import evaluation_page
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from facekit.checkpoint import read_torch_file
 from tests.cli.support import YUNET, fails, labelled, run, train, written
@@ -87,3 +88,28 @@ def test_slurm_tasks_one_is_killed_and_all_start_again(pictures: Path, tmp_path:
     assert f"epochs {done + 1} to {done + 1}, 1 iterations each, batch 1 x 2 process(es)" in texts[0]
     assert "Training" not in texts[1]
     assert (out / f"epoch_{done + 1}.pth").exists()
+
+
+def test_processes_share_an_evaluation(drawn_dir: Path, drawn_weights: Path, tmp_path: Path) -> None:
+    """Six pictures each; the figures are those of one process, and one process says them."""
+
+    def evaluate(name: str, *launcher: str) -> dict[str, float]:
+        command = [
+            sys.executable, *launcher, "-m", "facekit", "eval", "--template", YUNET, "--load-weights", drawn_weights,
+            "--test-ann-files", drawn_dir / "annotations.json", "--test-data-roots", drawn_dir,
+            "--save-metrics-to", tmp_path / name, "--save-output-to", tmp_path / f"{name} drawn",
+        ]  # fmt: skip
+        done = subprocess.run(
+            [str(part) for part in command], env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("AP @ [IoU=0.50:0.95]") == 1
+        metrics = yaml.safe_load((tmp_path / name).read_text())["metrics"]
+        return {row["key"]: row["value"] for row in metrics if not row["key"].startswith("latency")}
+
+    alone = evaluate("one.yaml")
+    together = evaluate("two.yaml", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert together == pytest.approx(alone)
+    assert alone["ap"] > 10
+    assert written(tmp_path / "one.yaml drawn" / "labelled") == written(tmp_path / "two.yaml drawn" / "labelled")

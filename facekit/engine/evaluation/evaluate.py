@@ -77,7 +77,12 @@ def detect_pictures(
 
 
 def detect_over_processes(
-    detector: Detector, pictures: Sequence[PictureLabels], on_picture: OnPicture | None, description: str, quiet: bool
+    detector: Detector,
+    pictures: Sequence[PictureLabels],
+    on_picture: OnPicture | None,
+    description: str,
+    quiet: bool = False,
+    batch_size: int = 1,
 ) -> Measured:
     """As detect_pictures, each process its share of the pictures; all get the faces of all, in order.
 
@@ -86,7 +91,7 @@ def detect_over_processes(
     share: Measured | Exception
     try:
         share = detect_pictures(
-            detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0
+            detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0, batch_size
         )  # fmt: skip
     except (BrokenOff, FacekitError) as error:
         if world_size() == 1:

@@ -18,7 +18,7 @@ from facekit.engine.evaluation.evaluate import (
     Measured,
     OnPicture,
     coco_metric,
-    detect_pictures,
+    detect_over_processes,
     model_metrics,
     result_names,
     wider_metrics,
@@ -38,6 +38,7 @@ from facekit.metrics.wider import (
     wider_curves,
 )
 from facekit.metrics.wider_files import write_predictions
+from facekit.ops.distributed import join_processes, leave_processes, lost_process, rank
 from facekit.structures import Detections
 from facekit.template import Template
 from facekit.visualize import draw_faces, write_picture
@@ -61,13 +62,30 @@ class EvalOptions:
     threshold: float = 0.5  # of the boxes drawn
 
 
-def measure(template: Template, pictures: list[PictureLabels], options: EvalOptions) -> tuple[str, EvaluationRecord]:
+def measure(
+    template: Template, pictures: list[PictureLabels], options: EvalOptions
+) -> tuple[str, EvaluationRecord] | None:
     """Runs the evaluations asked for and writes what is asked for, but the page; returns the table and the record.
 
-    Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
+    Processes that were started together, by torchrun or srun, share the pictures; the first one has the figures, the
+    others return None. Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
     """
+    device = join_processes()
+    try:
+        return _measure(template, pictures, options, device)
+    except RuntimeError as error:
+        if (lost := lost_process(error, "Start all again.")) is not None:
+            raise lost from error
+        raise
+    finally:
+        leave_processes()
+
+
+def _measure(
+    template: Template, pictures: list[PictureLabels], options: EvalOptions, device: torch.device
+) -> tuple[str, EvaluationRecord] | None:
     _check_destinations(options)
-    detector = Detector.open(options.load_weights, template, passes=options.passes)
+    detector = Detector.open(options.load_weights, template, str(device), options.passes)
     ground_truth = None
     if options.wider_dir is not None:
         ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
@@ -76,13 +94,15 @@ def measure(template: Template, pictures: list[PictureLabels], options: EvalOpti
         result_names(pictures)  # so does this
     labelled = wider = None
     if pictures:
-        labelled = detect_pictures(
+        labelled = detect_over_processes(
             detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size
         )
     if ground_truth is not None:
-        wider = detect_pictures(
+        wider = detect_over_processes(
             detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
         )
+    if rank() > 0:
+        return None
     record = _record(detector, labelled, wider, ground_truth, options)
     _write(record, labelled, wider, options)
     return format_table(record), record
