@@ -133,19 +133,37 @@ def test_only_what_is_asked_for(yunet: Template, drawn_weights: Path, tmp_path: 
         export_weights(drawn_weights, yunet, tmp_path, onnx=False, openvino=False)
 
 
+class SwappedChannels(export_run.ExportGraph):
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return super().forward(image.flip(1))
+
+
+class MovedBoxes(export_run.ExportGraph):
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = super().forward(image)
+        return (*outputs[:6], *(boxes + 0.05 for boxes in outputs[6:9]), *outputs[9:])
+
+
+class MovedLandmarks(export_run.ExportGraph):
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = super().forward(image)
+        return (*outputs[:9], *(landmarks + 0.05 for landmarks in outputs[9:]))
+
+
+@pytest.mark.parametrize(
+    ("graph", "wrong"),
+    [
+        (SwappedChannels, r"scores differ by (?!\S+e-0[5-9])"),
+        (MovedBoxes, r"boxes by [0-9]\.[0-9]+ px, landmarks by 0 px"),
+        (MovedLandmarks, r"boxes by 0 px, landmarks by [0-9]\.[0-9]+ px"),
+    ],
+)
 def test_graph_that_differs_is_refused_and_the_old_file_kept(
-    yunet: Template, drawn_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    yunet: Template, drawn_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: type, wrong: str
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"old")
-
-    class Swapped(export_run.ExportGraph):
-        """A graph that got the channel order wrong."""
-
-        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return super().forward(image.flip(1))
-
-    monkeypatch.setattr(export_run, "ExportGraph", Swapped)
-    with pytest.raises(FacekitError, match="does not give what PyTorch gives"):
+    monkeypatch.setattr(export_run, "ExportGraph", graph)
+    with pytest.raises(FacekitError, match=f"does not give what PyTorch gives.*{wrong}"):
         export_weights(drawn_weights, yunet, tmp_path, openvino=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"old"
