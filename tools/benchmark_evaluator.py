@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from facekit.cli import run_command
 from facekit.metrics.wider import read_wider_ground_truth, wider_ap
 from facekit.metrics.wider_files import read_predictions
 from facekit.metrics.wider_groups import wider_groups
@@ -56,4 +57,4 @@ def since(start: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

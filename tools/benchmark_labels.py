@@ -12,6 +12,7 @@ import click
 import cv2
 import numpy as np
 
+from facekit.cli import run_command
 from facekit.datasets.formats import FORMATS, WRITTEN, read_labels
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.layout import Named
@@ -87,4 +88,4 @@ def fddb(name: str, labels: PictureLabels) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

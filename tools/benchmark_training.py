@@ -8,7 +8,6 @@ other programs of the machine are seldom quiet for long; CPU seconds a picture h
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import statistics
 import threading
@@ -22,6 +21,7 @@ import click
 import torch
 from torch import Tensor
 
+from facekit.cli import run_command
 from facekit.datasets.formats import read_labels
 from facekit.datasets.picture_cache import fill_cache
 from facekit.engine.flops import parse_size
@@ -241,7 +241,6 @@ def processor() -> str:
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Measurements of each part.")
 def main(threads: int | None, rounds: int, **flags: Any) -> None:
     """Print pictures a second, ratios, the share of the losses and peak memory."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads or torch.get_num_threads())
     bench = Bench(flags.pop("template"), **flags)
     parts = {"data": bench.data, "model": bench.model, "both": bench.both}
@@ -270,4 +269,4 @@ def main(threads: int | None, rounds: int, **flags: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,6 +14,7 @@ import click
 import torch
 
 from facekit.backends import Backend
+from facekit.cli import run_command
 from facekit.detector import Detector
 from facekit.engine.evaluation.details import Details, wider_rows
 from facekit.engine.evaluation.evaluate import detect_pictures, wider_pictures, wider_predictions
@@ -79,4 +80,4 @@ def main(template: str, load_weights: Path, wider_dir: Path, wider_gt: Path | No
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facekit.backends.pytorch import PyTorchBackend
+from facekit.cli import run_command
 from facekit.datasets.formats.coco import read_coco
 from facekit.datasets.labels import PictureLabels
 from facekit.datasets.pictures import read_picture
@@ -165,4 +166,4 @@ def ap50(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

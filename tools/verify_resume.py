@@ -19,6 +19,7 @@ import click
 import yaml
 
 from facekit.checkpoint import content_digest, read_torch_file
+from facekit.cli import run_command
 from facekit.template import find_template
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -121,4 +122,4 @@ def describe(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from facekit.cli import run_command
 from facekit.datasets.convert import ConvertOptions, convert
-from facekit.errors import FacekitError
 
 FOLDER = click.Path(path_type=Path)
 
@@ -27,12 +27,8 @@ def main(outdir: Path, dataset: Path, labels: Path, min_face_size: float, force:
         part: [(labels / name / "label.txt", dataset / f"WIDER_{name}" / "images")]
         for part, name in (("trainval", "train"), ("test", "val"))
     }
-    try:
-        summary = convert(sources, "voc", outdir, ConvertOptions(min_size=min_face_size, force=force))
-    except FacekitError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(summary.table())
+    click.echo(convert(sources, "voc", outdir, ConvertOptions(min_size=min_face_size, force=force)).table())
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -31,7 +31,17 @@ class _Screen(logging.Handler):
 def main(
     args: list[str] | None = None, prog_name: str | None = None, default_map: dict[str, Any] | None = None
 ) -> None:
-    """Runs a command line and exits; a user's mistake is a message and exit code 1, never a traceback."""
+    """Runs a command line of facekit's and exits."""
+    run_command(cli, args, prog_name, default_map)
+
+
+def run_command(
+    command: click.Command,
+    args: list[str] | None = None,
+    prog_name: str | None = None,
+    default_map: dict[str, Any] | None = None,
+) -> None:
+    """Runs it and exits; a user's mistake is a message and exit code 1, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of pictures may be no UTF-8
@@ -39,7 +49,7 @@ def main(
     logger.handlers = [_Screen()]
     logger.setLevel(logging.INFO)
     try:
-        cli.main(args=args, prog_name=prog_name, default_map=default_map, standalone_mode=False)
+        command.main(args=args, prog_name=prog_name, default_map=default_map, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -95,12 +105,13 @@ def instantiate(template: str, work_dir: Path, snapshot: Path | None, no_snapsho
 @template_option
 @click.option("--output", type=FILE, required=True, help="The snapshot.pth to write.")
 def import_weights(source: Path, template: str, output: Path) -> None:
-    """Turn other systems' weights into a snapshot: a .pth of theirs, or an Open Model Zoo IR (.xml with .bin)."""
-    from facekit.checkpoint import save_checkpoint
+    """Turn weights into a snapshot: other systems' .pth, an Open Model Zoo IR (.xml with .bin), or a checkpoint of
+    facekit's own, of which optimiser and all else that only training needs are left out."""
+    from facekit.checkpoint import save_checkpoint, weights_alone
     from facekit.import_weights import load_weights
 
     checkpoint = load_weights(source, read_template(template))
-    save_checkpoint(output, checkpoint)
+    save_checkpoint(output, weights_alone(checkpoint))
     click.echo(f"{output}: {len(checkpoint.state_dict)} tensors of {source}, epoch {checkpoint.epoch}")
 
 
@@ -166,23 +177,26 @@ def compress(
 
 
 @cli.command()
-@template_option
-@click.option("--load-weights", type=FILE, required=True, help=".pth, .onnx, .xml or .bin.")
+@click.option("--template", help="Template name, template.yaml or work dir [the bundled detector's].")
+@click.option("--load-weights", type=FILE, help=".pth, .onnx, .xml or .bin [the bundled detector's].")
 @click.option("--video", help="Camera number, video file or URL.")
 @click.option("--images", help="Picture, folder, or quoted glob.")
 @click.option("--output", type=FILE, help="File or folder to write; without it a window, where there is a display.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Least score shown.")
 def visualize(
-    template: str, load_weights: Path, video: str | None, images: str | None, output: Path | None, threshold: float
-) -> None:
+    template: str | None, load_weights: Path | None, video: str | None, images: str | None, output: Path | None,
+    threshold: float,
+) -> None:  # fmt: skip
     """Draw boxes, scores and landmarks on pictures or video."""
     from facekit.detector import Detector
     from facekit.visualize import list_pictures, visualize_pictures, visualize_video
 
     if (video is None) == (images is None):
         raise click.UsageError("Give either --video or --images.")
+    if (template is None) != (load_weights is None):
+        raise click.UsageError("Give --template and --load-weights together, or neither for the bundled detector.")
     pictures = list_pictures(images) if images is not None else []
-    detector = Detector.open(load_weights, read_template(template))
+    detector = Detector.open(load_weights, template) if load_weights and template else Detector.bundled()
     if video is not None:
         frames, fps = visualize_video(detector, video, output, threshold)
         click.echo(f"{frames} frames, {fps:.1f} frames a second, reading and drawing included")
