@@ -65,7 +65,7 @@ def _read_training(ann_files: str | None, data_roots: str | None, distill_pictur
 @click.option("--max-iterations", type=click.IntRange(min=1), help="Cut each epoch short (for trying things out).")
 @click.option("--precision", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True,
               help="Of the network; auto: 16 bits where the hardware is faster with them.")  # fmt: skip
-@click.option("--compile", is_flag=True, help="Compile the network first: a minute or so, then faster steps.")
+@click.option("--compile", is_flag=True, help="Compile the network first, for GPUs; try what it gives.")
 @click.option("--cache", type=click.Choice(("ram", "disk")), help="Keep decoded pictures for the next epochs.")
 @click.option("--cache-limit", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True,
               help="GiB of --cache a process; pictures beyond are decoded each time.")  # fmt: skip
