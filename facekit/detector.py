@@ -18,7 +18,7 @@ from facekit.ops.fusion import fuse
 from facekit.ops.memory import give_back_freed_memory
 from facekit.ops.nms import select_detections
 from facekit.structures import Decoded, Detections
-from facekit.template import Template, find_template, load_template
+from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 from facekit.transforms import FLIPPED_LANDMARKS
 
 # Larger pictures go through the network in tiles, or the memory would grow with them. A box is taken from the tile
@@ -29,6 +29,7 @@ TILE_CORE = 768  # pixels; TILE_CORE - TILE_MARGIN is a multiple of every networ
 TILE_MARGIN = 320
 
 FUSION_IOU = 0.55
+BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.pth"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Detector:
         if not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         return cls(open_backend(Path(weights), template, device), template, passes)
+
+    @classmethod
+    def bundled(cls, device: str | None = None, passes: Passes | None = None) -> Detector:
+        """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file."""
+        return cls.open(BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent, device, passes)
 
     def protocol(self) -> str:
         """How pictures are measured, in words, to stand beside every figure."""

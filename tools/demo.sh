@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job from end to end, without network or data: small drawn pictures, weights that lie in data/demo.
+# The main job from end to end, without network or data: the bundled detector, small drawn pictures, and last a
+# photograph.
 # Usage: bash tools/demo.sh [FOLDER]   (default: demo/ in the project; the work dir stays there to look at)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,15 +25,14 @@ python tools/draw_pictures.py "$val" --pictures 24 --seed 12 --size 640
 
 say "2/7 Template yunet-n -> work dir $work_dir"
 python tools/instantiate_template.py model_templates/face-detection/yunet-n/template.yaml "$work_dir" \
-    --snapshot data/demo/yunet-n-drawn.pth
+    --snapshot model_templates/face-detection/yunet-n/facekit.pth
 
 say "3/7 Measuring the snapshot"
 python "$work_dir/eval.py" "${val_flags[@]}" --save-metrics-to "$demo/metrics/1 snapshot.yaml"
 
 say "4/7 Fine-tuning one epoch"
 rm -rf "$work_dir/outputs"
-last_epoch=$(grep epochs "$work_dir/template.yaml" | tr -dc '0-9')
-python "$work_dir/train.py" --resume-from "$work_dir/snapshot.pth" --epochs $((last_epoch + 1)) "${train_flags[@]}" \
+python "$work_dir/train.py" --load-weights "$work_dir/snapshot.pth" --epochs 1 "${train_flags[@]}" \
     --batch-size 8 --base-learning-rate 0.0005
 python "$work_dir/eval.py" --load-weights "$work_dir/outputs/latest.pth" "${val_flags[@]}" \
     --save-metrics-to "$demo/metrics/2 fine-tuned.yaml"
@@ -48,10 +48,11 @@ python "$work_dir/compress.py" --load-weights "$work_dir/outputs/latest.pth" "${
 python "$work_dir/eval.py" --load-weights "$work_dir/compressed/model.bin" "${val_flags[@]}" \
     --save-metrics-to "$demo/metrics/4 OpenVINO INT8.yaml"
 
-say "7/7 Drawing what the INT8 detector finds"
+say "7/7 Drawing what the INT8 detector finds, and the bundled one in a photograph"
 python "$work_dir/visualize.py" --load-weights "$work_dir/compressed/model.bin" --images "$val/images" \
     --output "$demo/found"
+facekit visualize --images data/demo/astronaut.jpg --output "$demo/astronaut.jpg"
 
 say "Done"
 python tools/metrics_table.py "$demo"/metrics/*.yaml
-echo "Look at: $demo/found (pictures), $work_dir (work dir)"
+echo "Look at: $demo/astronaut.jpg (a photograph), $demo/found (drawn pictures), $work_dir (work dir)"

@@ -1,0 +1,47 @@
+"""The detector that comes with facekit: the file is what its card says, and finds a face that was measured by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facekit.checkpoint import describe_model, read_torch_file
+from facekit.detector import BUNDLED_WEIGHTS, Detector
+from facekit.template import find_template, load_template
+
+# By eye in data/demo/astronaut.jpg, enlarged five times: hairline to chin, cheek to cheek; the five landmarks.
+FACE_XYXY = (180, 72, 271, 178)
+LANDMARKS_XY = ((204, 101), (246, 103), (224, 125), (204, 140.5), (243, 142))
+
+FOLDER = BUNDLED_WEIGHTS.parent
+
+
+def test_finds_the_astronaut(project_dir: Path) -> None:
+    faces = Detector.bundled("cpu").detect(cv2.imread(str(project_dir / "data" / "demo" / "astronaut.jpg"))).above(0.5)
+    assert len(faces) == 1
+    assert np.abs(faces.boxes_xyxy[0] - FACE_XYXY).max() < 20
+    assert faces.landmarks_xy is not None
+    assert np.linalg.norm(faces.landmarks_xy[0] - LANDMARKS_XY, axis=1).max() < 8
+
+
+def test_weights_are_small_and_nothing_but_weights() -> None:
+    assert BUNDLED_WEIGHTS.stat().st_size < 1_000_000
+    content = read_torch_file(BUNDLED_WEIGHTS)
+    assert (content["optimizer"], content["extra"]) == (None, {})
+
+
+@pytest.mark.parametrize("name", ["recipe-1.yaml", "recipe-2.yaml"])
+def test_recipes_are_of_this_detector(name: str) -> None:
+    recipe, bundled = load_template(FOLDER / name), load_template(find_template("yunet-n"))
+    assert describe_model(recipe) == describe_model(bundled) == read_torch_file(BUNDLED_WEIGHTS)["meta"]["model"]
+    assert recipe.evaluation == bundled.evaluation
+
+
+def test_card_is_of_this_file() -> None:
+    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [hashlib.sha256(BUNDLED_WEIGHTS.read_bytes()).hexdigest()]
