@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facekit.backends import Backend, open_backend
-from facekit.datasets.pictures import as_uint8
 from facekit.errors import FacekitError
+from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
-from facekit.ops.memory import give_back_freed_memory
 from facekit.ops.nms import select_detections
-from facekit.structures import Decoded, Detections
+from facekit.pictures.read import as_uint8
+from facekit.structures import FLIPPED_LANDMARKS, Decoded, Detections
+from facekit.targets import Backend, open_backend
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
-from facekit.transforms import FLIPPED_LANDMARKS
 
 # Larger pictures go through the network in tiles, or the memory would grow with them. A box is taken from the tile
 # whose core holds its centre; what a network sees of a face reaches hardly farther than the margin (YuNet's priors see

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # as seen in the picture
+FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]  # where each stands in a mirrored picture: a left eye is a right one there
 
 
 class RawOutputs(NamedTuple):

@@ -14,14 +14,16 @@ FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 # From the bottom; a floor may import itself and those below it, never one above.
 FLOORS = (
     ("errors", "files", "progress"),
-    ("download", "schema", "structures", "template"),
+    ("machine", "download", "schema", "structures", "template"),
     ("ops",),
-    (
-        "models", "datasets", "metrics", "transforms", "checkpoint", "import_weights", "snapshots", "backends",
-        "detector",
-    ),
-    ("engine", "export", "compress", "visualize", "pages"),
-    ("workdir",),
+    ("pictures", "labels"),
+    ("results", "models", "metrics", "datasets"),
+    ("weights",),
+    ("training_data", "targets"),
+    ("detector",),
+    ("records",),
+    ("engine", "pages"),
+    ("commands",),
     ("cli", "__main__", "__init__"),
 )  # fmt: skip
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
@@ -80,13 +82,13 @@ import facekit.engine.training.train
 from facekit import cli
 from facekit.ops.nms import select_detections
 from . import report
-from .. import workdir
-from ..export.run import export
+from .. import datasets
+from ..targets.graph import export
 def later():
-    from facekit.compress import run
+    from facekit.engine.compress import run
 """
     found = [part for _, part in facekit_imports(ast.parse(source), ("facekit", "engine"))]
-    assert found == ["engine", "cli", "ops", "engine", "workdir", "export", "compress"]
+    assert found == ["engine", "cli", "ops", "engine", "datasets", "targets", "engine"]
 
 
 def test_no_import_points_up(trees: dict[Path, ast.Module]) -> None:
@@ -122,7 +124,7 @@ def test_torch_load_is_safe_and_in_one_place(trees: dict[Path, ast.Module]) -> N
     found = [
         (relative(path), call) for path, tree in trees.items() for name, call in calls(tree) if name == "torch.load"
     ]
-    assert {path for path, _ in found} == {"facekit/checkpoint.py"}
+    assert {path for path, _ in found} == {"facekit/weights/checkpoint.py"}
     for _, call in found:
         flags = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert flags.get("weights_only") == "True", f"line {call.lineno}"

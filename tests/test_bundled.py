@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.checkpoint import describe_model, read_torch_file
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.template import find_template, load_template
+from facekit.weights.checkpoint import describe_model, read_torch_file
 
 # By eye in data/demo/astronaut.jpg, enlarged five times: hairline to chin, cheek to cheek; the five landmarks.
 FACE_XYXY = (180, 72, 271, 178)

@@ -12,8 +12,8 @@ import click
 
 from facekit.cli import run_command
 from facekit.metrics.wider import read_wider_ground_truth, wider_ap
-from facekit.metrics.wider_files import read_predictions
 from facekit.metrics.wider_groups import wider_groups
+from facekit.results.wider import read_predictions
 
 SHARED = Path(os.environ.get("FACEKIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 WIDER = SHARED / "data" / "widerface"

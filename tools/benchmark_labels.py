@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from facekit.cli import run_command
-from facekit.datasets.formats import FORMATS, WRITTEN, read_labels
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.layout import Named
+from facekit.labels.formats import FORMATS, WRITTEN, read_labels
+from facekit.labels.layout import Named
+from facekit.labels.picture_labels import PictureLabels
 
 SIDE = 1000
 

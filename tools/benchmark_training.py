@@ -22,18 +22,18 @@ import torch
 from torch import Tensor
 
 from facekit.cli import run_command
-from facekit.datasets.formats import read_labels
-from facekit.datasets.picture_cache import fill_cache
-from facekit.engine.flops import parse_size
+from facekit.commands.flops import parse_size
 from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
 from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.precision import autocast_dtype, compile_network
+from facekit.labels.formats import read_labels
+from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
-from facekit.ops.memory import keep_freed_memory
 from facekit.ops.pixels import normalise
 from facekit.structures import RawOutputs, Targets
 from facekit.template import find_template, load_template
+from facekit.training_data.picture_cache import fill_cache
 
 Batch = tuple[Tensor, Targets]
 READY_BATCHES = 4  # that the model alone goes round

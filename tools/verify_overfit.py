@@ -22,23 +22,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facekit.backends.pytorch import PyTorchBackend
 from facekit.cli import run_command
-from facekit.datasets.formats.coco import read_coco
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.pictures import read_picture
-from facekit.datasets.training import collate
 from facekit.detector import prepare
+from facekit.labels.formats.coco import read_coco
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.memory import keep_freed_memory
 from facekit.metrics.coco import coco_ap
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.boxes import cxcywh_to_xyxy, pairwise_iou
-from facekit.ops.memory import keep_freed_memory
 from facekit.ops.nms import select_detections
 from facekit.ops.pixels import normalise
+from facekit.pictures.read import read_picture
 from facekit.structures import Priors, Targets
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
-from facekit.transforms import LabelledImage
+from facekit.training_data.training_set import collate
+from facekit.training_data.transforms import LabelledImage
 
 PROJECT = Path(__file__).resolve().parent.parent
 WIDER = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared")) / "data" / "widerface"

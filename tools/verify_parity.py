@@ -143,7 +143,7 @@ def check_wider(case: Case, folder: Path, kind: str, weights: Path) -> tuple[dic
 
 def check_boxes(name: str, predictions_dir: Path, reference: str) -> bool:
     """Every reference box over score 0.3 against the predictions of the last kind that was measured."""
-    from facekit.metrics.wider_files import read_predictions
+    from facekit.results.wider import read_predictions
 
     ours = read_predictions(predictions_dir)
     theirs = read_predictions(WIDER / "reference_detections" / f"{reference}.npz")
@@ -174,7 +174,7 @@ def iou_xywh(boxes_xywhs: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def check_evaluator() -> bool:
     from facekit.metrics.wider import read_wider_ground_truth, wider_ap
-    from facekit.metrics.wider_files import read_predictions
+    from facekit.results.wider import read_predictions
 
     good = True
     ground_truth = read_wider_ground_truth(WIDER / "ground_truth")

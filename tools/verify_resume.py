@@ -18,9 +18,9 @@ from pathlib import Path
 import click
 import yaml
 
-from facekit.checkpoint import content_digest, read_torch_file
 from facekit.cli import run_command
 from facekit.template import find_template
+from facekit.weights.checkpoint import content_digest, read_torch_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURES, REPEATS, BATCH, EPOCHS, INTERVAL = 24, 4, 4, 4, 7

@@ -90,8 +90,8 @@ def cli() -> None:
 @click.option("--force", is_flag=True, help="Write into a folder that holds something else.")
 def instantiate(template: str, work_dir: Path, snapshot: Path | None, no_snapshot: bool, force: bool) -> None:
     """Make a work dir of a template: its scripts and its snapshot."""
+    from facekit.commands.instantiate import instantiate
     from facekit.template import find_template
-    from facekit.workdir import instantiate
 
     if snapshot and no_snapshot:
         raise click.UsageError("Give --snapshot or --no-snapshot, not both.")
@@ -107,8 +107,8 @@ def instantiate(template: str, work_dir: Path, snapshot: Path | None, no_snapsho
 def import_weights(source: Path, template: str, output: Path) -> None:
     """Turn weights into a snapshot: other systems' .pth, an Open Model Zoo IR (.xml with .bin), or a checkpoint of
     facekit's own, of which optimiser and all else that only training needs are left out."""
-    from facekit.checkpoint import save_checkpoint, weights_alone
-    from facekit.import_weights import load_weights
+    from facekit.weights.checkpoint import save_checkpoint, weights_alone
+    from facekit.weights.load import load_weights
 
     checkpoint = load_weights(source, read_template(template))
     save_checkpoint(output, weights_alone(checkpoint))
@@ -121,7 +121,7 @@ def import_weights(source: Path, template: str, output: Path) -> None:
 @click.option("--input-size", metavar="WxH", help="Pixels of the picture [template's].")
 def flops(template: str, per_layer: bool, input_size: str | None) -> None:
     """Count parameters and FLOPs of a template's network: a name, template.yaml or work dir."""
-    from facekit.engine.flops import format_costs, parse_size, template_costs
+    from facekit.commands.flops import format_costs, parse_size, template_costs
 
     loaded = read_template(template)
     try:
@@ -139,7 +139,7 @@ def flops(template: str, per_layer: bool, input_size: str | None) -> None:
 @click.option("--openvino/--no-openvino", default=True, show_default=True)
 def export(template: str, load_weights: Path, save_model_to: Path, onnx: bool, openvino: bool) -> None:
     """Export to ONNX and OpenVINO, each compared with PyTorch before it is kept."""
-    from facekit.export.run import export_weights
+    from facekit.commands.export import export_weights
 
     for path in export_weights(load_weights, read_template(template), save_model_to, onnx, openvino):
         click.echo(f"{path} ({path.stat().st_size / 1024:.1f} KiB)")
@@ -165,8 +165,8 @@ def compress(
     **flags: Any,
 ) -> None:  # fmt: skip
     """Compress to INT8, sparse, or both; prints size and AP before and after."""
-    from facekit.compress.run import CompressOptions, format_footprints
-    from facekit.compress.run import compress as run
+    from facekit.engine.compress.run import CompressOptions, format_footprints
+    from facekit.engine.compress.run import compress as run
 
     loaded = read_template(template)
     train_pictures = read_label_files(train_ann_files, train_data_roots, "train")
@@ -188,8 +188,9 @@ def visualize(
     threshold: float,
 ) -> None:  # fmt: skip
     """Draw boxes, scores and landmarks on pictures or video."""
+    from facekit.commands.visualize import visualize_pictures, visualize_video
     from facekit.detector import Detector
-    from facekit.visualize import list_pictures, visualize_pictures, visualize_video
+    from facekit.pictures.listing import list_pictures
 
     if (video is None) == (images is None):
         raise click.UsageError("Give either --video or --images.")

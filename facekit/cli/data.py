@@ -66,7 +66,7 @@ def check_data(
     from facekit.datasets.check import check
     from facekit.datasets.check_report import format_report, write_json
     from facekit.datasets.clean import check_destinations, clean, write_cleaned
-    from facekit.datasets.formats import read_labels
+    from facekit.labels.formats import read_labels
 
     check_destinations(fix, json_file, [labels, against])
     pictures = read_labels(labels, data_root, as_written=True)
@@ -96,8 +96,8 @@ def browse_data(
     labels: Path, data_root: Path | None, output: Path, augment: str | None, limit: int, seed: int
 ) -> None:  # fmt: skip
     """Make a page of LABELS, of any format: pictures with boxes and landmarks, counts, augmentation."""
-    from facekit.datasets.formats import read_labels
     from facekit.files import write_text
+    from facekit.labels.formats import read_labels
     from facekit.pages.browse import Augmentation, browse_page
     from facekit.template import find_template, load_template
 
@@ -176,11 +176,11 @@ def mark_data(
 ) -> None:  # fmt: skip
     """Complete labels by a detector, as COCO json: landmarks for the faces of SOURCE that have none, or, with
     --unlabelled, the faces themselves."""
-    from facekit.datasets.formats import read_labels
+    from facekit.commands.mark import mark, write_marked
     from facekit.detector import Detector, Passes
-    from facekit.engine.marking import mark, write_marked
     from facekit.engine.training.distill import pictures_without_labels
     from facekit.files import check_writable_folder
+    from facekit.labels.formats import read_labels
 
     if destination.exists() and destination.samefile(source):
         raise click.UsageError(f"{destination} would be written over what it is made of: choose another name.")
@@ -200,8 +200,8 @@ def mark_data(
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def priors(labels: Path, template: str, data_root: Path | None, output: Path | None, seed: int) -> None:
     """Choose prior sizes for a data set by clustering its faces; prints recall before and after."""
-    from facekit.datasets.formats import read_labels
-    from facekit.engine.prior_choice import choose_priors, write_template
+    from facekit.commands.priors import choose_priors, write_template
+    from facekit.labels.formats import read_labels
     from facekit.template import find_template, load_template
 
     source = find_template(template)

@@ -45,8 +45,8 @@ def evaluate(
     score_threshold: float | None, nms_threshold: float | None, max_detections: int | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Measure weights: COCO AP and AP over 64 px on labelled pictures, WIDER FACE easy/medium/hard."""
+    from facekit.commands.evaluate import EvalOptions, measure
     from facekit.detector import Passes
-    from facekit.engine.evaluation.measure import EvalOptions, measure
     from facekit.files import write_text
     from facekit.template import at_scale, with_thresholds
 
@@ -74,7 +74,7 @@ def evaluate(
 def eval_predictions(predictions: Path, wider_gt: Path) -> None:
     """Score WIDER result files (a folder of EVENT/NAME.txt, or an .npz) of anybody's detector."""
     from facekit.metrics.wider import read_wider_ground_truth, wider_ap
-    from facekit.metrics.wider_files import read_predictions
+    from facekit.results.wider import read_predictions
 
     ground_truth = read_wider_ground_truth(wider_gt)
     figures = wider_ap(read_predictions(predictions), ground_truth)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from facekit.datasets.labels import PictureLabels
+    from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
 
 FILE = click.Path(path_type=Path)
@@ -57,7 +57,7 @@ def read_label_files(ann_files: str | None, data_roots: str | None, what: str) -
     """Pictures of all the comma-separated files, each with its own root."""
     if not ann_files:
         return []
-    from facekit.datasets.formats import read_labels
+    from facekit.labels.formats import read_labels
 
     files = ann_files.split(",")
     roots: list[Path | None] = [Path(root) for root in data_roots.split(",")] if data_roots else [None] * len(files)

@@ -11,8 +11,8 @@ import click
 from facekit.cli.options import FILE, F, data_options, read_label_files, read_template, template_option
 
 if TYPE_CHECKING:
-    from facekit.datasets.labels import PictureLabels
     from facekit.engine.training.presets import Preset
+    from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
 
 
@@ -74,9 +74,9 @@ def train(
     val_data_roots: str | None, teacher_template: Path | None, gpu_num: int | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train or fine-tune a detector."""
-    from facekit.engine.training.launch import launch_over_gpus
     from facekit.engine.training.options import TrainOptions
     from facekit.engine.training.train import train as run
+    from facekit.machine.launch import launch_over_gpus
     from facekit.template import find_template
 
     loaded = read_template(template)
@@ -120,10 +120,10 @@ def _adapt(
 @click.option("--force", is_flag=True, help="Run it with other data or weights, too.")
 def reproduce(record: Path, save_checkpoints_to: Path | None, force: bool, **moved: str | Path | None) -> None:
     """Run a training again by its run.json, and compare the weights; flags say where data lie that have moved."""
-    from facekit.engine.records.reproduce import recorded_options
-    from facekit.engine.records.reproduce import reproduce as run
-    from facekit.engine.records.run_record import read_record
-    from facekit.engine.training.launch import launch_over_gpus
+    from facekit.commands.reproduce import recorded_options
+    from facekit.commands.reproduce import reproduce as run
+    from facekit.machine.launch import launch_over_gpus
+    from facekit.records.run import read_record
     from facekit.template import find_template
 
     recorded = read_record(record)

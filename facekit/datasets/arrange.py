@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from facekit.datasets.convert import with_sizes
-from facekit.datasets.formats import read_labels
-from facekit.datasets.formats.labelv2 import write_labelv2
-from facekit.datasets.formats.text_lines import read_lines
-from facekit.datasets.formats.voc_wider import write_voc_wider
-from facekit.datasets.labels import PictureLabels, Tally
-from facekit.datasets.layout import Named
 from facekit.errors import FacekitError
 from facekit.files import write_text
+from facekit.labels.formats import read_labels
+from facekit.labels.formats.labelv2 import write_labelv2
+from facekit.labels.formats.text_lines import read_lines
+from facekit.labels.formats.voc_wider import write_voc_wider
+from facekit.labels.layout import Named
+from facekit.labels.picture_labels import PictureLabels, Tally
 
 log = logging.getLogger(__name__)
 

@@ -38,9 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
-from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
-from facekit.datasets.pictures import is_cut_off, is_damaged, read_picture
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
+from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from facekit.datasets.check import SEVERITIES, Checked
-from facekit.datasets.labels import PictureLabels
 from facekit.files import write_text
+from facekit.labels.picture_labels import PictureLabels
 
 HEIGHT_EDGES_PX = (1, 8, 16, 32, 64, 128, 256)  # the last range is open
 _BAR = 40  # characters of the longest bar

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.datasets.check import Checked, face_defects, name_of
-from facekit.datasets.formats.coco import write_coco
-from facekit.datasets.labels import MAX_COORDINATE, PictureLabels
 from facekit.errors import FacekitError
+from facekit.labels.formats.coco import write_coco
+from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
 
 PICTURES_DROPPED = (
     "missing-picture",

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.pictures import as_uint8
+from facekit.pictures.read import as_uint8
 
 HASH_BITS = 10  # bits that may differ, of 64
 MEAN_LEVELS = 8.0  # grey levels that thumbnails may differ on average, once equally bright,

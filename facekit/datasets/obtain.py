@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facekit.datasets.catalogue import Archive, DataSet
-from facekit.datasets.formats.text_lines import read_lines
 from facekit.datasets.unpack import MARKER, unpack
 from facekit.download import DownloadError, Identity, digests, download, partial_path
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, write_text
+from facekit.labels.formats.text_lines import read_lines
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from facekit.datasets.labels import WIDER_ATTRIBUTES
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.curves import area_under_envelope
 from facekit.metrics.overlaps import intersection_areas, ratio_of
-from facekit.metrics.wider_files import checked_xywhs
+from facekit.results.wider import checked_xywhs
 
 SUBSETS = ("easy", "medium", "hard")
 FACES_FILE = "wider_face_val.mat"

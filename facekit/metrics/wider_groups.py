@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.labels import WIDER_ATTRIBUTES
+from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.wider import Matches, WiderGroundTruth, curve_of, match_predictions
 
 # The annotators' codes count from 0 in this order. "invalid" marks what is no face to find, so it is no group.

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import distance_box_iou_loss
 
+from facekit.machine.processes import mean_over_processes
 from facekit.models.layers import Tapped, conv_norm, level_rows, relu, separable
 from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign
 from facekit.ops.boxes import paired_iou
 from facekit.ops.coders import DistanceCoder
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
 from facekit.ops.losses import quality_focal_loss
 from facekit.ops.multibox import landmark_loss

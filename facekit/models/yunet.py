@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facekit.machine.processes import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
 from facekit.ops.coders import DeltaCoder
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
 from facekit.ops.losses import eiou_loss
 from facekit.ops.multibox import landmark_loss

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from facekit.machine.processes import mean_over_processes
 from facekit.ops.assigners import max_iou_assign
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
 from facekit.ops.losses import hard_negative_mining, smooth_l1
 from facekit.structures import Priors, RawOutputs, Targets

@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from facekit.datasets.check_report import statistics
-from facekit.datasets.labels import PictureLabels, finish_reading
-from facekit.datasets.pictures import read_picture
-from facekit.datasets.training import TrainingSet
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import PictureLabels, finish_reading
 from facekit.pages.charts import Bars, bar_chart
 from facekit.pages.overlay import overlay
 from facekit.pages.shell import (
@@ -31,9 +29,11 @@ from facekit.pages.shell import (
     table,
     warning,
 )
+from facekit.pictures.read import read_picture
 from facekit.progress import progress_bar
 from facekit.template import Template
-from facekit.transforms import mean_colour_bgr
+from facekit.training_data.training_set import TrainingSet
+from facekit.training_data.transforms import mean_colour_bgr
 
 log = logging.getLogger(__name__)
 

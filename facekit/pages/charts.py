@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.engine.evaluation.record import CalibrationBin
 from facekit.pages.drawing import MARKER_RADIUS, STAND_INS, Sheet, one_line, sheet, widest
 from facekit.pages.shell import SERIES, Html, escape, join
+from facekit.records.evaluation import CalibrationBin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

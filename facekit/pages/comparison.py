@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from facekit.engine.evaluation.record import EvaluationRecord
 from facekit.pages.charts import Bars, Line, bar_chart, legend, line_chart
 from facekit.pages.figures import ATTRIBUTES, HEIGHT_CHART, by_kind, drawable, figure, heights, is_better
 from facekit.pages.shell import (
@@ -22,6 +21,7 @@ from facekit.pages.shell import (
     table,
     warning,
 )
+from facekit.records.evaluation import EvaluationRecord
 
 LONG_TABLE = 16  # rows; longer tables are folded
 Read = Callable[[EvaluationRecord], str]

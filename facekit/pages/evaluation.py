@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facekit.engine.evaluation.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 from facekit.errors import FacekitError
 from facekit.pages.charts import Bars, Line, bar_chart, calibration_chart, legend, line_chart
 from facekit.pages.figures import (
@@ -36,6 +35,7 @@ from facekit.pages.shell import (
     page,
     table,
 )
+from facekit.records.evaluation import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 
 DATA_ID = "facekit-evaluation"
 MAX_PAGE_BYTES = 256 << 20  # of a page that is read back

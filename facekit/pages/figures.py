@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from facekit.engine.evaluation.record import CurvePoints, EvaluationRecord, Metric
+from facekit.records.evaluation import CurvePoints, EvaluationRecord, Metric
 
 # The first kind whose expression is a metric's whole key takes it.
 METRIC_KINDS = (

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from facekit.checkpoint import Checkpoint, new_meta, save_checkpoint
 from facekit.cli import main
 from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, load_template
+from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 
 SSD, YUNET = "face-detection-0200", "yunet-n"
 COMMANDS = (

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekit.checkpoint import read_torch_file, save_checkpoint
 from facekit.cli.options import read_template
-from facekit.import_weights import load_weights
+from facekit.weights.checkpoint import read_torch_file, save_checkpoint
+from facekit.weights.load import load_weights
 from tests.cli.support import SSD, fails, run, written
 
 

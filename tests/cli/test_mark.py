@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facekit.datasets.formats import read_labels
+from facekit.labels.formats import read_labels
 from tests.cli.support import YUNET, fails, run
 
 

@@ -18,8 +18,8 @@ from facekit.cli import main
 from facekit.datasets.check import SEVERITIES, Checked, check, face_defects, inspect
 from facekit.datasets.check_report import format_report, statistics, to_json
 from facekit.datasets.clean import PICTURES_DROPPED, clean
-from facekit.datasets.formats.coco import read_coco
-from facekit.datasets.labels import PictureLabels
+from facekit.labels.formats.coco import read_coco
+from facekit.labels.picture_labels import PictureLabels
 
 WIDTH, HEIGHT = 160, 120
 POINTS = [[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]]  # in the box 30, 30, 40, 40

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from facekit.cli import main
 from facekit.datasets.convert import ConvertOptions, convert, parse_split
-from facekit.datasets.formats import read_labels
 from facekit.errors import FacekitError
+from facekit.labels.formats import read_labels
 
 POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0 0.5"
 

@@ -15,7 +15,7 @@ from facekit.metrics.wider import (
     wider_ap,
     wider_curves,
 )
-from facekit.metrics.wider_files import read_predictions
+from facekit.results.wider import read_predictions
 
 Rows = Sequence[Sequence[float]]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.metrics.wider import WiderGroundTruth, read_wider_ground_truth, wider_ap
-from facekit.metrics.wider_files import read_predictions
 from facekit.metrics.wider_groups import ATTRIBUTE_VALUES, wider_groups
+from facekit.results.wider import read_predictions
 
 FACE_A, FACE_B, FACE_C = [0, 0, 9, 9], [100, 100, 9, 9], [200, 200, 9, 9]
 NOWHERE = [500, 500, 9, 9]

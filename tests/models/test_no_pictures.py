@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekit.datasets.training import no_samples
 from facekit.models import build_model
 from facekit.ops.pixels import normalise
 from facekit.template import TEMPLATES_DIR, load_template
+from facekit.training_data.training_set import no_samples
 
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES_DIR.glob("*/template.yaml")), ids=lambda path: path.parent.name)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.engine.evaluation.record import CalibrationBin, Crop, CurvePoints, EvaluationRecord, GroupRow, Metric
+from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, EvaluationRecord, GroupRow, Metric
 
 EVENTS = ("Parade", "Handshaking", "Demonstration", "Riot", "Dancing", "Car Accident", "Funeral", "Cheering",
           "Election Campaign", "Press Conference", "People Marching", "Meeting", "Group", "Interview", "Traffic",

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekit.cli import main
-from facekit.datasets.formats import read_labels
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.training import TrainingSet
+from facekit.labels.formats import read_labels
+from facekit.labels.picture_labels import PictureLabels
 from facekit.pages import browse
 from facekit.pages.browse import DRAWS, Augmentation, browse_page, even_sample
 from facekit.pages.overlay import overlay
 from facekit.template import find_template, load_template
-from facekit.transforms import mean_colour_bgr
+from facekit.training_data.training_set import TrainingSet
+from facekit.training_data.transforms import mean_colour_bgr
 
 EVIL = '"><script>alert(1)<'
 NO_LANDMARKS = np.full((5, 2), np.nan)

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekit.engine.evaluation.record import CalibrationBin
 from facekit.pages.charts import (
     WIDTH,
     Bars,
@@ -28,6 +27,7 @@ from facekit.pages.charts import (
     line_chart,
     panels_svg,
 )
+from facekit.records.evaluation import CalibrationBin
 
 NAN = math.nan
 EVIL = '<script>"&$x^2$\x1b\ud800\n</title>'

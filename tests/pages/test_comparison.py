@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from facekit.cli import main
-from facekit.engine.evaluation.record import EvaluationRecord, GroupRow, Metric
 from facekit.pages.comparison import comparison_page, run_names
 from facekit.pages.evaluation import evaluation_page
+from facekit.records.evaluation import EvaluationRecord, GroupRow, Metric
 
 Make = Callable[..., EvaluationRecord]
 EVIL = '"><script>alert(1)</script>\udcff'

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from facekit.engine.evaluation.record import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, to_json
 from facekit.errors import FacekitError
 from facekit.pages.evaluation import DATA_ID, evaluation_page, read_record
 from facekit.pages.figures import by_kind, figure, heights, is_better
+from facekit.records.evaluation import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, to_json
 
 EVIL = '"><script>alert(1)</script></script><!--\udcff\x00'
 SECTIONS = [

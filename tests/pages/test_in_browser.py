@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekit.datasets.formats import read_labels
-from facekit.engine.evaluation.record import EvaluationRecord
+from facekit.labels.formats import read_labels
 from facekit.pages.browse import Augmentation, browse_page
 from facekit.pages.charts import Line, Panel, panels_svg
 from facekit.pages.comparison import comparison_page
 from facekit.pages.evaluation import evaluation_page
+from facekit.records.evaluation import EvaluationRecord
 from facekit.template import find_template, load_template
 
 PHONE, DESKTOP = 390, 1400

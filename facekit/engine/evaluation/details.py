@@ -9,16 +9,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.labels import WIDER_ATTRIBUTES, PictureLabels
 from facekit.engine.evaluation.crops import cut_crops
 from facekit.engine.evaluation.evaluate import Measured
-from facekit.engine.evaluation.record import CalibrationBin, Crop, CurvePoints, GroupRow, Metric
+from facekit.labels.picture_labels import WIDER_ATTRIBUTES, PictureLabels
 from facekit.metrics.calibration import expected_calibration_error, reliability
 from facekit.metrics.landmarks import landmark_error
 from facekit.metrics.mistakes import worst_mistakes
 from facekit.metrics.size_ap import curve_by_height
 from facekit.metrics.wider import THRESHOLDS, Curve, WiderGroundTruth
 from facekit.metrics.wider_groups import wider_groups
+from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, GroupRow, Metric
 
 HEIGHTS = (10, 32, 64, 100)  # pixels of the annotation's picture
 FALSE_POSITIVE_RATES = (0.01, 0.1, 1)  # a picture

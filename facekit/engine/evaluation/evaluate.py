@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.datasets.formats.coco import to_coco
-from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
-from facekit.engine.evaluation.reading import read_ahead
-from facekit.engine.evaluation.record import Metric
 from facekit.errors import FacekitError
+from facekit.labels.formats.coco import to_coco
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.memory import give_back_freed_memory
+from facekit.machine.processes import gather_over_processes, rank, world_size
 from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.models import build_model
 from facekit.ops.complexity import count_macs, count_parameters
-from facekit.ops.distributed import gather_over_processes, rank, world_size
-from facekit.ops.memory import give_back_freed_memory
+from facekit.pictures.read_ahead import read_ahead
 from facekit.progress import progress_bar
+from facekit.records.evaluation import Metric
 from facekit.structures import Detections
 from facekit.template import Template
 

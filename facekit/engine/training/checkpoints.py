@@ -6,11 +6,11 @@ import logging
 import re
 from pathlib import Path
 
-from facekit.checkpoint import Checkpoint, DamagedCheckpointError, save_checkpoint
 from facekit.errors import FacekitError
 from facekit.files import link_or_copy
-from facekit.import_weights import load_weights
 from facekit.template import Template
+from facekit.weights.checkpoint import Checkpoint, DamagedCheckpointError, save_checkpoint
+from facekit.weights.load import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -16,22 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.backends import Backend, open_backend
-from facekit.backends.pytorch import PyTorchBackend
-from facekit.datasets.formats import read_labels
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.pictures import PICTURE_SUFFIXES
 from facekit.detector import prepare
 from facekit.errors import FacekitError
 from facekit.files import is_half_written
+from facekit.labels.formats import read_labels
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.processes import mean_over_processes
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
 from facekit.ops.losses import soft_score_loss
 from facekit.ops.nms import select_detections
+from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.structures import Decoded, Detections, Priors, RawOutputs, Targets
+from facekit.targets import Backend, open_backend
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template
 
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facekit.files import check_writable_folder
-from facekit.ops.distributed import rank
+from facekit.machine.processes import rank
+from facekit.pictures.draw import BOX_BGR, LANDMARK_BGR
 from facekit.structures import Targets
-from facekit.visualize import BOX_BGR, LANDMARK_BGR
 
 NAME = "log.jsonl"
 PICTURES_SHOWN = 4

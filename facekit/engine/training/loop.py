@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.picture_cache import PictureCache
-from facekit.datasets.training import TrainingSet, collate, no_samples
 from facekit.engine.training.distill import Teacher
 from facekit.engine.training.frozen import hold_still
 from facekit.engine.training.meter import Meter, one_line
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.processes import largest_over_processes, rank, world_size
 from facekit.models.detector_network import DetectorNetwork
-from facekit.ops.distributed import largest_over_processes, rank, world_size
 from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
 from facekit.structures import RawOutputs, Targets
 from facekit.template import Template
-from facekit.transforms import mean_colour_bgr
+from facekit.training_data.picture_cache import PictureCache
+from facekit.training_data.training_set import TrainingSet, collate, no_samples
+from facekit.training_data.transforms import mean_colour_bgr
 
 LOG_INTERVAL = 10  # iterations between two looks at the losses: each look waits for the GPU
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facekit.datasets.labels import PictureLabels
+from facekit.labels.picture_labels import PictureLabels
 from facekit.template import AdamW, CosineDecay, EarlyStopping, Template
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from facekit.errors import FacekitError
-from facekit.ops.distributed import gather_over_processes, rank, world_size
+from facekit.machine.processes import gather_over_processes, rank, world_size
 
 log = logging.getLogger(__name__)
 

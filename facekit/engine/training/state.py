@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from facekit.checkpoint import Checkpoint, load_state, new_meta
 from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.loop import Progress
 from facekit.engine.training.optimizers import restore_optimizer
 from facekit.engine.training.random_states import random_states, restore_random_states
 from facekit.engine.training.stopping import Stagnation
 from facekit.errors import FacekitError
-from facekit.ops.distributed import largest_over_processes
+from facekit.machine.processes import largest_over_processes
 from facekit.template import Template
+from facekit.weights.checkpoint import Checkpoint, load_state, new_meta
 
 log = logging.getLogger(__name__)
 

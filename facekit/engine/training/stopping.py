@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from facekit.checkpoint import Checkpoint
 from facekit.template import EarlyStopping, Template
+from facekit.weights.checkpoint import Checkpoint
 
 
 @dataclass

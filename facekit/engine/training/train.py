@@ -13,15 +13,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facekit.backends.pytorch import PyTorchBackend
-from facekit.checkpoint import Checkpoint, content_digest, load_state, write_torch_file
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.picture_cache import fill_cache
 from facekit.detector import Detector
 from facekit.engine.evaluation.evaluate import BrokenOff, evaluate_labelled, metric_value
-from facekit.engine.evaluation.record import Metric
-from facekit.engine.records.environment import environment
-from facekit.engine.records.run_record import RunResult, begin_record, digest_data, now, write_record
 from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.checkpoints import LATEST, has_checkpoint, newest_checkpoint, save_epoch, save_latest
@@ -33,17 +26,15 @@ from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.training.schedule import make_schedule, settled_by
-from facekit.engine.training.signals import StopSignals, shield_worker
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import stagnation_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
-from facekit.import_weights import load_weights
-from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
-from facekit.models.imagenet import load_imagenet_backbone
-from facekit.ops.distributed import (
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.environment import environment
+from facekit.machine.memory import keep_freed_memory
+from facekit.machine.processes import (
     copy_from_first,
     gather_over_processes,
     join_processes,
@@ -54,8 +45,17 @@ from facekit.ops.distributed import (
     wait_for_all,
     world_size,
 )
-from facekit.ops.memory import keep_freed_memory
+from facekit.machine.signals import StopSignals, shield_worker
+from facekit.models import build_model
+from facekit.models.detector_network import DetectorNetwork
+from facekit.records.evaluation import Metric
+from facekit.records.run import RunResult, begin_record, digest_data, now, write_record
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template, load_template
+from facekit.training_data.picture_cache import fill_cache
+from facekit.weights.checkpoint import Checkpoint, content_digest, load_state, write_torch_file
+from facekit.weights.imagenet import load_imagenet_backbone
+from facekit.weights.load import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from facekit.machine.processes import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import Assignment
 from facekit.ops.boxes import border_distances
-from facekit.ops.distributed import mean_over_processes
 from facekit.ops.head import Head
 from facekit.ops.losses import centre_ness
 from facekit.structures import Priors, RawOutputs, Targets

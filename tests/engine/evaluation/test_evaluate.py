@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facekit.datasets.labels import PictureLabels
 from facekit.detector import Detector
 from facekit.engine.evaluation.evaluate import (
     BrokenOff,
@@ -20,6 +19,7 @@ from facekit.engine.evaluation.evaluate import (
     evaluate_labelled,
 )
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import PictureLabels
 from facekit.structures import Detections
 
 

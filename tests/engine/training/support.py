@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facekit.datasets.labels import PictureLabels
+from facekit.labels.picture_labels import PictureLabels
 
 
 def ellipse_pictures(folder: Path, count: int) -> list[PictureLabels]:

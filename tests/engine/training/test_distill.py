@@ -12,13 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.backends.pytorch import PyTorchBackend
-from facekit.checkpoint import read_torch_file
-from facekit.datasets.formats import read_labels
-from facekit.datasets.labels import PictureLabels
-from facekit.datasets.pictures import read_picture
-from facekit.datasets.training import collate
-from facekit.engine.records.run_record import file_sha256, read_record
 from facekit.engine.training.distill import (
     TaughtFaces,
     Teacher,
@@ -32,13 +25,20 @@ from facekit.engine.training.distill import (
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError
+from facekit.labels.formats import read_labels
+from facekit.labels.picture_labels import PictureLabels
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.head import Head
 from facekit.ops.pixels import normalise
+from facekit.pictures.read import read_picture
+from facekit.records.run import file_sha256, read_record
 from facekit.structures import Decoded, Detections, RawOutputs, Targets
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, SquareCrop, Template, load_template
-from facekit.transforms import LabelledImage
+from facekit.training_data.training_set import collate
+from facekit.training_data.transforms import LabelledImage
+from facekit.weights.checkpoint import read_torch_file
 
 CPU = torch.device("cpu")
 

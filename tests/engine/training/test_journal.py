@@ -56,7 +56,7 @@ class TestJournal:
 
     def test_boxes_and_landmarks_are_drawn_on_their_picture(self) -> None:
         from facekit.engine.training.journal import _draw
-        from facekit.visualize import BOX_BGR
+        from facekit.pictures.draw import BOX_BGR
 
         images_bgr = torch.zeros(2, 3, 32, 48, dtype=torch.uint8)
         targets = Targets(

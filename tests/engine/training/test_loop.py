@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facekit.datasets.labels import PictureLabels
 from facekit.engine.training.loop import Batches, EpochSampler, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
+from facekit.labels.picture_labels import PictureLabels
 from facekit.models import build_model
 from facekit.structures import RawOutputs
 from facekit.template import (

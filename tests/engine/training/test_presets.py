@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekit.datasets.labels import PictureLabels
 from facekit.engine.training.presets import (
     BACKBONES,
     DataSize,
@@ -21,6 +20,7 @@ from facekit.engine.training.presets import (
     measure_data,
 )
 from facekit.engine.training.schedule import make_schedule
+from facekit.labels.picture_labels import PictureLabels
 from facekit.models import MODELS, build_model
 from facekit.template import TEMPLATES_DIR, CosineDecay, EarlyStopping, Template, find_template, load_template
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from facekit.checkpoint import read_torch_file, save_checkpoint
 from facekit.engine.training import train as train_module
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError, Interrupted
-from facekit.import_weights import load_weights
-from facekit.ops.distributed import rank
+from facekit.machine.processes import rank
 from facekit.template import CosineDecay, Template
+from facekit.weights.checkpoint import read_torch_file, save_checkpoint
+from facekit.weights.load import load_weights
 from tests.engine.training.support import ellipse_pictures
 from tests.engine.training.test_resume import (
     Killed,

@@ -20,7 +20,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from facekit.checkpoint import read_torch_file
 from facekit.engine.training import train as train_module
 from facekit.engine.training.checkpoints import newest_checkpoint
 from facekit.engine.training.options import TrainOptions
@@ -28,6 +27,7 @@ from facekit.engine.training.train import train
 from facekit.errors import FacekitError, Interrupted
 from facekit.ops.pixels import normalise
 from facekit.template import Template, find_template, load_template
+from facekit.weights.checkpoint import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 
 INTERVAL = 3

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from facekit.checkpoint import Checkpoint, read_torch_file
-from facekit.engine.evaluation.record import Metric
-from facekit.engine.records.run_record import read_record
 from facekit.engine.training import train as train_module
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.stopping import Stagnation, stagnation_of
 from facekit.engine.training.train import train
+from facekit.records.evaluation import Metric
+from facekit.records.run import read_record
 from facekit.template import EarlyStopping, Template
+from facekit.weights.checkpoint import Checkpoint, read_torch_file
 from tests.engine.training.support import ellipse_pictures
 from tests.engine.training.test_resume import small_template
 

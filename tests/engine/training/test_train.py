@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from facekit.checkpoint import read_torch_file
 from facekit.engine.training import train as train_module
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError
-from facekit.models import build_model, imagenet
+from facekit.models import build_model
 from facekit.template import AdamW, Template, find_template, load_template
+from facekit.weights import imagenet
+from facekit.weights.checkpoint import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 
 

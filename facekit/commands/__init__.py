@@ -1,0 +1,1 @@
+"""One command a file: its options, and the function that Python can call."""

@@ -1,1 +1,0 @@
-"""INT8 and sparsity, by NNCF; what a runtime needs of it lies in facekit.backends.nncf_."""

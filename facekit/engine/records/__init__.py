@@ -1,1 +1,0 @@
-"""What a run was: run.json, the environment, and doing it again."""

@@ -1,0 +1,1 @@
+"""Labels of faces, whatever format they come in."""

@@ -1,0 +1,109 @@
+"""Pascal VOC in Ultra-Light's layout: all pictures in one folder.
+
+FOLDER/ImageSets/Main/{train,val,trainval,test}.txt   a picture a line, without suffix: 0--Parade_x
+FOLDER/Annotations/0--Parade_x.xml                    as in voc_xml
+FOLDER/JPEGImages/0--Parade_x.jpg
+
+Give the folder (all its lists), the folder with a list's name (FOLDER:train), or a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from facekit.errors import FacekitError
+from facekit.files import is_half_written, sync_disk, write_text
+from facekit.labels.formats.text_lines import find_picture, malformed, read_lines
+from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
+from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique, without_suffix
+from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
+from facekit.progress import progress_bar
+
+MAX_NAME = 250  # bytes; with its suffix no disk holds more
+LISTS = ("trainval", "train", "val", "test")
+
+
+def looks_like_voc(source: Path, lines: list[str]) -> bool:
+    """A folder with Annotations and JPEGImages, or a list whose first line is the name of a file in Annotations."""
+    if source.is_dir():
+        return (source / "Annotations").is_dir() and (
+            (source / "JPEGImages").is_dir() or (source / "ImageSets").is_dir()
+        )
+    if not lines or len(source.parents) < 3 or len(lines[0].encode()) > MAX_NAME or source.suffix != ".txt":
+        return False
+    return (source.parents[2] / "Annotations" / f"{lines[0]}.xml").is_file() or _in_place(source)
+
+
+def read_voc(
+    source: Path, data_root: Path | None = None, as_written: bool = False, dropped: Tally | None = None,
+    part: str | None = None,
+) -> list[PictureLabels]:  # fmt: skip
+    """Pictures in the lists' order, each once; of a folder without lists, all of Annotations.
+
+    data_root: the folder with JPEGImages, or that folder itself, where it isn't the labels' own.
+    Raises FacekitError with file and line.
+    """
+    root = source if source.is_dir() else source.parents[2]
+    pictures = root / "JPEGImages"
+    if data_root is not None:
+        pictures = data_root / "JPEGImages" if (data_root / "JPEGImages").is_dir() else data_root
+    seen: dict[Path, str] = {}
+    for name, where in _names(source, root, part):
+        xml = picture_path(root / "Annotations", f"{name}.xml", where)
+        if xml in seen:
+            continue  # trainval lists what train and val do
+        if not xml.is_file():
+            raise FacekitError(f"{where}: expected the labels of {name} in {xml}, got no such file. Mend the list.")
+        seen[xml] = name
+    if not seen:
+        raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
+
+    def name_picture(xml: Path, file: VocFile) -> str:
+        return find_picture(pictures, seen[xml], [PurePosixPath(file.file_name).suffix])
+
+    return read_voc_files(list(seen), name_picture, source, pictures, as_written, dropped)
+
+
+def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
+    """Folders in a picture's name become part of it: a/x.jpg -> a_x.jpg. Lists last, so that they name whole pairs."""
+    flat = {name: name.replace("/", "_") for part in parts.values() for name, _ in part}
+    check_unique({name: f"{without_suffix(flat_name)}.xml" for name, flat_name in flat.items()})
+    check_stems(flat)
+    for part, named in parts.items():
+        for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
+            xml = compose_voc(flat[name], destination.name, labels)
+            write_text(destination / "Annotations" / f"{without_suffix(flat[name])}.xml", xml, sync=False)
+            bring_picture(labels.path, destination / "JPEGImages" / flat[name], pictures)
+    (destination / "JPEGImages").mkdir(exist_ok=True)
+    sync_disk()
+    lists = {part: [without_suffix(flat[name]) for name, _ in named] for part, named in parts.items()}
+    lists.setdefault("trainval", lists.get("train", []) + lists.get("val", []))
+    if "val" in lists:
+        lists.setdefault("test", lists["val"])  # Ultra-Light's trainer reads trainval and test
+    for part, stems in lists.items():
+        write_text(destination / "ImageSets" / "Main" / f"{part}.txt", "".join(f"{stem}\n" for stem in stems))
+
+
+def _in_place(source: Path) -> bool:
+    return source.parent.name == "Main" and (source.parents[2] / "Annotations").is_dir()
+
+
+def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, str]]:
+    """Names without suffix, and where they stand."""
+    lists = [source]
+    if source.is_dir():
+        folder = root / "ImageSets" / "Main"
+        if part is not None and not (folder / f"{part}.txt").is_file():
+            raise FacekitError(f"{source}: expected the list {folder / part}.txt, got no such file. Name another list.")
+        lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
+        lists = [file for file in lists if file.is_file()]
+        if not lists:
+            xmls = sorted((root / "Annotations").glob("*.xml"))
+            yield from ((xml.stem, str(xml)) for xml in xmls if not is_half_written(xml))
+    for file in lists:
+        for line, name in read_lines(file):
+            if len(name.encode()) > MAX_NAME or "\0" in name:
+                raise malformed(file, line, "a picture's name without suffix", name)
+            if name:
+                yield name, f"{file}:{line}"

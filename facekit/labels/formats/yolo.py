@@ -1,0 +1,276 @@
+"""YOLO: a text file a picture, `labels/a/x.txt` beside `images/a/x.jpg`, a face a line, in fractions of the picture.
+
+0 0.498 0.292 0.119 0.108
+0 0.498 0.292 0.119 0.108 0.477 0.270 0.529 0.272 0.503 0.298 0.474 0.307 0.526 0.312
+
+class, centre x, centre y, width, height; then, as yolov5-face has it, x and y of five landmarks, -1 where they aren't
+labelled, or, as Ultralytics' pose has it, x, y and v of them, v 0 where they aren't. Give a data.yaml, data.yaml:train
+for one of its sets, a list of pictures, or a folder with images/ and labels/.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from facekit.errors import FacekitError
+from facekit.files import is_half_written, sync_disk, write_text
+from facekit.labels.formats.text_lines import is_picture_name, malformed, parse_row, read_lines
+from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
+from facekit.labels.layout import Parts, bring_picture, check_unique, known_size, without_suffix
+from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
+from facekit.pictures.read import picture_size
+from facekit.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of five landmarks"
+DECIMALS = 6  # of a pixel: what the ten digits that we write carry, so that whole pixels stay whole
+MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
+
+
+def looks_like_yolo(source: Path, lines: list[str]) -> bool:
+    """A folder with images/, or the content of a data.yaml, or a list of pictures."""
+    if source.is_dir():
+        return (source / "data.yaml").is_file() or (source / "images").is_dir() or source.name == "images"
+    return _is_yaml(lines) or (bool(lines) and all(is_picture_name(line) for line in lines[:2]) and lines[0][0] != "#")
+
+
+def read_yolo(
+    source: Path, data_root: Path | None = None, as_written: bool = False, dropped: Tally | None = None,
+    part: str | None = None,
+) -> list[PictureLabels]:  # fmt: skip
+    """Pictures in the lists' order, folders by name; a picture without a label file has no faces, with a warning.
+
+    data_root: what the paths in data.yaml and in lists are relative to, where it isn't their folder.
+    Raises FacekitError with file and line.
+    """
+    listed = DataYaml(data_root or source.parent, data_root or source.parent, [source], {})
+    if source.is_dir() and not (source / "data.yaml").is_file():
+        root = (data_root or source) if source.name != "images" else source
+        folder = root / "images" if (root / "images").is_dir() else root
+        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))], {})
+    elif source.is_dir() or source.suffix in (".yaml", ".yml"):
+        listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
+    # A picture in two lists is one picture.
+    pictures = dict(item for place in listed.places for item in _expand(place, listed.root, str(source)))
+    if not pictures:
+        raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
+    pictures, root = _below_one_root(pictures, listed)
+    return _read_all(pictures, source, root, listed.names, as_written, dropped)
+
+
+def write_yolo(destination: Path, parts: Parts, pictures: str) -> None:
+    """Boxes alone. Lists and data.yaml come last, so that they name whole pairs."""
+    _write(destination, parts, pictures, landmarks=False)
+
+
+def write_yolo_face(destination: Path, parts: Parts, pictures: str) -> None:
+    """With landmarks."""
+    _write(destination, parts, pictures, landmarks=True)
+
+
+def label_file(picture: Path) -> Path:
+    """Where a picture's labels are: the last folder `images` in its path is `labels`; without any, beside it."""
+    parts = list(picture.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _is_yaml(lines: list[str]) -> bool:
+    return any(re.match(r"(train|val|test)\s*:", line) for line in lines)
+
+
+def _below_one_root(pictures: dict[Path, str], listed: DataYaml) -> tuple[dict[Path, str], Path]:
+    """The pictures and the folder above them all, where a set may lie beside data.yaml's folder."""
+    if all(picture.is_relative_to(listed.root) for picture in pictures):
+        return pictures, listed.root
+    root, top = (Path(os.path.normpath(folder.absolute())) for folder in (listed.root, listed.top))
+    pictures = {Path(os.path.normpath(picture.absolute())): where for picture, where in pictures.items()}
+    return pictures, root if all(picture.is_relative_to(root) for picture in pictures) else top
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if is_picture_name(file.name) and not is_half_written(file))
+
+
+def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
+    """Pictures of a folder or of a list, and where they are named."""
+    if path.is_dir():
+        yield from ((file, where) for file in _pictures_in(path))
+        return
+    if not path.is_file():
+        raise FacekitError(
+            f"{where}: {path} is neither a folder of pictures nor a list of them. Mend the path, or "
+            f"give the folder that it is relative to as data root."
+        )
+    for line, name in read_lines(path):
+        if not name:
+            continue
+        if not is_picture_name(name):
+            raise malformed(path, line, "the path of a picture", name)
+        inside = Path(name).is_relative_to(root.absolute()) and ".." not in Path(name).parts
+        name = Path(name).relative_to(root.absolute()).as_posix() if inside else name
+        yield picture_path(root, name, f"{path}:{line}"), f"{path}:{line}"
+
+
+def _read_all(
+    pictures: dict[Path, str], source: Path, root: Path, names: dict[int, str], as_written: bool, dropped: Tally | None
+) -> list[PictureLabels]:
+    rows: list[NDArray[np.float64]] = []
+    lines: list[list[int]] = []
+    files: list[Path] = []
+    without: list[Path] = []
+    for picture in progress_bar(pictures, desc=source.name, unit="picture", delay_s=2):
+        file = label_file(picture)
+        if not file.is_file() and picture.with_suffix(".txt").is_file():
+            file = picture.with_suffix(".txt")
+        if not file.is_file():
+            without.append(picture)
+        numbered = list(_read_rows(file)) if file.is_file() else []
+        rows.append(np.array([row for _, row in numbered], np.float64).reshape(-1, 15))
+        lines.append([line for line, _ in numbered])
+        files.append(file)
+    if len(without) == len(pictures):
+        raise FacekitError(
+            f"{source}: none of {len(pictures)} pictures has a label file; the first would be {files[0]}. "
+            f"Labels are at labels/x.txt beside images/x.jpg."
+        )
+    if without:
+        log.warning("%s: %d pictures without a label file: no faces (first: %s).", source, len(without), without[0])
+    face_class = _face_class(rows, names, source)
+    labels = []
+    for index, picture in enumerate(pictures):
+        if face_class is not None:
+            keep = rows[index][:, 0] == face_class
+            rows[index], lines[index] = rows[index][keep], np.array(lines[index], int)[keep].tolist()
+        labels.append(_to_labels(picture, root, rows[index], as_written))
+    labels = _without_set(labels)
+    if as_written:
+        return labels
+    listed = list(pictures.values())
+
+    def locate(picture: int, face: int | None) -> str:
+        return listed[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
+
+    return finish_reading(labels, source, root, locate, dropped)
+
+
+def _read_rows(file: Path) -> Iterator[tuple[int, list[float]]]:
+    """Line and 15 numbers of each face; -1 for landmarks that aren't there."""
+    for line, text in read_lines(file):
+        if not text:
+            continue
+        row = parse_row(file, line, text, (5, 15, 20), COLUMNS)
+        if not all(abs(value) <= MAX_FRACTION for value in row[1:]) or not (row[0] >= 0 and row[0].is_integer()):
+            raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, "Divide pixels by the size.")
+        yield line, row[:5] + _points(row[5:])
+
+
+def _points(row: list[float]) -> list[float]:
+    """x and y of five landmarks from nothing, those, or x, y, v; -1 where they aren't labelled."""
+    if len(row) != 15:
+        return row or [-1.0] * 10
+    return [value for x, y, v in zip(*[iter(row)] * 3, strict=True) for value in ((x, y) if v > 0 else (-1.0, -1.0))]
+
+
+def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> int | None:
+    """The class to read; None: there is but one, so all."""
+    classes = {int(number) for array in rows for number in array[:, 0]}
+    if len(classes | set(names)) < 2:
+        return None
+    face = next((number for number, name in names.items() if name == "face"), None)
+    if face is None and len(classes) > 1:
+        found = ", ".join(f"{number} ({names.get(number, 'no name')})" for number in sorted(classes))
+        raise FacekitError(f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names.")
+    if face is not None and classes - {face}:
+        others = ", ".join(str(number) for number in sorted(classes - {face}))
+        log.warning("%s: only the class %d, 'face', is read; left alone: %s.", source, face, others)
+    return face
+
+
+def _to_labels(picture: Path, root: Path, rows: NDArray[np.float64], as_written: bool) -> PictureLabels:
+    size_wh = None
+    try:
+        size_wh = picture_size(picture) if picture.is_file() else None
+    except FacekitError:
+        if not as_written:
+            raise
+    size = np.array(size_wh or (1, 1), np.float64)
+    wh = rows[:, 3:5] * size
+    boxes_xywh = np.concatenate([rows[:, 1:3] * size - wh / 2, wh], axis=1)
+    points = rows[:, 5:].reshape(-1, 5, 2)
+    landmarks_xy = (points * size).round(DECIMALS)
+    landmarks_xy[np.abs(points + 1).sum(axis=2) == 0] = np.nan
+    folder = root / "images" if picture.is_relative_to(root / "images") else root
+    return PictureLabels(
+        path=picture,
+        size_wh=size_wh,
+        boxes_xywh=boxes_xywh.round(DECIMALS),
+        landmarks_xy=landmarks_xy,
+        is_crowd=np.zeros(len(rows), bool),
+        name=picture.relative_to(folder).as_posix(),
+    )
+
+
+def _without_set(labels: list[PictureLabels]) -> list[PictureLabels]:
+    """Names without the folder train, val or test where all are in the same one."""
+    first = {(picture.name or "").partition("/")[0] for picture in labels}
+    if len(first) != 1 or not first <= set(PARTS) or any("/" not in (picture.name or "") for picture in labels):
+        return labels
+    return [replace(picture, name=(picture.name or "").partition("/")[2]) for picture in labels]
+
+
+def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> None:
+    for named in parts.values():
+        check_unique({name: f"{without_suffix(name)}.txt" for name, _ in named})
+    clipped = 0
+    for part, named in parts.items():
+        for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
+            rows, changed = _to_rows(labels, landmarks)
+            clipped += changed
+            text = "".join("0 " + " ".join(f"{v:.10g}" for v in row) + "\n" for row in rows.tolist())
+            write_text(destination / "labels" / part / f"{without_suffix(name)}.txt", text, sync=False)
+            bring_picture(labels.path, destination / "images" / part / name, pictures)
+    sync_disk()
+    for part, named in parts.items():
+        write_text(destination / f"{part}.txt", "".join(_list_lines(part, named)))
+    content: dict[str, Any] = {part: f"{part}.txt" for part in parts} | {"nc": 1, "names": ["face"]}
+    if landmarks:
+        content["kpt_shape"] = [5, 2]
+    write_text(destination / "data.yaml", yaml.safe_dump(content, sort_keys=False))
+    if clipped:
+        log.warning("%s: %d faces clipped to their picture, as YOLO's trainers demand.", destination, clipped)
+
+
+def _list_lines(part: str, named: Any) -> Iterator[str]:
+    for name, _ in named:
+        yield f"./images/{part}/{name}\n"
+
+
+def _to_rows(labels: PictureLabels, landmarks: bool) -> tuple[NDArray[np.float64], int]:
+    """(N, 4) or (N, 14) fractions, and how many faces had to be clipped."""
+    size = np.array(known_size(labels), np.float64)
+    corners = labels.boxes_xyxy.reshape(-1, 2, 2) / size
+    inside = corners.clip(0, 1)
+    points = labels.landmarks_xy / size
+    points_inside = points.clip(0, 1)
+    changed = (inside != corners).any(axis=(1, 2))
+    rows = [(inside[:, 0] + inside[:, 1]) / 2, inside[:, 1] - inside[:, 0]]
+    if landmarks:
+        labelled = np.isfinite(points).reshape(-1, 10).all(axis=1)
+        changed = changed | (labelled & (points_inside != points).any(axis=(1, 2)))
+        rows.append(np.where(labelled.reshape(-1, 1), points_inside.reshape(-1, 10), -1.0))
+    return np.concatenate(rows, axis=1), int(changed.sum())

@@ -1,0 +1,130 @@
+"""YOLO's data.yaml: which folders or lists of pictures are a set, and the classes' names.
+
+path: .                 what the others are relative to, itself relative to the file; may be left out
+test:                   a set that there is none of
+train: images/train     a folder, a list of pictures, or several of them
+val: val.txt
+names: [face]           or {0: face}
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from facekit.errors import FacekitError
+from facekit.labels.formats.text_lines import read_lines
+from facekit.labels.picture_labels import check_name_length, has_drive, picture_path
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+MAX_YAML_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """What a data.yaml says."""
+
+    root: Path  # what the lists' lines are relative to
+    top: Path  # what no path leaves; the root or a folder above it
+    places: list[Path]  # folders and lists of pictures
+    names: dict[int, str]  # of the classes, in lower case
+
+
+def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> DataYaml:
+    """part: one of its sets; None: all of them. Raises FacekitError with the file and the key or line."""
+    text = "\n".join(line for _, line in _limited(file))
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig")) if text else None
+    # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise FacekitError(f"{file}:{mark.line + 1 if mark else 1}: not valid YAML. Mend the file.") from error
+    content = {key: value for key, value in content.items() if value is not None} if isinstance(content, dict) else {}
+    if not any(key in content for key in PARTS):
+        raise FacekitError(f"{file}: expected a mapping with train, val or test, got none.")
+    chosen = [key for key in PARTS if key in content and part in (None, key)]
+    if not chosen:
+        raise FacekitError(f"{file}: there is no {part!r} in it. Its sets: {', '.join(set(PARTS) & set(content))}.")
+    if len(chosen) > 1:
+        log.warning("%s: %s are read together; %s:%s names one.", file, ", ".join(chosen), file, chosen[0])
+    entries: list[str] = []
+    for key in chosen:
+        value = content[key] if isinstance(content[key], list) else [content[key]]
+        if not all(isinstance(entry, str) for entry in value):
+            raise FacekitError(f"{file}: {key}: expected a path or a list of paths, got something else.")
+        entries += value
+    root = top = data_root or file.parent
+    if data_root is None:
+        path = content.get("path") or "."
+        if not isinstance(path, str):
+            raise FacekitError(f"{file}: path: expected the path of a folder, got something else.")
+        top = _folder_above(file.parent)
+        root = _root(top, file.parent, path, f"{file}: path")
+    places = [_entry_place(top, root, entry, str(file)) for entry in entries]
+    return DataYaml(root, top, places, _class_names(content.get("names")))
+
+
+def _folder_above(folder: Path) -> Path:
+    """How far the paths of a data.yaml may reach: the folder that holds its own, but never a whole disk."""
+    above = Path(os.path.normpath(folder.absolute())).parent
+    return folder if above == Path(above.anchor) else above
+
+
+def _entry_place(top: Path, root: Path, entry: str, where: str) -> Path:
+    """Where an entry of data.yaml is; `../train/images` is also looked for without the `../`, as Ultralytics does."""
+    written = entry.replace("\\", "/")
+    shorter = written.removeprefix("../")
+    for path in (written, written if ".." in shorter.split("/") else shorter):
+        with suppress(FacekitError):
+            place = _below(top, root, path, where)
+            if place.exists():
+                return place
+    return _below(top, root, entry, where)
+
+
+def _root(top: Path, folder: Path, path: str, where: str) -> Path:
+    """The folder that `path` names, looked for beside the file, then in the folder above, as Ultralytics' users have
+    theirs relative to the folder of all data sets."""
+    for base in (folder, top):
+        with suppress(FacekitError):
+            place = _below(top, base, path, where)
+            if place.is_dir():
+                return place
+    return _below(top, folder, path, where)
+
+
+def _below(top: Path, root: Path, path: str, where: str) -> Path:
+    """root / path, refused where it would leave `top` (a data.yaml may come from anybody)."""
+    relative = PurePosixPath(path.replace("\\", "/"))
+    if ".." not in relative.parts and not relative.is_absolute():
+        return picture_path(root, path, where)
+    check_name_length(path, where)
+    place = Path(os.path.normpath(root.absolute() / relative))
+    allowed = Path(os.path.normpath(top.absolute()))
+    if has_drive(path) or not place.is_relative_to(allowed):
+        raise FacekitError(
+            f"{where}: {path!r} leaves the data root ({allowed} and what is in it). Give the folder that the paths in "
+            f"the file are relative to as data root, and write them without '../'."
+        )
+    return place
+
+
+def _class_names(names: Any) -> dict[int, str]:
+    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    return {key: name.lower() for key, name in pairs if isinstance(key, int) and isinstance(name, str)}
+
+
+def _limited(file: Path) -> Iterator[tuple[int, str]]:
+    lines = read_lines(file)
+    if file.is_file() and file.stat().st_size > MAX_YAML_BYTES:
+        raise FacekitError(f"{file}: over {MAX_YAML_BYTES >> 20} MiB, too large for a data.yaml.")
+    return lines

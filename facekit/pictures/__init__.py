@@ -1,0 +1,1 @@
+"""Pictures and video: read, listed, drawn on, written, shown."""

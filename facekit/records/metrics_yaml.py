@@ -1,0 +1,78 @@
+"""Figures on the screen and in metrics.yaml, always beside the protocol that they were measured with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facekit.errors import FacekitError
+from facekit.files import write_text
+from facekit.records.evaluation import EvaluationRecord
+
+
+def format_table(record: EvaluationRecord) -> str:
+    """The metrics beside the template's published ones, and the protocol."""
+    rows = [("metric", "measured", "published", "unit")]
+    for metric in record.metrics:
+        known = f"{record.published[metric.key]:.3f}" if metric.key in record.published else "-"
+        rows.append((metric.display_name, metric.text(3), known, metric.unit))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, f"protocol: {record.protocol}"])
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """An existing metrics.yaml; empty where there is none. Raises FacekitError where the file is something else."""
+    content: dict[str, Any] = {}
+    if path.exists():
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
+            raise FacekitError(
+                f"{path}: exists and can't be read as YAML. Remove it or choose another file."
+            ) from error
+        if not isinstance(content, dict):
+            raise FacekitError(f"{path}: exists and is no metrics file. Remove it or choose another file.")
+    return content
+
+
+def weight_files(weights: Path) -> list[dict[str, Any]]:
+    """name, sha256, size and source of the file, or of both files of an OpenVINO IR."""
+    parts = [weights]
+    if weights.suffix in (".xml", ".bin"):
+        parts = [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
+    return [
+        {
+            "name": part.name,
+            "sha256": hashlib.sha256(part.read_bytes()).hexdigest(),
+            "size": part.stat().st_size,
+            "source": str(part),
+        }
+        for part in parts
+    ]
+
+
+def write_metrics(path: Path, weights: Path, record: EvaluationRecord) -> None:
+    """Writes `files`, `metrics`, `protocol` and `groups` into metrics.yaml; other keys of an existing file are kept.
+
+    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
+    """
+    content = read_metrics(path)
+    content["files"] = weight_files(weights)
+    content["metrics"] = [
+        {"display_name": metric.display_name, "key": metric.key, "unit": metric.unit, "value": metric.rounded()}
+        for metric in record.metrics
+    ]
+    content["protocol"] = record.protocol
+    content["groups"] = [
+        {"group": row.group, "name": row.name, "faces": row.faces, "ap": None if row.ap != row.ap else round(row.ap, 3)}
+        for row in record.groups
+    ]
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

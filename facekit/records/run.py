@@ -1,0 +1,286 @@
+"""run.json: all that a run's weights came from, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import numpy as np
+
+from facekit.errors import FacekitError
+from facekit.files import write_text
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.environment import Environment
+from facekit.progress import progress_bar
+from facekit.schema import parse_yaml, plain_data
+from facekit.template import Template, load_template
+
+NAME = "run.json"
+VERSION = 1  # raised when old readers would misread it
+MAX_BYTES = 10_000_000
+
+# Flags that can change between the parts of a run without changing its weights, or say where it starts.
+FREE_FLAGS = {
+    "resume_from", "load_weights", "from_scratch", "save_checkpoints_to", "tensorboard_dir", "val_interval",
+    "checkpoint_interval", "workers", "train_ann_files", "train_data_roots", "val_ann_files", "val_data_roots",
+    "cache", "cache_limit", "teacher", "teacher_template", "distill_pictures",
+}  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataDigest:
+    """What tells a set of labelled pictures from another."""
+
+    pictures: int
+    faces: int
+    labels_sha256: str  # names, sizes, boxes, landmarks, as read and in their order
+    pictures_sha256: str  # names and bytes of the files; their content would take too long
+    label_files: dict[str, str]  # path -> sha256, of those that are single files
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    path: str
+    sha256: str  # of the file
+
+
+@dataclass(frozen=True)
+class TeacherOrigin:
+    """The detector that a run learnt from."""
+
+    weights: StartingWeights
+    template: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One process's part of the run."""
+
+    command: str
+    folder: str  # that it ran in
+    started_at: str
+    from_iteration: int
+    environment: Environment
+    changed: tuple[str, ...]  # what of the weights' origin was not as at the start of the run
+
+
+@dataclass(frozen=True)
+class RunResult:
+    finished_at: str
+    epoch: int
+    iteration: int
+    weights_sha256: str  # of the tensors, by checkpoint.content_digest
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, as run.json holds it."""
+
+    template: dict[str, Any]
+    flags: dict[str, Any]  # of facekit train; paths are absolute
+    train_data: DataDigest
+    val_data: DataDigest
+    weights: StartingWeights | None  # None: as template and flags say
+    sessions: tuple[Session, ...]  # the first start, and each --resume-from
+    result: RunResult | None = None  # None: not finished
+    teacher: TeacherOrigin | None = None
+
+    def processes_on_gpus(self) -> int:
+        """0 for a run on the CPU."""
+        first = self.sessions[0].environment if self.sessions else None
+        return first.processes if first is not None and first.device != "cpu" else 0
+
+    def read_template(self, path: Path) -> Template:
+        """Raises FacekitError, naming `path`, for a template that is none."""
+        return parse_yaml(json.dumps(self.template, ensure_ascii=False), path, Template)
+
+
+def digest_data(pictures: Sequence[PictureLabels], ann_files: str | None) -> DataDigest:
+    """Of labels that were read from the comma-separated ann_files."""
+    labels, files = hashlib.sha256(), hashlib.sha256()
+    faces = 0
+    for picture in progress_bar(pictures, delay_s=2, desc="sizes of pictures", unit="picture"):
+        name = (picture.name or picture.path.name).encode("utf-8", "surrogateescape")
+        faces += len(picture.boxes_xywh)
+        labels.update(b"" if picture.is_labelled else b"unlabelled\0")
+        labels.update(name + f"\0{picture.size_wh}\0{len(picture.boxes_xywh)}\0".encode())
+        for array in (picture.boxes_xywh, picture.landmarks_xy, picture.is_crowd):
+            labels.update(np.ascontiguousarray(array).tobytes())
+        try:
+            size = picture.path.stat().st_size
+        except OSError:  # training will say so
+            size = -1
+        files.update(name + f"\0{size}\0".encode())
+    single = [Path(name) for name in (ann_files or "").split(",") if name and Path(name).is_file()]
+    digests = {str(path): file_sha256(path) for path in single}
+    return DataDigest(len(pictures), faces, labels.hexdigest(), files.hexdigest(), digests)
+
+
+def file_sha256(path: Path) -> str:
+    """Raises FacekitError for a file that can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FacekitError(f"{path}: can't be read ({error.strerror}). Check the path.") from error
+
+
+def _starting_weights(source: str | None) -> StartingWeights | None:
+    if source is None:
+        return None
+    path = Path(source)
+    if path.suffix == ".xml":  # which holds the network, and the file beside it the numbers
+        path = path.with_suffix(".bin")
+    return StartingWeights(str(path), file_sha256(path))
+
+
+def teacher_origin(weights: Path | None, template: Path | None) -> TeacherOrigin | None:
+    """None without both. Raises FacekitError for files that can't be read."""
+    if weights is None or template is None:
+        return None
+    start = _starting_weights(str(weights))
+    assert start is not None
+    return TeacherOrigin(start, plain_data(load_template(template)))
+
+
+def begin_record(
+    template: Template,
+    flags: dict[str, Any],
+    train_data: DataDigest,
+    val_data: DataDigest,
+    environment: Environment,
+    iteration: int,
+) -> RunRecord:
+    """The record of a run that starts, or goes on in the folder where it has one, as this process sees it.
+
+    flags: the options of facekit train, by name; None and values that JSON holds, and paths.
+    """
+    flags = {name: _absolute(name, value) for name, value in flags.items()}
+    folder = Path(flags["save_checkpoints_to"])
+    source = flags["resume_from"] or flags["load_weights"]
+    paths = [Path(flags[name]) if flags.get(name) else None for name in ("teacher", "teacher_template")]
+    teacher = teacher_origin(*paths)
+    record = RunRecord(plain_data(template), flags, train_data, val_data, None, (), teacher=teacher)
+    session = Session(shlex.join(sys.argv), str(Path.cwd()), now(), iteration, environment, ())
+    if flags["resume_from"] and Path(flags["resume_from"]).parent == folder and (folder / NAME).is_file():
+        try:
+            before = read_record(folder / NAME)
+        except FacekitError as error:
+            log.warning("%s It is written anew, as of a run that starts here.", error)
+        else:
+            session = dataclasses.replace(session, changed=_changes(before, record))
+            return dataclasses.replace(before, sessions=(*before.sessions, session), result=None)
+    return dataclasses.replace(record, weights=_starting_weights(source), sessions=(session,))
+
+
+def _absolute(name: str, value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.resolve())
+    if value and name.endswith(("ann_files", "data_roots")):
+        return ",".join(os.path.abspath(part) for part in value.split(","))  # noqa: PTH100 - a part may be DIR:train
+    return value
+
+
+def _changes(before: RunRecord, record: RunRecord) -> tuple[str, ...]:
+    changes = [
+        f"--{name.replace('_', '-')} {before.flags.get(name)} -> {value}"
+        for name, value in record.flags.items()
+        if name not in FREE_FLAGS and before.flags.get(name) != value
+    ]
+    if plain_data(before.template) != record.template:
+        changes.append("the template")
+    changes += teacher_differences(before.teacher, record.teacher)
+    return (*changes, *data_differences(before.train_data, record.train_data, "training"))
+
+
+def teacher_differences(before: TeacherOrigin | None, after: TeacherOrigin | None) -> list[str]:
+    """What differs of two teachers but their places, in words."""
+    if before is None or after is None:
+        return [] if before is after else ["the teacher (one run has none)"]
+    changes = [] if before.weights.sha256 == after.weights.sha256 else [f"the teacher's weights ({after.weights.path})"]
+    return changes + ([] if before.template == after.template else ["the teacher's template"])
+
+
+def data_differences(before: DataDigest, after: DataDigest, what: str) -> list[str]:
+    """What differs of two sets of labelled pictures, in words."""
+    if before.labels_sha256 != after.labels_sha256:
+        return [
+            f"the {what} labels ({before.pictures} pictures with {before.faces} faces -> {after.pictures} with "
+            f"{after.faces}; sha256 {before.labels_sha256[:12]} -> {after.labels_sha256[:12]})"
+        ]
+    if before.pictures_sha256 != after.pictures_sha256:
+        return [f"the {what} pictures (their files' sizes differ)"]
+    return []
+
+
+def now() -> str:
+    """For people, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """As run.json, whole or not at all."""
+    content = {"facekit_run": VERSION, **plain_data(record)}
+    write_text(folder / NAME, json.dumps(content, indent=2) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Raises FacekitError for anything but what write_record wrote."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FacekitError(f"{path}: over {MAX_BYTES} bytes, too large for a run.json.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.pop("facekit_run", None) != VERSION:
+            raise ValueError(f"facekit_run: expected {VERSION}")
+        return from_plain(RunRecord, content, "run")
+    except OSError as error:
+        raise FacekitError(f"{path}: can't be read ({error.strerror}). Give the run.json of a training.") from error
+    except (ValueError, RecursionError) as error:
+        raise FacekitError(
+            f"{path}: no record of a run ({error}). Give a run.json that `facekit train` wrote, unchanged."
+        ) from error
+
+
+def from_plain(kind: type[T], value: Any, key: str) -> Any:
+    """What plain_data() made of a `kind`. Raises ValueError that names the key for anything else."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, dict) or set(value) - set(hints):
+            raise ValueError(f"{key}: expected the keys {', '.join(hints)}")
+        needed = {part.name for part in dataclasses.fields(kind) if part.default is dataclasses.MISSING}
+        if missing := needed - set(value):
+            raise ValueError(f"{key}: {', '.join(sorted(missing))} missing")
+        return kind(**{name: from_plain(hints[name], item, f"{key}.{name}") for name, item in value.items()})
+    origin, args = get_origin(kind), get_args(kind)
+    made: Any = value
+    if origin in (types.UnionType, typing.Union):
+        return made if value is None else from_plain(next(arg for arg in args if arg is not type(None)), value, key)
+    if origin is Literal and value in args:
+        return made
+    if origin is tuple and isinstance(value, list):
+        made = tuple(from_plain(args[0], item, f"{key}[{index}]") for index, item in enumerate(value))
+    elif kind is Path and isinstance(value, str):
+        made = Path(value)
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        made = float(value)
+    elif origin is dict and isinstance(value, dict) and args[1] is str:
+        made = {name: from_plain(str, item, f"{key}.{name}") for name, item in value.items()}
+    if origin is Literal or not isinstance(made, origin or kind) or (isinstance(made, bool) and kind is not bool):
+        raise ValueError(f"{key}: {str(value)[:60]!r} is not of the kind {getattr(kind, '__name__', kind)}")
+    return made

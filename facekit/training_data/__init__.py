@@ -1,0 +1,1 @@
+"""From labels and pictures to batches that training is fed with."""

@@ -1,0 +1,1 @@
+"""Weights: checkpoints, published snapshots, other systems' files under our names."""

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from facekit.errors import FacekitError
+from facekit.labels.formats import read_labels
+from facekit.labels.formats.yolo import label_file
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """images/{train/a,train/b,val/c}.png of 40x30; labels of a and c; data.yaml."""
+    for name in ("train/a", "train/b", "val/c"):
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((30, 40, 3), np.uint8))
+    label(tmp_path, "train/a", "0 0.5 0.5 0.25 0.2\n")
+    label(tmp_path, "train/b", "")
+    label(tmp_path, "val/c", f"0 0.25 0.5 0.25 0.2 {'-1 ' * 10}\n0 0.5 0.5 0.25 0.2 {'0.5 0.4 ' * 5}\n")
+    (tmp_path / "data.yaml").write_text("# ours\ntrain: images/train\nval: images/val\nnames: [face]\n")
+    return tmp_path
+
+
+def label(root: Path, name: str, content: str) -> Path:
+    path = root / "labels" / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def complaint(source: Path, data_root: Path | None = None) -> str:
+    with pytest.raises(FacekitError) as caught:
+        read_labels(source, data_root)
+    return str(caught.value)
+
+
+class TestGood:
+    def test_sets(self, root: Path) -> None:
+        a, b = read_labels(root / "data.yaml:train")
+        assert (a.name, b.name) == ("a.png", "b.png")
+        assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
+        assert a.size_wh == (40, 30)
+        assert not len(b.boxes_xywh)
+        [c] = read_labels(root / "data.yaml:val")
+        assert np.isnan(c.landmarks_xy[0]).all()
+        assert c.landmarks_xy[1].tolist() == [[20, 12]] * 5
+
+    def test_all_sets_with_a_warning(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "facekit"):
+            assert len(read_labels(root / "data.yaml")) == len(read_labels(root)) == 3
+        assert "train, val are read together" in caplog.text
+
+    def test_folder_without_yaml(self, root: Path) -> None:
+        (root / "data.yaml").unlink()
+        assert [p.name for p in read_labels(root)] == ["train/a.png", "train/b.png", "val/c.png"]
+
+    @pytest.mark.parametrize("ends", ["\n", "\r\n"])
+    def test_list(self, root: Path, ends: str) -> None:
+        absolute = (root / "images/val/c.png").absolute()
+        (root / "some.txt").write_text(ends.join(["./images/train/a.png", str(absolute), ""]))
+        assert [p.path.name for p in read_labels(root / "some.txt")] == ["a.png", "c.png"]
+
+    def test_several_classes(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
+        (root / "data.yaml").write_text("train: images/train\nnames: {0: person, 1: Face}\n")
+        a, _ = read_labels(root / "data.yaml")
+        assert a.boxes_xywh.tolist() == [[10, 7.5, 20, 15]]
+
+    @pytest.mark.parametrize("visible", [("2", True), ("1", True), ("0", False)])
+    def test_landmarks_with_visibility(self, root: Path, visible: tuple[str, bool]) -> None:
+        points = " ".join(f"0.{i} 0.5 {visible[0]}" for i in range(1, 6))
+        label(root, "train/a", f"0 0.5 0.5 0.25 0.2 {points}\n")
+        [points_xy] = read_labels(root / "data.yaml:train")[0].landmarks_xy
+        expected = [[4 * i, 15] for i in range(1, 6)] if visible[1] else [[np.nan] * 2] * 5
+        np.testing.assert_array_equal(points_xy, expected)
+
+    @pytest.mark.parametrize(
+        ("place", "content"),
+        [
+            ("set/data.yaml", "path: .\ntrain: images/train"),
+            ("set/data.yaml", "path: set\ntrain: images/train"),  # from the folder of all sets
+            ("set/data.yaml", "path: ../datasets/set\ntrain: images/train"),  # from a folder beside it
+            ("set/data.yaml", "train: ../set/images/train"),
+            ("set/data.yaml", "train: ../images/train"),  # as Roboflow writes it
+            ("set/data.yaml", "train: images/train\ntest:\nval:"),
+            ("code/data.yaml", "path: ../set\ntrain: images/train"),
+            ("code/data.yaml", "train: [../set/images/train]"),
+            ("set/images/data.yaml", "train: ../images/train"),
+            ("set/images/data.yaml", "path: ..\ntrain: images/train"),
+            ("set/data.yaml", "path: {absolute}/set\ntrain: images/train"),
+        ],
+    )
+    def test_as_ultralytics_users_write_it(
+        self, root: Path, tmp_path_factory: pytest.TempPathFactory, place: str, content: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        datasets = tmp_path_factory.mktemp("w") / "datasets"
+        datasets.mkdir()
+        shutil.copytree(root, datasets / "set")
+        file = datasets / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content.replace("{absolute}", str(datasets)))
+        monkeypatch.chdir(file.parent)
+        for source in (file, Path(file.name)):
+            a, b = read_labels(source)
+            assert a.path.samefile(datasets / "set/images/train/a.png")
+            assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
+            assert (a.name, b.name) in (("a.png", "b.png"), ("set/images/train/a.png", "set/images/train/b.png"))
+
+    def test_sets_beside_the_folder_of_the_yaml(self, root: Path) -> None:
+        (root / "code").mkdir()
+        (root / "code/data.yaml").write_text("train: ../images/train\nval: ../images/val\n")
+        assert [p.name for p in read_labels(root / "code/data.yaml")] == ["train/a.png", "train/b.png", "val/c.png"]
+
+    def test_half_written_files_are_no_pictures(self, root: Path) -> None:
+        (root / "images/train/.b.123.part.png").write_bytes(b"\0")
+        assert len(read_labels(root / "data.yaml:train")) == 2
+
+    @pytest.mark.parametrize(
+        ("picture", "labels"),
+        [("images/a.jpg", "labels/a.txt"), ("images/x/images/y/a.jpg", "images/x/labels/y/a.txt"), ("a.jpg", "a.txt")],
+    )
+    def test_label_file(self, picture: str, labels: str) -> None:
+        assert label_file(Path(picture)) == Path(labels)
+
+
+class TestBad:
+    @pytest.mark.parametrize(
+        "line", ["0 20 15 10 6", "0 nan 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
+                 "-1 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.1 0.1"],
+    )  # fmt: skip
+    def test_line_is_named(self, root: Path, line: str) -> None:
+        path = label(root, "train/a", f"0 0.5 0.5 0.25 0.2\n{line}\n")
+        assert complaint(root / "data.yaml:train").startswith(f"{path}:2: expected class cx cy w h")
+
+    def test_missing_labels(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (root / "labels/train/b.txt").unlink()
+        with caplog.at_level(logging.WARNING, "facekit"):
+            read_labels(root / "data.yaml:train")
+        assert "1 pictures without a label file" in caplog.text
+        (root / "labels/train/a.txt").unlink()
+        assert "none of 2 pictures has a label file" in complaint(root / "data.yaml:train")
+
+    def test_several_classes_without_face(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
+        assert "several classes and none named 'face'" in complaint(root / "images")
+
+    @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "C:/x"])
+    def test_leaves_the_root(self, root: Path, path: str) -> None:
+        (root / "data.yaml").write_text(f"train: {path}\n")
+        assert str(root / "data.yaml") in complaint(root / "data.yaml")
+        (root / "some.txt").write_text(f"{path}/a.png\n")
+        assert "leaves the data root" in complaint(root / "some.txt")
+
+    @pytest.mark.parametrize(
+        "path", ["../../elsewhere", "../..", "/etc", "C:/x", "C:/../x", "images/../../../x", "..\\\\..\\\\x"]
+    )
+    @pytest.mark.parametrize("key", ["path", "train"])
+    def test_yaml_leaves_the_folder_above(self, root: Path, key: str, path: str) -> None:
+        content = {"train": "images/train"} | {key: path}
+        (root / "data.yaml").write_text(yaml.safe_dump(content))
+        text = complaint(root / "data.yaml")
+        assert "leaves the data root" in text
+        assert "as data root" in text
+
+    def test_yaml_leaves_the_given_root(self, root: Path) -> None:
+        (root / "data.yaml").write_text("train: ../labels\n")
+        assert "leaves the data root" in complaint(root / "data.yaml", root / "images")
+
+    @pytest.mark.parametrize(
+        "content", ["train: [1, 2]\n", "train: {a: b}\n", "train: a\npath: 3\n", "train: [\n", "train: nowhere\n",
+                    "- train: 3\ntrain: x\n", "train: !!timestamp x\n", "train: a\nday: 2026-99-99\n",
+                    "train: a\nb: !!bool x\n", "train: a\n? [b]\n: c\n", "train: a\nb: !!int x\n"],
+    )  # fmt: skip
+    def test_yaml(self, root: Path, content: str) -> None:
+        (root / "data.yaml").write_text(content)
+        assert str(root / "data.yaml") in complaint(root / "data.yaml")
+
+    def test_unknown_set(self, root: Path) -> None:
+        assert "no 'test'" in complaint(root / "data.yaml:test")
+
+    @given(st.text(alphabet="trainvl:[]{}&*!- \n.3'\"#", max_size=40))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    def test_any_yaml_is_read_or_refused(self, root: Path, content: str) -> None:
+        (root / "data.yaml").write_text(f"train: images/train\n{content}")
+        try:
+            read_labels(root / "data.yaml")
+        except FacekitError as error:
+            assert str(root) in str(error)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facekit.errors import FacekitError
+from facekit.labels.picture_labels import PictureLabels, check_pictures_exist, drop_unusable_boxes, picture_path
+
+
+def labels(boxes: list[list[float]], size_wh: tuple[int, int] | None = (40, 30), name: str = "a.png") -> PictureLabels:
+    count = len(boxes)
+    return PictureLabels(
+        path=Path(name),
+        size_wh=size_wh,
+        boxes_xywh=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        landmarks_xy=np.arange(count * 10, dtype=np.float64).reshape(-1, 5, 2),
+        is_crowd=np.arange(count) % 2 == 1,
+    )
+
+
+class TestEmpty:
+    def test_no_pictures(self) -> None:
+        assert drop_unusable_boxes([], "labels.json") == []
+        check_pictures_exist([], "labels.json", lambda picture, face: "", "")
+
+    @pytest.mark.parametrize("size_wh", [None, (40, 30)])
+    def test_no_faces(self, size_wh: tuple[int, int] | None) -> None:
+        [picture] = drop_unusable_boxes([labels([], size_wh)], "labels.json")
+        assert picture.boxes_xywh.shape == (0, 4)
+        assert picture.boxes_xyxy.shape == (0, 4)
+
+    def test_take_nothing(self) -> None:
+        assert labels([[1, 2, 3, 4]]).take(np.array([False])).boxes_xywh.shape == (0, 4)
+
+
+def test_take_keeps_rows_together() -> None:
+    picture = labels([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]])
+    taken = picture.take(np.array([False, True, True]))
+    assert taken.boxes_xyxy.tolist() == [[5, 6, 12, 14], [9, 10, 20, 22]]
+    assert taken.landmarks_xy[:, 0, 0].tolist() == [10, 20]
+    assert taken.is_crowd.tolist() == [True, False]
+    assert len(picture.boxes_xywh) == 3  # the caller's own stays
+
+
+def test_take_keeps_attributes() -> None:
+    picture = dataclasses.replace(labels([[1, 2, 3, 4]] * 3), attributes=np.arange(18, dtype=np.int8).reshape(3, 6))
+    taken = picture.take(np.array([False, True, False])).attributes
+    assert taken is not None and taken.tolist() == [[6, 7, 8, 9, 10, 11]]
+
+
+def test_drop_leaves_the_callers_arrays_alone() -> None:
+    picture = labels([[1, 1, 0, 5], [1, 1, 5, 5]])
+    before = picture.boxes_xywh.copy()
+    [kept] = drop_unusable_boxes([picture], "labels.json")
+    np.testing.assert_array_equal(picture.boxes_xywh, before)
+    assert kept.landmarks_xy[0, 0, 0] == 10
+
+
+def test_warnings_count_over_all_pictures_and_name_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    pictures = [labels([[1, 1, 5, 5]]), labels([[2, 2, 0, 1]], name="b.png"), labels([[3, 3, 0, 1]], name="c.png")]
+    drop_unusable_boxes(pictures, "here.json")
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    message = record.getMessage()
+    assert message == "here.json: 2 boxes have no area: left out (first: b.png: x, y, w, h = [2.0, 2.0, 0.0, 1.0])."
+
+
+@given(st.lists(st.tuples(*[st.integers(-60, 60)] * 4), max_size=8))
+def test_what_stays_overlaps_the_picture(boxes: list[tuple[int, ...]]) -> None:
+    """Against the definition, pixel rectangle by pixel rectangle."""
+    [kept] = drop_unusable_boxes([labels([list(box) for box in boxes])], "labels.json")
+    wanted = []
+    for x, y, w, h in boxes:
+        overlap_w, overlap_h = min(x + w, 40) - max(x, 0), min(y + h, 30) - max(y, 0)
+        if w > 0 and h > 0 and overlap_w > 0 and overlap_h > 0:
+            wanted.append([x, y, w, h])
+    assert kept.boxes_xywh.tolist() == wanted
+
+
+class TestPicturePath:
+    @pytest.mark.parametrize("name", ["a.png", "sub/a.png", "./a.png", "..a.png", "sub\\a.png", "a b:c.png"])
+    def test_inside(self, tmp_path: Path, name: str) -> None:
+        assert picture_path(tmp_path, name, "here").resolve().is_relative_to(tmp_path.resolve())
+
+    @pytest.mark.parametrize("name", ["..", "../a", "a/../../b", "/a", "\\a", "D:/a", "a/..\\..\\b", "//host/a"])
+    def test_outside(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(FacekitError, match=r"here: file_name .* leaves the data root"):
+            picture_path(tmp_path, name, "here")
+
+    @given(st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "C:", "b.png", "//"]), max_size=6))
+    def test_never_leaves(self, parts: list[str]) -> None:
+        root = Path("/data/root")
+        try:
+            path = picture_path(root, "".join(parts), "here")
+        except FacekitError:
+            return
+        assert path.resolve().is_relative_to(root)
+
+
+def test_few_missing_pictures_are_all_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    pictures = [labels([], name=str(tmp_path / name)) for name in ("a.png", "b.png")]
+    with pytest.raises(FacekitError) as caught:
+        check_pictures_exist(pictures, "here", lambda picture, face: f"line {picture}", "Bring it.")
+    missing = tmp_path / "b.png"
+    assert str(caught.value) == f"here: 1 of 2 pictures are not on the disk: {missing} (first: line 1). Bring it."

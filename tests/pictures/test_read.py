@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from facekit.errors import FacekitError
+from facekit.pictures import read as pictures
+from facekit.pictures.read import is_damaged, picture_size, read_picture
+
+WIDTH, HEIGHT = 48, 32
+ORIENTATION, ROTATE_90 = 0x0112, 6  # the viewer turns the stored picture clockwise
+REMEDY = "Mend the file or take it out of the labels"
+
+
+def scene() -> Image.Image:
+    """Noise with a red left half: compresses badly and shows which way it was turned."""
+    pixels = np.random.default_rng(0).integers(0, 120, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pixels[:, : WIDTH // 2, 0] = 255
+    return Image.fromarray(pixels)
+
+
+def jpeg(**options: object) -> bytes:
+    buffer = BytesIO()
+    scene().save(buffer, "JPEG", quality=95, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def write(folder: Path, data: bytes, name: str = "a.jpg") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def rotated(folder: Path) -> Path:
+    exif = Image.Exif()
+    exif[ORIENTATION] = ROTATE_90
+    return write(folder, jpeg(exif=exif))
+
+
+def with_thumbnail(data: bytes) -> bytes:
+    """The JPEG with a whole small JPEG in an APP1 segment, as cameras put it there."""
+    buffer = BytesIO()
+    scene().resize((12, 8)).save(buffer, "JPEG")
+    payload = b"Exif\0\0" + buffer.getvalue()
+    return data[:2] + b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload + data[2:]
+
+
+def complaint(path: Path, size_wh: tuple[int, int] | None = None) -> str:
+    with pytest.raises(FacekitError) as caught:
+        read_picture(path, size_wh)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value)
+
+
+class TestGood:
+    def test_jpeg_is_bgr(self, tmp_path: Path) -> None:
+        image_bgr = read_picture(write(tmp_path, jpeg()))
+        assert image_bgr.shape == (HEIGHT, WIDTH, 3)
+        assert image_bgr.dtype == np.uint8
+        assert image_bgr[:, : WIDTH // 2, 2].mean() > 200 > image_bgr[:, : WIDTH // 2, 0].mean()
+
+    def test_size_as_labelled(self, tmp_path: Path) -> None:
+        assert read_picture(write(tmp_path, jpeg()), (WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+
+    @pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}, {"restart_marker_rows": 1}])
+    def test_kinds_of_jpeg(self, tmp_path: Path, options: dict[str, object]) -> None:
+        assert read_picture(write(tmp_path, jpeg(**options))).shape == (HEIGHT, WIDTH, 3)
+
+    def test_bytes_after_the_end(self, tmp_path: Path) -> None:
+        """Phones append a film to the picture."""
+        assert read_picture(write(tmp_path, jpeg() + bytes(200_000))).shape == (HEIGHT, WIDTH, 3)
+
+    def test_thumbnail(self, tmp_path: Path) -> None:
+        assert read_picture(write(tmp_path, with_thumbnail(jpeg()))).shape == (HEIGHT, WIDTH, 3)
+
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16", "P"])
+    def test_other_png_become_bgr(self, tmp_path: Path, mode: str) -> None:
+        Image.new(mode, (WIDTH, HEIGHT)).save(tmp_path / "a.png")
+        image_bgr = read_picture(tmp_path / "a.png")
+        assert (image_bgr.shape, image_bgr.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
+
+
+class TestExif:
+    def test_turned_without_a_labelled_size(self, tmp_path: Path) -> None:
+        image_bgr = read_picture(rotated(tmp_path))
+        assert image_bgr.shape == (WIDTH, HEIGHT, 3)
+        assert image_bgr[: WIDTH // 2, :, 2].mean() > 200  # red, once left, is on top
+
+    def test_turned_where_labelled_so(self, tmp_path: Path) -> None:
+        assert read_picture(rotated(tmp_path), (HEIGHT, WIDTH)).shape == (WIDTH, HEIGHT, 3)
+
+    def test_unturned_where_labelled_so(self, tmp_path: Path) -> None:
+        image_bgr = read_picture(rotated(tmp_path), (WIDTH, HEIGHT))
+        assert image_bgr.shape == (HEIGHT, WIDTH, 3)
+        assert image_bgr[:, : WIDTH // 2, 2].mean() > 200
+
+    def test_neither(self, tmp_path: Path) -> None:
+        assert "the labels say 50x32 pixels" in complaint(rotated(tmp_path), (50, 32))
+
+
+class TestBroken:
+    def test_empty(self, tmp_path: Path) -> None:
+        text = complaint(write(tmp_path, b""))
+        assert "not a picture" in text
+        assert REMEDY in text
+
+    def test_missing(self, tmp_path: Path) -> None:
+        assert "No such file" in complaint(tmp_path / "none.jpg")
+
+    def test_folder(self, tmp_path: Path) -> None:
+        assert "Is a directory" in complaint(tmp_path)
+
+    @pytest.mark.parametrize("data", [b"this is text", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", bytes(1000)])
+    def test_no_picture(self, tmp_path: Path, data: bytes) -> None:
+        assert REMEDY in complaint(write(tmp_path, data))
+
+    @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 0.99])
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_cut_off_jpeg(self, tmp_path: Path, fraction: float, progressive: bool) -> None:
+        data = jpeg(progressive=progressive)
+        text = complaint(write(tmp_path, data[: int(len(data) * fraction)]))
+        assert "cut off" in text
+        assert REMEDY in text
+
+    def test_cut_off_jpeg_with_a_whole_thumbnail(self, tmp_path: Path) -> None:
+        data = with_thumbnail(jpeg())
+        assert "cut off" in complaint(write(tmp_path, data[:-300]))
+
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+    def test_cut_off_others(self, tmp_path: Path, suffix: str) -> None:
+        buffer = BytesIO()
+        scene().save(buffer, suffix)
+        data = buffer.getvalue()
+        assert REMEDY in complaint(write(tmp_path, data[: len(data) // 2], f"a.{suffix}"))
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"progressive": True}, {"optimize": True}, {"subsampling": 0}, {"restart_marker_rows": 1},
+                    {"progressive": True, "restart_marker_blocks": 3}, {"comment": b"\xff\x07"}],
+    )  # fmt: skip
+    def test_damaged_jpeg(self, options: dict[str, object]) -> None:
+        data = jpeg(**options)
+        assert not is_damaged(data)
+        assert not is_damaged(data + b"\xff\x07 after the end")
+        middle = data.index(b"\xff\xda") + 100
+        assert is_damaged(data[:middle] + b"\xff\x07" + data[middle + 2 :])
+        damaged = [is_damaged(data[:middle] + np.random.default_rng(seed).bytes(1000) + data[middle + 1000 :])
+                   for seed in range(100)]  # fmt: skip
+        assert sum(damaged) > 90
+
+    @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"text", b"BM\xff\x07"])
+    def test_damaged_stub(self, data: bytes) -> None:
+        assert is_damaged(data) == data.startswith(b"\xff\xd8")
+
+    def test_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pictures, "MAX_PICTURE_BYTES", 1 << 20)
+        assert "over 1 MiB" in complaint(write(tmp_path, bytes((1 << 20) + 1)))
+
+    def test_more_pixels_than_opencv_takes(self, tmp_path: Path) -> None:
+        """A bomb: small file, huge announced size."""
+        done, data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))
+        assert done
+        bomb = bytearray(data.tobytes())
+        bomb[16:24] = (1 << 20).to_bytes(4, "big") * 2
+        assert REMEDY in complaint(write(tmp_path, bytes(bomb), "a.png"))
+
+    @given(st.integers(2, 400), st.binary(min_size=1, max_size=8))
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_damage_is_read_or_refused(self, tmp_path: Path, place: int, noise: bytes) -> None:
+        data = bytearray(with_thumbnail(jpeg()))
+        data[place : place + len(noise)] = noise
+        try:
+            assert read_picture(write(tmp_path, bytes(data))).ndim == 3
+        except FacekitError as error:
+            assert REMEDY in str(error)
+
+    @pytest.mark.parametrize("size_wh", [(HEIGHT, WIDTH), (WIDTH + 1, HEIGHT), (1, 1)])
+    def test_wrong_size(self, tmp_path: Path, size_wh: tuple[int, int]) -> None:
+        text = complaint(write(tmp_path, jpeg()), size_wh)
+        assert f"the labels say {size_wh[0]}x{size_wh[1]} pixels, the picture has {WIDTH}x{HEIGHT}" in text
+        assert "Label the picture" in text
+
+
+class TestSize:
+    """As read_picture gives it, without decoding where the header says it."""
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+    def test_jpeg(self, tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pictures, "read_picture", None)
+        assert picture_size(write(tmp_path, jpeg(**options))) == (WIDTH, HEIGHT)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("suffix", [".jpg", ".png"])
+    def test_turned(self, tmp_path: Path, orientation: int, suffix: str) -> None:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        path = tmp_path / f"a{suffix}"
+        scene().save(path, exif=exif)
+        assert picture_size(path) == read_picture(path).shape[1::-1]
+
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff"])
+    def test_others(self, tmp_path: Path, suffix: str) -> None:
+        scene().save(tmp_path / f"a.{suffix}")
+        assert picture_size(tmp_path / f"a.{suffix}") == (WIDTH, HEIGHT)
+
+    def test_long_header(self, tmp_path: Path) -> None:
+        data = jpeg()
+        comment = b"\xff\xfe\xff\xff" + bytes(0xFFFD)
+        assert picture_size(write(tmp_path, data[:2] + comment * 3 + data[2:])) == (WIDTH, HEIGHT)
+
+    @pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", jpeg()[:100]])
+    def test_no_picture(self, tmp_path: Path, data: bytes) -> None:
+        with pytest.raises(FacekitError):
+            picture_size(write(tmp_path, data))
+        with pytest.raises(FacekitError, match="No such file"):
+            picture_size(tmp_path / "none.jpg")
+
+    @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_damage(self, tmp_path: Path, place: int, noise: bytes) -> None:
+        data = jpeg()
+        try:
+            size = picture_size(write(tmp_path, data[:place] + noise + data[place + len(noise) :]))
+        except FacekitError:
+            return
+        assert min(size) > 0

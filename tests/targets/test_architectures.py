@@ -1,0 +1,132 @@
+"""The ONNX graph of each architecture that test_run.py leaves out gives what PyTorch gives, at every size it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facekit.commands.export import export_weights
+from facekit.models import build_model
+from facekit.targets import Backend, open_backend
+from facekit.targets.graph import ExportGraph
+from facekit.targets.onnx_write import export_onnx
+from facekit.targets.pytorch import PyTorchBackend
+from facekit.template import Template, find_template, load_template
+from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
+
+FCOS, RETINAFACE, SCRFD = "face-detection-0205", "retinaface-mobilenetv1-0.25-p3", "scrfd-0.5g"
+PER_LEVEL = [f"{kind}_{stride}" for kind in ("cls", "bbox", "kps") for stride in (8, 16, 32)]
+OUTPUTS = {
+    FCOS: ["boxes", "scores"],
+    "ultralight-slim-320": ["boxes", "scores"],
+    RETINAFACE: PER_LEVEL,
+    SCRFD: PER_LEVEL,
+}
+
+
+class ShortBackbone(nn.Module):
+    """One convolution an octave. The real ones are plain chains of layers, and tracing them takes half a minute."""
+
+    def __init__(self, first_stride: int, tap_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        stem = (3, *[8] * (int(math.log2(first_stride)) - 1), tap_channels[0])
+        self.stem = nn.Sequential(*(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(stem)))
+        self.rest = nn.ModuleList(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(tap_channels))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        taps = [self.stem(images)]
+        for layer in self.rest:
+            taps.append(layer(taps[-1].relu()))
+        return taps
+
+
+SHORT = {FCOS: ("backbone", (32, 96, 320)), RETINAFACE: ("body", (64, 128, 256))}
+
+
+class Exported(NamedTuple):
+    template: Template
+    file: Path
+    reference: Backend
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Random weights with lively batch norms: a swapped channel or a wrong scale changes every output."""
+
+    @cache
+    def export(name: str) -> Exported:
+        template, folder = load_template(find_template(name)), tmp_path_factory.mktemp("export")
+        torch.manual_seed(3)
+        network = lively(build_model(template))
+        if name in SHORT:
+            part, tap_channels = SHORT[name]
+            setattr(network, part, ShortBackbone(8, tap_channels))
+            network.eval()
+            export_onnx(ExportGraph(network, template), folder / "model.onnx", name)
+            return Exported(template, folder / "model.onnx", PyTorchBackend(network, template))
+        save_checkpoint(folder / "random.pth", Checkpoint(new_meta(template, 1, 1), network.state_dict()))
+        (file,) = export_weights(folder / "random.pth", template, folder, openvino=False)
+        return Exported(template, file, open_backend(folder / "random.pth", template, "cpu"))
+
+    return export
+
+
+def lively(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        norm: Any = module
+        if isinstance(module, nn.BatchNorm2d):
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(norm.weight, 0.8, 1.6)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+    return network
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_names_and_free_sides(exported: Callable[[str], Exported], name: str) -> None:
+    model, template = onnx.load(exported(name).file), exported(name).template
+    assert [value.name for value in model.graph.output] == OUTPUTS[name]
+    (image,) = model.graph.input
+    batch, channels, height, width = image.type.tensor_type.shape.dim
+    assert image.name == "image"
+    assert batch.dim_param and channels.dim_value == 3
+    if OUTPUTS[name] is PER_LEVEL:
+        assert height.dim_param and width.dim_param
+    else:
+        assert (height.dim_value, width.dim_value) == template.input.size_hw
+
+
+@pytest.mark.parametrize(
+    ("name", "size_hw"),
+    [
+        (FCOS, (416, 416)),
+        ("ultralight-slim-320", (240, 320)),
+        (RETINAFACE, (128, 64)),
+        (RETINAFACE, (97, 255)),  # one over and one under a multiple of every stride
+        (RETINAFACE, (9, 31)),
+        (SCRFD, (32, 32)),
+        (SCRFD, (224, 96)),
+        (SCRFD, (640, 640)),
+    ],
+)
+def test_equal_to_pytorch_in_batches(exported: Callable[[str], Exported], name: str, size_hw: tuple[int, int]) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, *size_hw, 3), dtype=np.uint8)
+    template, file, reference = exported(name)
+    expected, got = reference(pictures), open_backend(file, template)(pictures)
+    assert not torch.equal(expected.scores[0], expected.scores[1])
+    torch.testing.assert_close(got.scores, expected.scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(got.boxes_xyxy, expected.boxes_xyxy, atol=2e-2, rtol=1e-3)
+    assert (got.landmarks_xy is not None) == (OUTPUTS[name] is PER_LEVEL)
+    if got.landmarks_xy is not None:
+        torch.testing.assert_close(got.landmarks_xy, expected.landmarks_xy, atol=2e-2, rtol=1e-3)
