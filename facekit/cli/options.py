@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from facekit.errors import Loss
 
 if TYPE_CHECKING:
     from facekit.labels.picture_labels import PictureLabels
@@ -66,3 +69,19 @@ def read_label_files(ann_files: str | None, data_roots: str | None, what: str) -
             f"--{what}-ann-files names {len(files)} files, --{what}-data-roots {len(roots)} folders: one a file."
         )
     return [picture for file, root in zip(files, roots, strict=True) for picture in read_labels(Path(file), root)]
+
+
+EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_LOSSES = 0, 1, 2, 3
+LOSSES_SHOWN = 20
+
+
+def finish(losses: Sequence[Loss]) -> None:
+    """The end of a command over many: says last what was left out, and ends with exit code 3 if anything was."""
+    if not losses:
+        return
+    for loss in losses[:LOSSES_SHOWN]:
+        click.echo(f"Left out: {loss}", err=True)
+    if len(losses) > LOSSES_SHOWN:
+        click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
+    click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)
+    sys.exit(EXIT_LOSSES)
