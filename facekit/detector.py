@@ -1,34 +1,33 @@
-"""One detector for all runtimes: a picture in, its faces out."""
+"""One detector for all runtimes: a picture in, its faces out. No PyTorch unless the weights are .pth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.feed import candidates, is_large, joined, padded, scaled, tiles, within_core
 from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
+from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
-from facekit.pictures.read import as_uint8
+from facekit.pictures.arrays import Picture, as_bgr
 from facekit.structures import FLIPPED_LANDMARKS, Decoded, Detections
 from facekit.targets import Backend, open_backend
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
-# Larger pictures go through the network in tiles, or the memory would grow with them. A box is taken from the tile
-# whose core holds its centre; what a network sees of a face reaches hardly farther than the margin (YuNet's priors see
-# 257 pixels around them, SCRFD's 389, its outermost at next to no weight), so the boxes are those of the whole picture.
-WHOLE_PIXELS = 3_200_000  # half a gigabyte of YuNet's activations
-TILE_CORE = 768  # pixels; TILE_CORE - TILE_MARGIN is a multiple of every network's coarsest stride, as TILE_CORE is
-TILE_MARGIN = 320
+log = logging.getLogger(__name__)
 
 FUSION_IOU = 0.55
-BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.pth"
+BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Passes:
     def __post_init__(self) -> None:
         if not self.factors or not 0.1 <= min(self.factors) <= max(self.factors) <= 8:
             raise FacekitError(
-                f"--multi-scale: expected factors from 0.1 to 8, got {', '.join(map(str, self.factors)) or 'none'}. "
+                f"multi_scale: expected factors from 0.1 to 8, got {', '.join(map(str, self.factors)) or 'none'}. "
                 f"Give some like 0.5,1,2."
             )
 
@@ -61,59 +60,73 @@ class Passes:
         return ", ".join(parts)
 
 
-Scale = tuple[float, float]  # x and y: from pixels of the network's input to the picture's
-
-
 class Detector:
     """Follows the template's evaluation protocol: resize or padding, thresholds, suppression."""
 
-    def __init__(self, backend: Backend, template: Template, passes: Passes | None = None) -> None:
+    def __init__(self, backend: Backend, template: Template | None = None, passes: Passes | None = None) -> None:
         self.backend = backend
-        self.template = template
         self.passes = passes or Passes()
+        self.template = _fitted(template or backend.template, backend.fixed_size_hw)
         if self.passes.factors != (1.0,) and backend.fixed_size_hw is not None:
             height, width = backend.fixed_size_hw
             raise FacekitError(
-                f"--multi-scale: the exported graph takes {width}x{height} pictures alone. Measure the .pth instead."
+                f"multi_scale: the exported graph takes {width}x{height} pictures alone. Measure the .pth instead."
             )
+        self.head = declared_head(self.template.model)
+        self._priors = lru_cache(maxsize=8)(self.head.priors)
+        self._has_warned = False
 
     @classmethod
     def open(
         cls,
         weights: str | Path,
-        template: str | Path | Template,
+        template: str | Path | Template | None = None,
         device: str | None = None,
         passes: Passes | None = None,
+        threads: int | None = None,
+        backend: str | None = None,
     ) -> Detector:
         """Loads .pth, .onnx, .xml or .bin weights of a template (its name, its file, or a work dir).
 
+        `template`: None where the file names its own, as facekit's do. `device`: PyTorch's. `threads`: None for the
+        cores that this process may use. `backend`: pytorch, onnx, openvino, opencv; `auto` for the fastest that is
+        installed and reads the file; None for the file's own.
         Raises FacekitError for weights that are missing, damaged or of another detector.
         """
-        if not isinstance(template, Template):
+        if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
-        return cls(open_backend(Path(weights), template, device), template, passes)
+        return cls(open_backend(Path(weights), template, device, threads, backend), template, passes)
 
     @classmethod
-    def bundled(cls, device: str | None = None, passes: Passes | None = None) -> Detector:
+    def bundled(
+        cls,
+        device: str | None = None,
+        passes: Passes | None = None,
+        threads: int | None = None,
+        backend: str | None = None,
+    ) -> Detector:
         """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file."""
-        return cls.open(BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent, device, passes)
+        return cls.open(BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent, device, passes, threads, backend)
 
     def protocol(self) -> str:
         """How pictures are measured, in words, to stand beside every figure."""
         return "; ".join(filter(None, (self.template.protocol(), self.passes.words())))
 
-    def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """(H, W, 3) BGR uint8 -> faces over the template's score threshold, in the picture's own pixels."""
-        return self.detect_batch([image_bgr])[0]
+    def detect(self, picture: Picture) -> Detections:
+        """A picture's faces over the template's score threshold, best first, in its own pixels.
 
-    def detect_batch(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """detect() for several pictures: those that the protocol brings to one size go through the network together.
-
-        Raises FacekitError where an exported graph takes one picture at a time.
+        `picture`: (H, W, 3) BGR uint8, as cv2.imread gives; or the path of a file. Grey, BGRA and 16-bit arrays are
+        turned into that. Raises TypeError or ValueError for arrays whose meaning is not sure.
         """
+        return self.detect_batch([picture])[0]
+
+    def detect_batch(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """detect() for several pictures: those that the protocol brings to one size go through the network together,
+        where it takes more than one."""
+        images_bgr = [as_bgr(picture) for picture in pictures]
         passes = [self._one_pass(images_bgr, factor) for factor in self.passes.factors]
         if self.passes.flip:
-            mirrored = [as_uint8(cv2.flip(image_bgr, 1)) for image_bgr in images_bgr]
+            mirrored = [np.asarray(cv2.flip(image_bgr, 1), dtype=np.uint8) for image_bgr in images_bgr]
             for factor in self.passes.factors:
                 found = self._one_pass(mirrored, factor)
                 passes.append([mirror(faces, image.shape[1]) for faces, image in zip(found, mirrored, strict=True)])
@@ -124,25 +137,43 @@ class Detector:
 
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         found: dict[int, Detections] = {}
-        alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], Scale]]] = {}
+        alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], tuple[float, float]]]] = {}
         for index, image_bgr in enumerate(images_bgr):
             fed, scale_xy = scaled(image_bgr, self.template, factor)
-            if fed.shape[0] * fed.shape[1] > WHOLE_PIXELS and not self.template.evaluation.feeds_one_size:
-                found[index] = self._select(self._in_tiles(fed), 0, fed.shape, scale_xy)
+            if is_large(fed.shape, self.template):
+                found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
                 continue
             fed = padded(fed, self.template, factor)
             alike.setdefault(fed.shape, []).append((index, fed, scale_xy))
         for shape, group in alike.items():
-            decoded = self.backend(np.stack([fed for _, fed, _ in group]))
-            for place, (index, _, scale_xy) in enumerate(group):
-                found[index] = self._select(decoded, place, shape, scale_xy)
+            at_once = self.backend.fixed_batch or len(group)
+            for first in range(0, len(group), at_once):
+                part = group[first : first + at_once]
+                decoded = self._look([fed for _, fed, _ in part])
+                for boxes, (index, _, scale_xy) in zip(decoded, part, strict=True):
+                    found[index] = self._select(boxes, shape, scale_xy)
         return [found[index] for index in range(len(images_bgr))]
 
-    def _select(self, decoded: Decoded, picture: int, shape: tuple[int, ...], scale_xy: Scale) -> Detections:
+    def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:
+        """The candidates of pictures of one size, before suppression."""
+        batch = np.ascontiguousarray(fed[0])[None] if len(fed) == 1 else np.stack(fed)
+        said = self.backend(batch)
+        priors = self._priors((batch.shape[1], batch.shape[2]))
+        threshold = self.template.evaluation.score_threshold
+        looks = [candidates(said, picture, self.head, priors, threshold) for picture in range(len(fed))]
+        broken = sum(count for _, count in looks)
+        if broken and not self._has_warned:
+            self._has_warned = True  # once a detector
+            log.warning(
+                "%d scores of a picture are no numbers: no faces there. Look for a diverged training, or a broken "
+                "export.", broken,
+            )  # fmt: skip
+        return [boxes for boxes, _ in looks]
+
+    def _select(self, boxes: Decoded, shape: tuple[int, ...], scale_xy: tuple[float, float]) -> Detections:
         rule = self.template.evaluation
         return select_detections(
-            decoded,
-            picture,
+            boxes,
             score_threshold=rule.score_threshold,
             nms_iou_threshold=rule.nms_iou_threshold,
             max_candidates=rule.max_candidates,
@@ -153,50 +184,23 @@ class Detector:
 
     def _in_tiles(self, image_bgr: NDArray[np.uint8]) -> Decoded:
         """The candidates of a large picture, before suppression."""
-        threshold = self.template.evaluation.score_threshold
-        boxes, scores, landmarks = [], [], []
-        for core_xyxy, tile_xyxy in tiles(image_bgr.shape[:2]):
-            left, top, right, bottom = tile_xyxy
+        parts = []
+        for tile in tiles(image_bgr.shape[:2]):
+            left, top, right, bottom = tile.tile_xyxy
             # Tiles begin at multiples of what is padded to: only those at the far edges are padded, as the whole is.
-            tile_bgr = padded(image_bgr[top:bottom, left:right], self.template)
-            decoded = self.backend(np.ascontiguousarray(tile_bgr[None]))
-            corner = decoded.boxes_xyxy.new_tensor((left, top))
-            boxes_xyxy = decoded.boxes_xyxy[0] + corner.tile(2)
-            centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-            low, high = (corner.new_tensor(point) for point in (core_xyxy[:2], core_xyxy[2:]))
-            keep = (decoded.scores[0] > threshold) & (centres >= low).all(1) & (centres < high).all(1)
-            boxes.append(boxes_xyxy[keep])
-            scores.append(decoded.scores[0, keep])
-            if decoded.landmarks_xy is not None:
-                landmarks.append(decoded.landmarks_xy[0, keep] + corner.tile(5))
+            (boxes,) = self._look([padded(image_bgr[top:bottom, left:right], self.template)])
+            parts.append(within_core(boxes, tile))
             give_back_freed_memory()
-        return Decoded(
-            torch.cat(boxes)[None], torch.cat(scores)[None], torch.cat(landmarks)[None] if landmarks else None
-        )
+        return joined(parts)
 
 
-Rectangle = tuple[float, float, float, float]
-
-
-def tiles(size_hw: tuple[int, ...]) -> Iterator[tuple[Rectangle, tuple[int, int, int, int]]]:
-    """The cores that a picture is divided into, and the tiles around them, x1, y1, x2, y2 in pixels. The cores at the
-    picture's edges reach beyond it without end: boxes may."""
-
-    def stretches(length: int) -> Iterator[tuple[float, float, int, int]]:
-        starts = range(0, max(length - TILE_MARGIN, 1), TILE_CORE)  # no core for a rest that the margin holds
-        for start in starts:
-            end = start + TILE_CORE
-            is_last = start == starts[-1]
-            yield (
-                start if start else -np.inf,
-                np.inf if is_last else end,
-                max(start - TILE_MARGIN, 0),
-                length if is_last else min(end + TILE_MARGIN, length),
-            )
-
-    for y1, y2, top, bottom in stretches(size_hw[0]):
-        for x1, x2, left, right in stretches(size_hw[1]):
-            yield (x1, y1, x2, y2), (left, top, right, bottom)
+def _fitted(template: Template, fixed_size_hw: tuple[int, int] | None) -> Template:
+    """A graph of one size, exported of a detector of any size, is fed pictures that are fitted into it."""
+    if fixed_size_hw is None or (template.evaluation.feeds_one_size and template.input.size_hw == fixed_size_hw):
+        return template
+    rule = dataclasses.replace(template.evaluation, resize="letterbox")
+    settings = dataclasses.replace(template.input, size_hw=fixed_size_hw)
+    return dataclasses.replace(template, evaluation=rule, input=settings)
 
 
 def mirror(faces: Detections, width: int) -> Detections:
@@ -208,47 +212,3 @@ def mirror(faces: Detections, width: int) -> Detections:
         landmarks_xy = landmarks_xy[:, FLIPPED_LANDMARKS].copy()
         landmarks_xy[..., 0] = width - landmarks_xy[..., 0]
     return Detections(boxes_xyxy, faces.scores, landmarks_xy)
-
-
-def prepare(image_bgr: NDArray[np.uint8], template: Template) -> tuple[NDArray[np.uint8], Scale]:
-    """The picture as the template's protocol feeds it, and the factors (x, y) that lead back to its own pixels."""
-    image_bgr, scale_xy = scaled(image_bgr, template)
-    return padded(image_bgr, template), scale_xy
-
-
-def scaled(image_bgr: NDArray[np.uint8], template: Template, factor: float = 1.0) -> tuple[NDArray[np.uint8], Scale]:
-    """The picture at `factor` times the protocol's size, not padded, and the factors (x, y) that lead back."""
-    rule = template.evaluation
-    height, width = image_bgr.shape[:2]
-    input_height, input_width = _input_size(template, factor)
-    if rule.resize == "stretch":
-        scale_xy = (width / input_width, height / input_height)
-        return as_uint8(cv2.resize(image_bgr, (input_width, input_height))), scale_xy
-    if rule.resize == "none" and factor == 1:
-        return image_bgr, (1.0, 1.0)
-    scale = 1 / factor if rule.resize == "none" else max(height / input_height, width / input_width)
-    size_wh = (max(1, round(width / scale)), max(1, round(height / scale)))
-    # One factor for both, also where rounding to whole pixels has bent the shape a little.
-    return as_uint8(cv2.resize(image_bgr, size_wh)), (scale, scale)
-
-
-def padded(image_bgr: NDArray[np.uint8], template: Template, factor: float = 1.0) -> NDArray[np.uint8]:
-    """A scaled picture with the zeros right and bottom that the protocol asks for."""
-    rule = template.evaluation
-    height, width = image_bgr.shape[:2]
-    if rule.resize == "letterbox":
-        input_height, input_width = _input_size(template, factor)
-        return pad(image_bgr, input_height - height, input_width - width)
-    return pad(image_bgr, -height % rule.size_multiple, -width % rule.size_multiple)
-
-
-def _input_size(template: Template, factor: float) -> tuple[int, int]:
-    height, width = template.input.size_hw
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def pad(image_bgr: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uint8]:
-    """That many rows and columns of zeros more."""
-    if not bottom and not right:
-        return image_bgr
-    return np.pad(image_bgr, ((0, bottom), (0, right), (0, 0)))

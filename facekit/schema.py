@@ -78,6 +78,12 @@ def _field_types(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
+def _optional(cls: type) -> set[str]:
+    """The fields that have a default: a file may leave them out."""
+    missing = dataclasses.MISSING
+    return {f.name for f in dataclasses.fields(cls) if f.default is not missing or f.default_factory is not missing}
+
+
 class _Reader:
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -112,7 +118,7 @@ class _Reader:
                 hint = f"did you mean {near[0]!r}?" if near else "no keys are allowed here."
                 raise self.fail(name_node, path, f"unknown key; {hint} Valid keys: {', '.join(wanted)}.")
             values[name] = self.read(wanted[name], value_node, path)
-        missing = [name for name in wanted if name not in values]
+        missing = [name for name in wanted if name not in values and name not in _optional(cls)]
         if missing:
             hints = ", ".join(_with_nearest(name, values) for name in missing)
             raise self.fail(node, key, f"missing key {hints}; a template is complete and inherits nothing.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+Array = Any  # a torch.Tensor or a numpy.ndarray: functions that take one give back their like
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # as seen in the picture
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]  # where each stands in a mirrored picture: a left eye is a right one there
@@ -29,30 +32,53 @@ class RawOutputs(NamedTuple):
 class Priors(NamedTuple):
     """The A priors (anchors, grid points) of an input of one size, in the order of RawOutputs."""
 
-    cxcywh: Tensor  # (A, 4) float32, pixels of the input
-    strides: Tensor  # (A,) float32, pixels between cells of the prior's level
+    cxcywh: Array  # (A, 4) float32, pixels of the input
+    strides: Array  # (A,) float32, pixels between cells of the prior's level
     size_hw: tuple[int, int]  # of the input
 
-    def at(self, columns: Tensor) -> Priors:
+    def at(self, columns: Array) -> Priors:
         """The priors of (P,) int64 columns, in that order; a prior may come more than once."""
         return Priors(self.cxcywh[columns], self.strides[columns], self.size_hw)
+
+    def tensors(self, device: torch.device | str | None = None) -> Priors:
+        """The same priors as torch tensors on `device`."""
+        import torch
+
+        cxcywh, strides = (torch.from_numpy(part).to(device) for part in (self.cxcywh, self.strides))
+        return Priors(cxcywh, strides, self.size_hw)
 
 
 class Activated(NamedTuple):
     """RawOutputs with probabilities in place of logits; deltas are untouched."""
 
-    class_probabilities: Tensor  # (B, A, C) in 0..1
-    box_deltas: Tensor  # (B, A, 4)
-    objectness: Tensor | None = None  # (B, A) in 0..1
-    landmark_deltas: Tensor | None = None  # (B, A, 10)
+    class_probabilities: Array  # (B, A, C) in 0..1
+    box_deltas: Array  # (B, A, 4)
+    objectness: Array | None = None  # (B, A) in 0..1
+    landmark_deltas: Array | None = None  # (B, A, 10)
+
+    def of(self, picture: int) -> Activated:
+        """What is said of one picture of the batch, without the batch's dimension."""
+        return Activated(*(None if part is None else part[picture] for part in self))
+
+    def at(self, columns: Array) -> Activated:
+        """Of one picture: the priors of (P,) int64 columns."""
+        return Activated(*(None if part is None else part[columns] for part in self))
 
 
 class Decoded(NamedTuple):
     """One box, score and set of landmarks a prior, in pixels of the network's input; nothing is suppressed yet."""
 
-    boxes_xyxy: Tensor  # (B, A, 4)
-    scores: Tensor  # (B, A) in 0..1
-    landmarks_xy: Tensor | None = None  # (B, A, 10)
+    boxes_xyxy: Array  # (B, A, 4)
+    scores: Array  # (B, A) in 0..1
+    landmarks_xy: Array | None = None  # (B, A, 10)
+
+    def of(self, picture: int) -> Decoded:
+        """What is said of one picture of the batch, without the batch's dimension."""
+        return Decoded(*(None if part is None else part[picture] for part in self))
+
+    def at(self, columns: Array) -> Decoded:
+        """Of one picture: the priors of (P,) int64 columns."""
+        return Decoded(*(None if part is None else part[columns] for part in self))
 
 
 class Targets(NamedTuple):
@@ -74,9 +100,17 @@ class Targets(NamedTuple):
         return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size, is_labelled)
 
 
+class Face(NamedTuple):
+    """One face, in the picture's own pixels."""
+
+    box_xyxy: NDArray[np.float32]  # (4,)
+    score: float  # 0..1
+    landmarks_xy: NDArray[np.float32] | None  # (5, 2) in the order of LANDMARK_NAMES
+
+
 @dataclass(frozen=True)
 class Detections:
-    """Faces found in one picture, best score first, in that picture's own pixels."""
+    """Faces found in one picture, best score first, in that picture's own pixels. A sequence of Face."""
 
     boxes_xyxy: NDArray[np.float32]  # (N, 4)
     scores: NDArray[np.float32]  # (N,) in 0..1
@@ -85,8 +119,25 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __getitem__(self, index: int) -> Face:
+        landmarks = None if self.landmarks_xy is None else self.landmarks_xy[index]
+        return Face(self.boxes_xyxy[index], float(self.scores[index]), landmarks)
+
+    def __iter__(self) -> Iterator[Face]:
+        return (self[index] for index in range(len(self)))
+
     def above(self, score_threshold: float) -> Detections:
         """Only the faces whose score is over the threshold."""
         keep = self.scores > score_threshold
         landmarks = None if self.landmarks_xy is None else self.landmarks_xy[keep]
         return Detections(self.boxes_xyxy[keep], self.scores[keep], landmarks)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """A dict a face, of plain numbers, for JSON: box_xyxy, score, and landmarks_xy by LANDMARK_NAMES if any."""
+        rows = []
+        for face in self:
+            row: dict[str, Any] = {"box_xyxy": face.box_xyxy.tolist(), "score": face.score}
+            if face.landmarks_xy is not None:
+                row["landmarks_xy"] = dict(zip(LANDMARK_NAMES, face.landmarks_xy.tolist(), strict=True))
+            rows.append(row)
+        return rows

@@ -12,9 +12,46 @@ from pathlib import Path
 from typing import Literal
 
 from facekit.errors import FacekitError
-from facekit.schema import Section, read_yaml
+from facekit.schema import Section, plain_data, read_yaml
 
 TEMPLATES_DIR = Path(__file__).resolve().parent.parent / "model_templates" / "face-detection"
+
+
+@dataclass(frozen=True)
+class DeltaCoding:
+    """Centre and size relative to the prior, over variances (Liu et al., SSD, section 2.2)."""
+
+    kind: Literal["delta"]
+    centre_variance: float  # of boxes' centres and of points
+    size_variance: float
+
+
+@dataclass(frozen=True)
+class DistanceCoding:
+    """Distances from the prior's centre to the four borders (Tian et al., FCOS, section 3.1)."""
+
+    kind: Literal["distance"]
+    in_strides: bool  # in strides of the prior's level, else in pixels
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What the network's numbers mean, so that exported files are read without building the network."""
+
+    strides: tuple[int, ...]  # pixels between the cells of a level, finest level first
+    cell_offset: float  # prior centres lie at (cell + cell_offset) * stride
+    coder: DeltaCoding | DistanceCoding
+    scoring: Literal["softmax", "sigmoid"]  # softmax over face and background, or the sigmoid of one class
+    # decoded: boxes, scores (and landmarks) in pixels leave the exported graph, which takes one size. per_level: one
+    # tensor a level and quantity, at any size: the layout that cv2.FaceDetectorYN and SCRFD's users read.
+    export_layout: Literal["decoded", "per_level"]
+    face_column: Literal[0, 1] = 0  # of the classes
+    has_objectness: bool = False  # or centre-ness; its sigmoid multiplies the class's
+    has_landmarks: bool = False
+    # Cells share the input's sides evenly instead of lying a stride apart, and priors are clipped to the input
+    # (Ultra-Light).
+    fits_cells: bool = False
+    clips_boxes: bool = False  # decoded boxes end at the input's border
 
 
 @dataclass(frozen=True)
@@ -25,6 +62,7 @@ class ModelSettings:
     imagenet_weights: str | None  # torchvision's name of the weights that the backbone starts training from
     prior_sizes_wh: tuple[tuple[tuple[float, float], ...], ...]  # pixels at input.size_hw, a list a level
     options: Section  # what only this architecture has; read by its own file
+    head: HeadSettings | None = None  # None: of a template from before 0.5; load_template fills it in
 
 
 @dataclass(frozen=True)
@@ -366,7 +404,30 @@ def with_thresholds(
 
 def load_template(path: Path) -> Template:
     """Reads a template.yaml. Raises FacekitError that names file, line, key and the nearest valid key."""
-    return read_yaml(path, Template)
+    return with_head(read_yaml(path, Template))
+
+
+def with_head(template: Template) -> Template:
+    """A template from before 0.5 says nothing of its head: it is that of the bundled template of the same name, or
+    else of the same architecture with as many levels. Other templates come back as they are."""
+    model = template.model
+    if model.head is not None:
+        return template
+    levels = len(model.prior_sizes_wh)
+    bundled = [read_yaml(path, Template) for path in sorted(TEMPLATES_DIR.glob("*/template.yaml"))]
+    alike = [
+        other.model.head
+        for other in sorted(bundled, key=lambda other: other.name != template.name)
+        if other.model.architecture == model.architecture and len(other.model.prior_sizes_wh) == levels
+    ]
+    if not alike or alike[0] is None:
+        raise FacekitError(
+            f"{model.options.file}: model.head is missing, and no bundled template has the architecture "
+            f"{model.architecture!r} with {levels} levels to take it from. Add it; docs/adding-a-model.md says how."
+        )
+    column = plain_data(model.options).get("face_column", alike[0].face_column)  # where it stood before 0.5
+    head = dataclasses.replace(alike[0], face_column=column)
+    return dataclasses.replace(template, model=dataclasses.replace(model, head=head))
 
 
 def find_template(name_or_path: str) -> Path:

@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "files", "progress"),
     ("machine", "download", "schema", "structures", "template"),
     ("ops",),
-    ("pictures", "labels"),
+    ("pictures", "labels", "feed"),
     ("results", "models", "metrics", "datasets"),
     ("weights",),
     ("training_data", "targets"),

@@ -133,7 +133,7 @@ class Bench:
 
     def loss_s(self) -> float:
         """Seconds a step for assignment, losses and their gradients as far as the network's outputs."""
-        priors = self.described.head.priors(self.template.input.size_hw, self.device)
+        priors = self.described.head.priors(self.template.input.size_hw).tensors(self.device)
         seconds = []
         for images, targets in self.ready:
             pixels = normalise(images.to(self.device), self.template.input).to(memory_format=torch.channels_last)

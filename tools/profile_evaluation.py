@@ -30,7 +30,11 @@ class Timed:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.fixed_size_hw = backend.fixed_size_hw
+        self.fixed_size_hw, self.fixed_batch, self.template = (
+            backend.fixed_size_hw,
+            backend.fixed_batch,
+            backend.template,
+        )
         self.seconds = 0.0
 
     def __call__(self, images_bgr: Any) -> Any:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facekit.cli import run_command
-from facekit.detector import prepare
+from facekit.detector import Detector
+from facekit.feed import prepare
 from facekit.labels.formats.coco import read_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
@@ -31,7 +32,6 @@ from facekit.metrics.coco import coco_ap
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.boxes import cxcywh_to_xyxy, pairwise_iou
-from facekit.ops.nms import select_detections
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
 from facekit.structures import Priors, Targets
@@ -81,7 +81,7 @@ def overfit(template: Template, iterations: int) -> bool:
     described = cast(DetectorNetwork, network)
     pixels, targets = collate([feed(picture, template) for picture in chosen_pictures()])
     images = normalise(pixels, template.input).contiguous(memory_format=torch.channels_last)
-    priors = described.head.priors(template.input.size_hw)
+    priors = described.head.priors(template.input.size_hw).tensors()
     covered = covered_faces(targets, described, priors)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [iterations * 3 // 4])
@@ -140,14 +140,11 @@ def ap50(
     network: nn.Module, template: Template, images_bgr: NDArray[Any], targets: Targets, covered: NDArray[np.bool_]
 ) -> float:
     """AP at IoU 0.5 over the covered faces, as COCO defines it; the others count neither way."""
-    decoded = PyTorchBackend(network.eval(), template)(np.ascontiguousarray(images_bgr))
-    rule = template.evaluation
-    found = {}
-    for picture in range(len(images_bgr)):
-        faces = select_detections(
-            decoded, picture, rule.score_threshold, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections
-        )
-        found[picture] = (faces.boxes_xyxy, faces.scores)
+    detector = Detector(PyTorchBackend(network.eval(), template))
+    found = {
+        picture: (faces.boxes_xyxy, faces.scores)
+        for picture, faces in enumerate(detector.detect_batch(list(images_bgr)))
+    }
     corners = targets.boxes_xyxy.numpy()
     boxes_xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).astype(float)
     annotations = [

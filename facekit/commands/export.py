@@ -8,9 +8,8 @@ from pathlib import Path
 
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder
+from facekit.targets import TARGETS, load_target
 from facekit.targets.graph import ExportGraph
-from facekit.targets.onnx_write import export_onnx
-from facekit.targets.openvino_write import export_openvino
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.verify import verify_export
 from facekit.template import Template
@@ -37,10 +36,10 @@ def export_weights(
         # Made and checked aside: a graph that fails the check never takes the place of a good one.
         draft = Path(scratch) / "model.onnx"
         log.info("Exporting %s ...", weights)
-        export_onnx(graph, draft, template.name)
+        load_target(TARGETS["onnx"]).write(graph, draft, template.name)
         targets = [draft] if onnx else []
         if openvino:
-            export_openvino(draft, draft.with_suffix(".xml"), template.name)
+            load_target(TARGETS["openvino"]).write(draft, draft.with_suffix(".xml"), template.name)
             targets.append(draft.with_suffix(".xml"))
         for target in targets:
             difference = max(verify_export(target, backend, template, size_hw) for size_hw in graph.check_sizes_hw)

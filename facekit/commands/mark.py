@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,6 @@ from facekit.labels.formats.coco import write_coco
 from facekit.labels.layout import name_in
 from facekit.labels.picture_labels import PictureLabels
 from facekit.metrics.overlaps import intersection_areas, ratio_of
-from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.pictures.read import picture_size
 from facekit.structures import Detections
 
@@ -43,8 +40,7 @@ def mark(pictures: Sequence[PictureLabels], detector: Detector, least_score: flo
 
     Raises FacekitError for a detector without landmarks that has nothing to add, and pictures that can't be read.
     """
-    head = cast(DetectorNetwork, build_model(detector.template)).head
-    if all(picture.is_labelled for picture in pictures) and not head.has_landmarks:
+    if all(picture.is_labelled for picture in pictures) and not detector.head.has_landmarks:
         raise FacekitError(
             f"{detector.template.name} finds no landmarks, and all pictures have labels: there is nothing to add. "
             f"Take a detector with landmarks, such as yunet-n."

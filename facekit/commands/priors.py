@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 from facekit.errors import FacekitError
 from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
-from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.coders import DistanceCoder
-from facekit.ops.head import Head
+from facekit.ops.head import Head, declared_head
 from facekit.ops.prior_clusters import best_prior_iou, cluster_sizes, refine_sizes
 from facekit.progress import progress_bar
 from facekit.schema import parse_yaml
@@ -75,7 +72,7 @@ def choose_priors(template: Template, pictures: Sequence[PictureLabels], seed: i
 
     Raises FacekitError for a detector without prior sizes to choose, and where there is no face to train on.
     """
-    head = cast(DetectorNetwork, build_model(template)).head
+    head = declared_head(template.model)
     if _has_points(head):
         raise FacekitError(
             f"{template.name} learns from one point a cell and its priors are the cells themselves: there are no sizes "
@@ -86,7 +83,7 @@ def choose_priors(template: Template, pictures: Sequence[PictureLabels], seed: i
     size_hw = template.input.size_hw
     level_of = torch.arange(len(head.strides)).repeat_interleave(torch.tensor(head.priors_a_cell))
     clusters_wh = cluster_sizes(sizes_wh, len(level_of), seed)
-    refined_wh = refine_sizes(boxes_xyxy, clusters_wh, level_of, head.priors(size_hw))
+    refined_wh = refine_sizes(boxes_xyxy, clusters_wh, level_of, head.priors(size_hw).tensors())
     chosen = tuple(
         tuple(sorted(((round(width, 2), round(height, 2)) for width, height in level.tolist()), key=math.prod))
         for level in refined_wh.split(head.priors_a_cell)
@@ -132,7 +129,7 @@ def training_boxes(template: Template, pictures: Sequence[PictureLabels], seed: 
 
 def prior_fit(boxes_xyxy: Tensor, head: Head, size_hw: tuple[int, int]) -> PriorFit:
     """Of (N, 4) boxes, N over 0, in pixels of an input of that size, with all priors of the head's grid."""
-    best = best_prior_iou(boxes_xyxy, head.priors(size_hw))
+    best = best_prior_iou(boxes_xyxy, head.priors(size_hw).tensors())
     return PriorFit(tuple(float((best >= iou).double().mean()) for iou in RECALL_IOUS), float(best.double().mean()))
 
 

@@ -13,8 +13,7 @@ from torchvision.ops import generalized_box_iou_loss
 from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import atss_assign
-from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -31,20 +30,10 @@ class Options:
 
 
 class ATSS(nn.Module):
-    export_layout = "decoded"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = Head(
-            strides=STRIDES,
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.0,
-            coder=DeltaCoder(centre_variance=0.1, size_variance=0.2),
-            scoring="sigmoid",
-            has_objectness=True,
-            clips_boxes=True,
-        )
+        self.head = declared_head(settings, STRIDES)
         self.backbone = _ResNet152()
         self.neck = FeaturePyramid(TAP_CHANNELS, PYRAMID_CHANNELS, len(STRIDES))
         self.context_modules = nn.ModuleList(_ContextModule() for _ in STRIDES)

@@ -14,10 +14,6 @@ class DetectorNetwork(Protocol):
     """A torch.nn.Module that also says what its numbers mean and how they are learnt."""
 
     head: Head
-    # "decoded": boxes, scores (and landmarks) in pixels leave the exported graph, which takes one size. "per_level":
-    # one tensor a level and quantity, at any size, class and objectness as probabilities: the layout that
-    # cv2.FaceDetectorYN and SCRFD's users read.
-    export_layout: str
 
     def __call__(self, images: Tensor) -> RawOutputs:
         """(B, 3, H, W) normalised images -> raw outputs."""

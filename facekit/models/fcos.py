@@ -10,8 +10,7 @@ from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import fcos_assign
-from facekit.ops.coders import DistanceCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.losses import iou_loss
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
@@ -29,20 +28,10 @@ class Options:
 
 
 class FCOS(nn.Module):
-    export_layout = "decoded"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = Head(
-            strides=STRIDES,
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.5,
-            coder=DistanceCoder(in_strides=False),
-            scoring="sigmoid",
-            has_objectness=True,
-            clips_boxes=True,
-        )
+        self.head = declared_head(settings, STRIDES)
         self.backbone = MobileNetV2(TAPS)
         self.neck = FeaturePyramid(TAP_CHANNELS, PYRAMID_CHANNELS, len(STRIDES))
         self.bbox_head = DenseHead(PYRAMID_CHANNELS, TOWER_CHANNELS, len(STRIDES), centre_ness_on="class")

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2, efficientnet_b0, mobilenet_v3_small
 
 from facekit.models.layers import Tapped, conv_norm, leaky_relu, level_rows, separable
-from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
@@ -33,22 +32,12 @@ class Options:
 class RetinaFace(nn.Module):
     """As many levels as there are lists of priors, from stride 32 downwards."""
 
-    export_layout = "per_level"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
         levels = len(settings.prior_sizes_wh)
-        self.head = Head(
-            strides=(8, 16, 32)[-levels:],
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.5,
-            coder=DeltaCoder(centre_variance=0.1, size_variance=0.2),
-            scoring="softmax",
-            face_column=1,
-            has_landmarks=True,
-        )
+        self.head = declared_head(settings, (8, 16, 32)[-levels:])
         self.body, tap_channels = _backbone(options.backbone, levels)
         self.fpn = _Pyramid(tap_channels)
         for level in range(1, levels + 1):

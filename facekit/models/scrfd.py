@@ -16,8 +16,7 @@ from facekit.models.layers import Tapped, conv_norm, level_rows, relu, separable
 from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign
 from facekit.ops.boxes import paired_iou
-from facekit.ops.coders import DistanceCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.losses import quality_focal_loss
 from facekit.ops.multibox import landmark_loss
 from facekit.structures import Priors, RawOutputs, Targets
@@ -39,19 +38,10 @@ class Options:
 
 
 class SCRFD(nn.Module):
-    export_layout = "per_level"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = Head(
-            strides=(8, 16, 32),
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.0,
-            coder=DistanceCoder(in_strides=True),
-            scoring="sigmoid",
-            has_landmarks=True,
-        )
+        self.head = declared_head(settings, (8, 16, 32))
         self.backbone = Tapped(_backbone_layers(), TAPS)
         self.neck = _PathAggregation()
         self.level_heads = nn.ModuleList(_LevelHead(priors) for priors in self.head.priors_a_cell)

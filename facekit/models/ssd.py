@@ -15,8 +15,7 @@ from torchvision.models import shufflenet_v2_x1_0
 
 from facekit.models.backbones.mobilenetv2 import MobileNetV2, TinyMobileNetV2
 from facekit.models.layers import level_rows
-from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.losses import balance
 from facekit.ops.multibox import multibox_losses
 from facekit.structures import Priors, RawOutputs, Targets
@@ -26,26 +25,17 @@ from facekit.template import ModelSettings
 @dataclass(frozen=True)
 class Options:
     backbone: Literal["mobilenetv2", "mobilenetv2_tiny", "shufflenetv2"]
-    face_column: Literal[0, 1]  # of the two classes; the other one is background
     least_negatives: int  # priors a picture that learn background, even where none learns a face
+    face_column: Literal[0, 1] | None = None  # where templates from before 0.5 have what model.head says now
 
 
 class SSD(nn.Module):
-    export_layout = "decoded"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
         self.backbone, strides, tap_channels = _backbone(options.backbone)
-        self.head = Head(
-            strides=strides,
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.5,
-            coder=DeltaCoder(centre_variance=0.1, size_variance=0.2),
-            scoring="softmax",
-            face_column=options.face_column,
-        )
+        self.head = declared_head(settings, strides)
         levels = list(zip(tap_channels, self.head.priors_a_cell, strict=True))
         self.box_heads = nn.ModuleList(_head_branch(channels, 4 * priors) for channels, priors in levels)
         self.class_heads = nn.ModuleList(_head_branch(channels, 2 * priors) for channels, priors in levels)

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facekit.models.layers import conv_norm, level_rows, relu, separable
-from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
@@ -35,21 +34,11 @@ class Options:
 
 
 class UltraLight(nn.Module):
-    export_layout = "decoded"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
-        self.head = Head(
-            strides=(8, 16, 32, 64),
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.5,
-            coder=DeltaCoder(centre_variance=0.1, size_variance=0.2),
-            scoring="softmax",
-            face_column=1,
-            fits_cells=True,
-        )
+        self.head = declared_head(settings, (8, 16, 32, 64))
         layers = [conv_norm(3, 16, relu, stride=2)]
         channels = 16
         for out_channels, stride in BLOCKS:

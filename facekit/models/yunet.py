@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from facekit.machine.processes import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
-from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.ops.head import declared_head
 from facekit.ops.losses import eiou_loss
 from facekit.ops.multibox import landmark_loss
 from facekit.structures import Priors, RawOutputs, Targets
@@ -39,20 +38,10 @@ class Options:
 
 
 class YuNet(nn.Module):
-    export_layout = "per_level"
-
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
-        self.head = Head(
-            strides=STRIDES,
-            prior_sizes_wh=settings.prior_sizes_wh,
-            cell_offset=0.0,
-            coder=DeltaCoder(centre_variance=1.0, size_variance=1.0),
-            scoring="sigmoid",
-            has_objectness=True,
-            has_landmarks=True,
-        )
+        self.head = declared_head(settings, STRIDES)
         self.backbone = _Backbone(options.stage_channels)
         tap_channels = [options.stage_channels[stage] for stage in TAP_STAGES]
         self.neck = _Neck(tap_channels)

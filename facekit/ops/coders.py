@@ -1,30 +1,29 @@
-"""Boxes and points as numbers relative to a prior, and back."""
+"""Boxes and points as numbers relative to a prior, and back. Torch tensors and NumPy arrays alike."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
 
 from facekit.ops.boxes import border_distances, cxcywh_to_xyxy, xyxy_to_cxcywh
-from facekit.structures import Priors
+from facekit.structures import Array, Priors
 
 
 class Coder(Protocol):
     """What a head's deltas mean. Boxes, deltas and points are (..., P, n) for P priors, in pixels of the input."""
 
-    def encode(self, boxes_xyxy: Tensor, priors: Priors) -> Tensor:
+    def encode(self, boxes_xyxy: Array, priors: Priors) -> Array:
         """(..., P, 4) boxes -> (..., P, 4) deltas."""
 
-    def decode(self, deltas: Tensor, priors: Priors) -> Tensor:
+    def decode(self, deltas: Array, priors: Priors) -> Array:
         """(..., P, 4) deltas -> (..., P, 4) boxes xyxy."""
 
-    def encode_points(self, points_xy: Tensor, priors: Priors) -> Tensor:
+    def encode_points(self, points_xy: Array, priors: Priors) -> Array:
         """(..., P, 2 n) points -> (..., P, 2 n) deltas."""
 
-    def decode_points(self, deltas: Tensor, priors: Priors) -> Tensor:
+    def decode_points(self, deltas: Array, priors: Priors) -> Array:
         """(..., P, 2 n) deltas -> (..., P, 2 n) points."""
 
 
@@ -38,27 +37,33 @@ class DeltaCoder:
     centre_variance: float  # of boxes' centres and of points
     size_variance: float
 
-    def encode(self, boxes_xyxy: Tensor, priors: Priors) -> Tensor:
+    def encode(self, boxes_xyxy: Array, priors: Priors) -> Array:
         """Boxes must have width and height."""
+        xp = array_namespace(boxes_xyxy)
         boxes_cxcywh = xyxy_to_cxcywh(boxes_xyxy)
         centre = (boxes_cxcywh[..., :2] - priors.cxcywh[..., :2]) / priors.cxcywh[..., 2:] / self.centre_variance
-        size = (boxes_cxcywh[..., 2:] / priors.cxcywh[..., 2:]).log() / self.size_variance
-        return torch.cat([centre, size], dim=-1)
+        size = xp.log(boxes_cxcywh[..., 2:] / priors.cxcywh[..., 2:]) / self.size_variance
+        return xp.concat([centre, size], axis=-1)
 
-    def decode(self, deltas: Tensor, priors: Priors) -> Tensor:
+    def decode(self, deltas: Array, priors: Priors) -> Array:
+        xp = array_namespace(deltas)
         centre = priors.cxcywh[..., :2] + deltas[..., :2] * priors.cxcywh[..., 2:] * self.centre_variance
-        size = priors.cxcywh[..., 2:] * (deltas[..., 2:] * self.size_variance).exp()
-        return cxcywh_to_xyxy(torch.cat([centre, size], dim=-1))
+        size = priors.cxcywh[..., 2:] * xp.exp(deltas[..., 2:] * self.size_variance)
+        return cxcywh_to_xyxy(xp.concat([centre, size], axis=-1))
 
-    def encode_points(self, points_xy: Tensor, priors: Priors) -> Tensor:
-        repeats = points_xy.shape[-1] // 2
-        centre, size = (half.tile(repeats) for half in priors.cxcywh.chunk(2, dim=-1))
+    def encode_points(self, points_xy: Array, priors: Priors) -> Array:
+        centre, size = _repeated(priors, points_xy.shape[-1])
         return (points_xy - centre) / size / self.centre_variance
 
-    def decode_points(self, deltas: Tensor, priors: Priors) -> Tensor:
-        repeats = deltas.shape[-1] // 2
-        centre, size = (half.tile(repeats) for half in priors.cxcywh.chunk(2, dim=-1))
+    def decode_points(self, deltas: Array, priors: Priors) -> Array:
+        centre, size = _repeated(priors, deltas.shape[-1])
         return centre + deltas * size * self.centre_variance
+
+
+def _repeated(priors: Priors, columns: int) -> tuple[Array, Array]:
+    """Centres and sizes of the priors, once a point: (P, columns) each."""
+    xp = array_namespace(priors.cxcywh)
+    return xp.tile(priors.cxcywh[:, :2], (1, columns // 2)), xp.tile(priors.cxcywh[:, 2:], (1, columns // 2))
 
 
 @dataclass(frozen=True)
@@ -68,19 +73,20 @@ class DistanceCoder:
 
     in_strides: bool
 
-    def encode(self, boxes_xyxy: Tensor, priors: Priors) -> Tensor:
+    def encode(self, boxes_xyxy: Array, priors: Priors) -> Array:
         return border_distances(priors.cxcywh[..., :2], boxes_xyxy) / self._unit(priors)
 
-    def decode(self, deltas: Tensor, priors: Priors) -> Tensor:
+    def decode(self, deltas: Array, priors: Priors) -> Array:
+        xp = array_namespace(deltas)
         distances = deltas * self._unit(priors)
         centre = priors.cxcywh[..., :2]
-        return torch.cat([centre - distances[..., :2], centre + distances[..., 2:]], dim=-1)
+        return xp.concat([centre - distances[..., :2], centre + distances[..., 2:]], axis=-1)
 
-    def encode_points(self, points_xy: Tensor, priors: Priors) -> Tensor:
-        return (points_xy - priors.cxcywh[..., :2].tile(points_xy.shape[-1] // 2)) / self._unit(priors)
+    def encode_points(self, points_xy: Array, priors: Priors) -> Array:
+        return (points_xy - _repeated(priors, points_xy.shape[-1])[0]) / self._unit(priors)
 
-    def decode_points(self, deltas: Tensor, priors: Priors) -> Tensor:
-        return priors.cxcywh[..., :2].tile(deltas.shape[-1] // 2) + deltas * self._unit(priors)
+    def decode_points(self, deltas: Array, priors: Priors) -> Array:
+        return _repeated(priors, deltas.shape[-1])[0] + deltas * self._unit(priors)
 
-    def _unit(self, priors: Priors) -> Tensor | float:
+    def _unit(self, priors: Priors) -> Array | float:
         return priors.strides[..., None] if self.in_strides else 1.0

@@ -1,47 +1,122 @@
-"""Runtimes, one a file: a batch of pictures in, the same Decoded out. The suffix of the weights chooses."""
+"""Targets: what detectors are exported to and run in. One target a file, with both its ends; TARGETS says what each
+consists of. Nothing heavier than NumPy is imported before a target is used."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.structures import Decoded
+from facekit.structures import Activated, Decoded
 from facekit.template import Template
-
-WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".onnx", ".xml", ".bin")
 
 
 class Backend(Protocol):
     """A loaded network of some runtime."""
 
+    template: Template  # the one it was opened with, or that its file names
     fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
+    fixed_batch: int | None  # the only number of pictures that it takes at once; None: any
 
-    def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
-        """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> its boxes, scores, landmarks."""
+    def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
+        """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of
+        boxes that it has decoded itself."""
 
 
-def open_backend(weights: Path, template: Template, device: str | None = None) -> Backend:
-    """Loads weights of any kind that we run. `device` is PyTorch's ("cpu", "cuda"); None: a GPU where there is one.
+@dataclass(frozen=True)
+class Target:
+    """One way to deploy a detector."""
 
+    name: str
+    module: str  # below facekit.targets: `open_weights` runs, `write` exports
+    suffixes: tuple[str, ...]  # of the files that it consists of; the first one is what is opened
+    package: str  # that must be importable to run it
+    extra: str | None  # pip's extra that brings the package; None: the base has it
+    writes: bool  # whether export can make it
+    also: tuple[str, ...] = ()  # other suffixes of the same content
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("pytorch", "pytorch", (".pth",), "torch", "train", writes=False, also=(".pt", ".tar")),
+        Target("onnx", "onnx", (".onnx",), "onnxruntime", None, writes=True),
+        Target("openvino", "openvino", (".xml", ".bin"), "openvino", "openvino", writes=True),
+        # Other runtimes of the same .onnx, by name only.
+        Target("opencv", "opencv", (".onnx",), "cv2", None, writes=False),
+    )
+}
+WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".onnx", ".xml", ".bin")
+BACKENDS = ("auto", *TARGETS)
+
+
+def open_backend(
+    weights: Path,
+    template: Template | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    backend: str | None = None,
+) -> Backend:
+    """Loads weights of any kind that we run.
+
+    `template`: None where the file names its own. `device` is PyTorch's ("cpu", "cuda"); None: a GPU where there is
+    one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS, `auto` for the fastest
+    runtime that is installed and reads the file, None for the file's own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
     if not weights.is_file():
-        raise FacekitError(f"{weights}: there are no such weights. Check --load-weights.")
+        raise FacekitError(f"{weights}: there are no such weights. Check the path.")
+    if threads is not None and threads < 1:
+        raise FacekitError(f"threads: expected 1 or more, got {threads}.")
+    target = _choose(weights, backend)
+    module = load_target(target)
+    opened: Backend = module.open_weights(weights, template, device, threads)
+    return opened
+
+
+def load_target(target: Target) -> Any:
+    """The target's module. Raises FacekitError that names the extra where its package is not installed."""
+    if importlib.util.find_spec(target.package) is None:
+        remedy = f'pip install "facekit[{target.extra}]"' if target.extra else f"pip install {target.package}"
+        raise FacekitError(f"{target.name} needs {target.package}, which is not installed: {remedy}")
+    return importlib.import_module(f"facekit.targets.{target.module}")
+
+
+def _choose(weights: Path, backend: str | None) -> Target:
     suffix = weights.suffix.lower()
-    if suffix == ".onnx":
-        from facekit.targets.onnx_run import OnnxRuntimeBackend
+    fitting = [target for target in TARGETS.values() if suffix in (*target.suffixes, *target.also)]
+    if not fitting:
+        raise FacekitError(f"{weights}: unknown kind of weights; expected one of {', '.join(WEIGHT_SUFFIXES)}.")
+    if backend is None:
+        return fitting[0]
+    if backend == "auto":
+        # OpenVINO reads .onnx as well, and is the faster of the two on CPUs.
+        with_openvino = suffix == ".onnx" and importlib.util.find_spec("openvino") is not None
+        return TARGETS["openvino"] if with_openvino else fitting[0]
+    if backend == "openvino" and suffix == ".onnx":
+        return TARGETS["openvino"]
+    by_name = {target.name: target for target in fitting}
+    if backend not in by_name:
+        names = ", ".join(("auto", *by_name, *(["openvino"] if suffix == ".onnx" else [])))
+        raise FacekitError(f"backend {backend!r}: can't run {weights.name}; expected one of {names}.")
+    return by_name[backend]
 
-        return OnnxRuntimeBackend(weights, template)
-    if suffix in (".xml", ".bin"):
-        from facekit.targets.openvino_run import OpenVinoBackend
 
-        return OpenVinoBackend(weights, template)
-    if suffix in (".pth", ".pt", ".tar"):
-        from facekit.targets.pytorch import PyTorchBackend
+def with_template(template: Template | None, named: str | None, weights: Path) -> Template:
+    """The template given, or else the bundled one that the file names.
 
-        return PyTorchBackend.from_file(weights, template, device)
-    raise FacekitError(f"{weights}: unknown kind of weights; expected one of {', '.join(WEIGHT_SUFFIXES)}.")
+    Raises FacekitError where neither is there.
+    """
+    from facekit.template import find_template, load_template
+
+    if template is not None:
+        return template
+    if named is None:
+        raise FacekitError(f"{weights}: says nothing of its template. Give it: template, such as yunet-n.")
+    return load_template(find_template(named))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
 from facekit.structures import Priors
 from facekit.template import Template
 
-INPUT_NAME = "image"
 EXAMPLE_SIZE_HW = (128, 160)  # for tracing graphs of any size: small, and not square
 
 ODD_SIZE_HW = (99, 133)  # that no stride divides
@@ -26,14 +30,15 @@ class ExportGraph(nn.Module):
     them, each (B, priors of the level, C), S the stride; obj and kps where the head has them.
     """
 
-    def __init__(self, network: nn.Module, template: Template, head_of: nn.Module | None = None) -> None:
-        """`head_of` is the plain network when `network` is its compressed copy."""
+    input_name = "image"
+
+    def __init__(self, network: nn.Module, template: Template) -> None:
+        """`network`: the template's, plain or compressed."""
         super().__init__()
         self.network = network
         self.settings = template.input
-        described = cast(DetectorNetwork, head_of or network)
-        self.head = described.head
-        self.any_size = described.export_layout == "per_level"
+        self.head = declared_head(template.model)
+        self.any_size = self.head.any_size
         # A protocol that pads to multiples of the coarsest stride never feeds anything else.
         coarsest = max(self.head.strides)
         self.size_multiple = coarsest if template.evaluation.size_multiple % coarsest == 0 else 1
@@ -41,7 +46,7 @@ class ExportGraph(nn.Module):
         if self.any_size:
             self.output_names = self.head.level_names
         else:
-            priors = self.head.priors(template.input.size_hw)
+            priors = self.head.priors(template.input.size_hw).tensors()
             self.register_buffer("priors_cxcywh", priors.cxcywh, persistent=False)
             self.register_buffer("prior_strides", priors.strides, persistent=False)
             self.output_names = ["boxes", "scores", *["landmarks"] * self.head.has_landmarks]
@@ -69,3 +74,30 @@ class ExportGraph(nn.Module):
         objectness = None if activated.objectness is None else activated.objectness.unsqueeze(-1)
         quantities = (activated.class_probabilities, objectness, activated.box_deltas, activated.landmark_deltas)
         return tuple(level for quantity in quantities if quantity is not None for level in quantity.split(rows, dim=1))
+
+
+class NamedOutputs(nn.Module):
+    """A dict of outputs: OpenVINO's converter takes its keys for the outputs' names."""
+
+    def __init__(self, graph: ExportGraph) -> None:
+        super().__init__()
+        self.wrapped = graph  # not `graph`: a traced module has an attribute of that name
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.wrapped.output_names, self.wrapped(image), strict=True))
+
+
+@contextlib.contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Keeps the tracers' progress lines and deprecation notices about themselves off the user's screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "nncf")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

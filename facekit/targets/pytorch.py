@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facekit.errors import FacekitError
+from facekit.machine.cores import usable_cores
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
+from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
-from facekit.structures import Decoded
+from facekit.structures import Activated
+from facekit.targets import with_template
 from facekit.template import Template
-from facekit.weights.checkpoint import load_state
+from facekit.weights.checkpoint import FORMAT, load_state, read_torch_file
 from facekit.weights.load import load_weights
 
 
 class PyTorchBackend:
-    fixed_size_hw: tuple[int, int] | None = None
+    """A network in memory, on the device where its parameters are."""
 
-    def __init__(self, network: nn.Module, template: Template, head_of: nn.Module | None = None) -> None:
-        """`head_of` names the module whose head decodes when `network` is a compressed copy without one."""
+    fixed_size_hw: tuple[int, int] | None = None
+    fixed_batch: int | None = None
+
+    def __init__(self, network: nn.Module, template: Template, is_compressed: bool = False) -> None:
         self.network = network
         self.template = template
-        self.head = cast(DetectorNetwork, head_of or network).head
-        self.is_compressed = head_of is not None
+        self.head = declared_head(template.model)
+        self.is_compressed = is_compressed
         self.device = next(network.parameters()).device
-        self.priors = lru_cache(maxsize=8)(lambda size_hw: self.head.priors(size_hw, self.device))
 
     @classmethod
     def from_file(cls, weights: Path, template: Template, device: str | None = None) -> PyTorchBackend:
@@ -41,15 +44,34 @@ class PyTorchBackend:
             from facekit.targets.nncf_ import restore_compressed
 
             compressed = restore_compressed(network, checkpoint, str(weights))
-            return cls(compressed.eval(), template, head_of=network)
+            return cls(compressed.eval(), template, is_compressed=True)
         load_state(network, checkpoint.state_dict, str(weights))
         keep_freed_memory()
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), template)
 
     @torch.inference_mode()
-    def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
+    def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated:
         images: Tensor = torch.from_numpy(images_bgr).to(self.device).permute(0, 3, 1, 2)
-        raw = self.network(normalise(images, self.template.input))
-        size_hw = (images.shape[2], images.shape[3])
-        return self.head.decode(self.head.activate(raw), self.priors(size_hw))
+        return self.head.activate(self.network(normalise(images, self.template.input)))
+
+
+def open_weights(weights: Path, template: Template | None, device: str | None, threads: int | None) -> PyTorchBackend:
+    """`threads`: of the whole process, PyTorch has one pool; None leaves it alone but where a quota gives fewer cores
+    than it took. Raises FacekitError for weights of another detector."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif usable_cores() < torch.get_num_threads():
+        torch.set_num_threads(usable_cores())
+    return PyTorchBackend.from_file(weights, template or with_template(None, _named_template(weights), weights), device)
+
+
+def _named_template(weights: Path) -> str | None:
+    content: Any = read_torch_file(weights)
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        return None
+    name = meta.get("template")
+    if not isinstance(name, str):
+        raise FacekitError(f"{weights}: meta.template: expected a template's name, got {type(name).__name__}.")
+    return name

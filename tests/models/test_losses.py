@@ -74,7 +74,7 @@ def learn_once(name: str, counts: tuple[int, ...]) -> tuple[Any, dict[str, Tenso
     side = 64 if name == "face-detection-0206" else 96
     scale = 255 if load_template(find_template(name)).input.std[0] == 1 else 1
     images = scale * torch.rand(len(counts), 3, side, side, generator=torch.Generator().manual_seed(1))
-    raw, priors = network(images), network.head.priors((side, side))
+    raw, priors = network(images), network.head.priors((side, side)).tensors()
     losses = network.losses(raw, targets_of(priors, counts), priors)
     sum(losses.values()).backward()  # type: ignore[union-attr]
     decoded = network.head.decode(network.head.activate(raw), priors)
@@ -111,7 +111,7 @@ class TestEveryTemplate:
 
     def test_learns_background_from_pictures_without_faces(self, name: str) -> None:
         network = seeded(name)
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         raw = silent(network, priors, batch=2)
         losses = network.losses(raw, targets_of(priors, (0, 0)), priors)
         sum(losses.values()).backward()  # type: ignore[union-attr]
@@ -128,7 +128,7 @@ class TestEveryTemplate:
             return
         network = seeded(name)
         network.least_negatives = 5
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         raw = silent(network, priors, batch=2)
         network.losses(raw, targets_of(priors, (0, 0)), priors)["class"].backward()
         assert raw.class_logits.grad is not None
@@ -140,7 +140,7 @@ class TestEveryTemplate:
 
     def test_perfect_boxes_and_landmarks_cost_nothing(self, name: str) -> None:
         network = seeded(name)
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         targets = targets_of(priors, (1,))
         raw, rows = silent(network, priors), len(priors.cxcywh)
         raw = raw._replace(box_deltas=network.head.coder.encode(targets.boxes_xyxy.expand(rows, 4), priors)[None])
@@ -153,7 +153,7 @@ class TestEveryTemplate:
 
     def test_unmarked_faces_train_all_but_landmarks(self, name: str) -> None:
         network = seeded(name)
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         targets = targets_of(priors, (3, 2))
         marked = targets._replace(landmarks_xy=targets.boxes_xyxy.repeat(1, 3)[:, :10], has_landmarks=torch.ones(5) > 0)
         unmarked = targets._replace(
@@ -177,7 +177,7 @@ class TestEveryTemplate:
 def test_only_the_marked_of_several_faces_teach_landmarks(name: str) -> None:
     """The mean over the marked faces' priors is that of the same faces alone."""
     network = seeded(name)
-    priors = network.head.priors((64, 64))
+    priors = network.head.priors((64, 64)).tensors()
     like_a_prior = targets_of(priors, (1,))
     two = Targets(
         like_a_prior.boxes_xyxy.repeat(2, 1),
@@ -201,7 +201,7 @@ class TestSsd:
         # prior of a cell, so that its box costs nothing; the cell's other priors are over 2.5 times as large, the next
         # cell's 16 away: one positive, three of the equally bad negatives.
         network = seeded(name)
-        priors = network.head.priors((256, 256))
+        priors = network.head.priors((256, 256)).tensors()
         start = 5 * network.head.priors_a_cell[0]
         logits = torch.zeros(1, len(priors.cxcywh), 2)
         logits[..., 1 - face_column] = math.log(3)
@@ -222,7 +222,7 @@ class TestUltraLight:
         # The face is the 16 px prior of a cell in the middle. That cell's priors of 10 and 24 px overlap it by
         # 100 / 256 and 256 / 576, over 0.35 both; all others by 0.3 at most. Each says its own box.
         network = seeded("ultralight-slim-320")
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         logits = torch.tensor([math.log(3), 0.0]).expand(1, len(priors.cxcywh), 2)
         raw = silent(network, priors)._replace(class_logits=logits)
         losses = values(network.losses(raw, one_face([20.0, 20, 36, 36]), priors))
@@ -238,7 +238,7 @@ class TestRetinaFace:
     def test_by_hand(self) -> None:
         # One positive, seven negatives. Each box is off by 2 in one number, each landmark by 3 in two.
         network = seeded(self.NAME)
-        priors = network.head.priors((32, 32))
+        priors = network.head.priors((32, 32)).tensors()
         logits = torch.tensor([math.log(3), 0.0]).expand(1, len(priors.cxcywh), 2)
         raw = silent(network, priors)._replace(class_logits=logits)
         raw.box_deltas.data[..., 1] = 2.0
@@ -254,7 +254,7 @@ class TestRetinaFace:
     def test_a_face_that_no_prior_resembles_is_left_out(self, side: float, is_learnt: bool) -> None:
         """Its best prior has IoU 64 / 256 or 49 / 256; it must be 0.2."""
         network = seeded(self.NAME)
-        priors = network.head.priors((32, 32))
+        priors = network.head.priors((32, 32)).tensors()
         near, far = 12 - side / 2, 12 + side / 2
         losses = values(network.losses(silent(network, priors), one_face([near, near, far, far]), priors))
         assert (losses["class"] > 0, losses["box"] > 0) == (is_learnt, is_learnt)
@@ -271,7 +271,7 @@ class TestFcos:
     def losses(self, wrong_rows: tuple[int, ...] = (), centre_logit: float = 0.0) -> dict[str, float]:
         """Class logits of zero, and perfect boxes, but twice as high as the face where the point's y is wrong."""
         network = seeded("face-detection-0205")
-        priors = network.head.priors((32, 32))
+        priors = network.head.priors((32, 32)).tensors()
         boxes = torch.tensor(self.FACE).repeat(len(priors.cxcywh), 1)
         wrong = torch.isin(priors.cxcywh[:, 1], torch.tensor([float(row) for row in wrong_rows]))
         boxes[wrong, 3] += 24
@@ -304,7 +304,7 @@ def test_atss_by_hand() -> None:
     # face is the fourth. Overlaps 0.62, 0.78, 0.78, 1, 0.25, 0.06, 0.02, 0.004: mean 0.44 and deviation 0.40, so that
     # it alone is taken; it is the face's centre, of centre-ness 1.
     network = seeded("face-detection-0206")
-    priors = network.head.priors((8, 8))
+    priors = network.head.priors((8, 8)).tensors()
     raw, twice_as_high = silent(network, priors), torch.tensor([[-12.0, -12, 20, 52]])
     raw = raw._replace(box_deltas=network.head.coder.encode(twice_as_high.expand(8, 4), priors)[None])
     losses = values(network.losses(raw, one_face([-12.0, -12, 20, 20]), priors))
@@ -321,7 +321,7 @@ class TestScrfd:
 
     def prepared(self, box_xyxy: list[float], batch: int = 1) -> tuple[Any, Priors, RawOutputs]:
         network = seeded("scrfd-0.5g")
-        priors = network.head.priors((16, 16))
+        priors = network.head.priors((16, 16)).tensors()
         boxes = torch.tensor(box_xyxy).repeat(12, 1)
         raw = silent(network, priors, batch)
         deltas = network.head.coder.encode(boxes, priors).repeat(batch, 1, 1)
@@ -366,7 +366,7 @@ class TestYuNet:
         # Of all levels' cells only the finest's (2, 2) has its middle, (20, 20), in the face. All predictions lie about
         # the grid points, where that of (3, 3), (24, 24), overlaps the face more than that of (2, 2), (16, 16).
         network = seeded("yunet-n")
-        priors = network.head.priors((64, 64))
+        priors = network.head.priors((64, 64)).tensors()
         raw = silent(network, priors)
         network.losses(raw, one_face([18.5, 18.5, 23.5, 23.5]), priors)["box"].backward()
         assert raw.box_deltas.grad is not None
@@ -375,7 +375,7 @@ class TestYuNet:
     def test_learns_one_batch_by_heart(self) -> None:
         network = seeded("yunet-n").train()
         images, targets = bright_ellipses()
-        priors = network.head.priors((128, 128))
+        priors = network.head.priors((128, 128)).tensors()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
         course = []
         for _ in range(60):

@@ -128,7 +128,7 @@ class TestEveryTemplate:
                 raw = network(torch.rand(batch, 3, *size_hw))
             assert isinstance(raw, RawOutputs)
             check_shapes(raw, facts, batch, size_hw)
-            decoded = head.decode(head.activate(raw), head.priors(size_hw))
+            decoded = head.decode(head.activate(raw), head.priors(size_hw).tensors())
             assert decoded.boxes_xyxy.shape == raw.box_deltas.shape
             assert all(tensor.isfinite().all() for tensor in decoded if tensor is not None)
             assert decoded.scores.min() >= 0 and decoded.scores.max() <= 1
@@ -144,7 +144,7 @@ class TestEveryTemplate:
         check_shapes(raw, FACTS[name], 2, (128, 256))
         dark, spot = raw.box_deltas
         change = (spot - dark).square().sum(dim=1).sqrt()
-        priors = network.head.priors((128, 256))
+        priors = network.head.priors((128, 256)).tensors()
         finest = priors.strides == FACTS[name].strides[0]
         weight = change[finest].square() / change[finest].square().sum()
         centre = (priors.cxcywh[finest, :2] * weight[:, None]).sum(dim=0)
@@ -174,7 +174,7 @@ def test_starts_calm(name: str) -> None:
 @pytest.mark.parametrize("name", ["face-detection-0205", "face-detection-0206"])
 def test_decoded_boxes_end_at_the_border(name: str) -> None:
     network = seeded(name)
-    priors = network.head.priors((40, 72))
+    priors = network.head.priors((40, 72)).tensors()
     rows = len(priors.cxcywh)
     huge = RawOutputs(torch.zeros(1, rows, 1), torch.full((1, rows, 4), 20.0), torch.zeros(1, rows))
     boxes = network.head.decode(network.head.activate(huge), priors).boxes_xyxy
@@ -191,9 +191,9 @@ def test_fcos_distances_are_positive() -> None:
 
 def test_scores_are_class_times_centre_ness() -> None:
     head = seeded("face-detection-0205").head
-    rows = len(head.priors((8, 8)).cxcywh)
+    rows = len(head.priors((8, 8)).tensors().cxcywh)
     raw = RawOutputs(torch.zeros(1, rows, 1), torch.ones(1, rows, 4), torch.full((1, rows), math.log(3)))
-    scores = head.decode(head.activate(raw), head.priors((8, 8))).scores
+    scores = head.decode(head.activate(raw), head.priors((8, 8)).tensors()).scores
     torch.testing.assert_close(scores, torch.full((1, rows), 0.5 * 0.75))
 
 

@@ -79,7 +79,7 @@ def test_scrfd_without_landmarks_on_vga() -> None:
 def test_priors_of_ultra_light(name: str) -> None:
     height, width, priors = PRIORS[name]
     assert load_template(find_template(name)).input.size_hw == (height, width)
-    assert network_of(name).head.priors((height, width)).cxcywh.shape == (priors, 4)
+    assert network_of(name).head.priors((height, width)).tensors().cxcywh.shape == (priors, 4)
 
 
 @pytest.mark.parametrize("name", [*PARAMETERS, "scrfd-0.5g"])

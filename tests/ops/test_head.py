@@ -8,9 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facekit.models import build_model
 from facekit.ops.coders import DeltaCoder, DistanceCoder
-from facekit.ops.head import Head
+from facekit.ops.head import Head, declared_head
 from facekit.structures import RawOutputs
 from facekit.template import find_template, load_template
 
@@ -18,7 +17,7 @@ ULTRALIGHT_SIDES = ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))  # pixels
 
 
 def head_of(template: str) -> Head:
-    return build_model(load_template(find_template(template))).head  # type: ignore[return-value]
+    return declared_head(load_template(find_template(template)).model)
 
 
 def small_head(**changes: Any) -> Head:
@@ -53,7 +52,7 @@ def slow_priors(head: Head, size_hw: tuple[int, int]) -> list[list[float]]:
 
 class TestPriors:
     def test_0200_at_256_by_hand(self) -> None:
-        priors = head_of("face-detection-0200").priors((256, 256))
+        priors = head_of("face-detection-0200").priors((256, 256)).tensors()
         # 16 x 16 cells of 4 priors, 8 x 8 cells of 5.
         assert priors.cxcywh.shape == (1024 + 320, 4)
         assert priors.cxcywh.dtype == priors.strides.dtype == torch.float32
@@ -76,7 +75,7 @@ class TestPriors:
         assert priors.strides.tolist() == [16] * 1024 + [32] * 320
 
     def test_width_and_height_are_not_mixed_up(self) -> None:
-        priors = head_of("face-detection-0200").priors((32, 64)).cxcywh  # 2 rows of 4 cells; 1 row of 2 cells
+        priors = head_of("face-detection-0200").priors((32, 64)).tensors().cxcywh  # 2 rows of 4 cells; 1 row of 2 cells
         assert len(priors) == 8 * 4 + 2 * 5
         assert priors[::4][:8, :2].tolist() == [[8 + 16 * x, 8 + 16 * y] for y in range(2) for x in range(4)]
         assert priors[32::5][:, :2].tolist() == [[16, 16], [48, 16]]
@@ -84,12 +83,12 @@ class TestPriors:
     def test_odd_sizes_are_rounded_up_to_whole_cells(self) -> None:
         head = head_of("face-detection-0200")
         assert head.cells((250, 100)) == [(16, 7), (8, 4)]
-        assert len(head.priors((250, 100)).cxcywh) == 16 * 7 * 4 + 8 * 4 * 5
+        assert len(head.priors((250, 100)).tensors().cxcywh) == 16 * 7 * 4 + 8 * 4 * 5
         assert head.cells((1, 1)) == [(1, 1), (1, 1)]
-        assert len(head.priors((1, 1)).cxcywh) == 4 + 5
+        assert len(head.priors((1, 1)).tensors().cxcywh) == 4 + 5
 
     def test_grid_points_have_no_offset(self) -> None:
-        priors = head_of("yunet-n").priors((32, 64))
+        priors = head_of("yunet-n").priors((32, 64)).tensors()
         assert priors.cxcywh.shape == (4 * 8 + 2 * 4 + 2, 4)
         assert priors.cxcywh[[0, 31, 32, -1]].tolist() == [
             [0, 0, 8, 8], [56, 24, 8, 8], [0, 0, 16, 16], [32, 0, 32, 32],
@@ -104,17 +103,17 @@ class TestPriors:
     def test_agree_with_a_slow_reference(self, size_hw: tuple[int, int], cell_offset: float, fits_cells: bool) -> None:
         sizes = (((8.0, 12.0), (20.0, 10.0)), ((40.0, 60.0),))
         head = small_head(strides=(8, 16), prior_sizes_wh=sizes, cell_offset=cell_offset, fits_cells=fits_cells)
-        priors = head.priors(size_hw)
+        priors = head.priors(size_hw).tensors()
         torch.testing.assert_close(priors.cxcywh, torch.tensor(slow_priors(head, size_hw)))
         counts = [rows * columns * n for (rows, columns), n in zip(head.cells(size_hw), (2, 1), strict=True)]
         assert priors.strides.tolist() == [8] * counts[0] + [16] * counts[1]
 
     def test_on_the_asked_device(self) -> None:
-        priors = small_head().priors((16, 16), torch.device("meta"))
+        priors = small_head().priors((16, 16)).tensors("meta")
         assert priors.cxcywh.device.type == priors.strides.device.type == "meta"
 
     def test_some_of_them(self) -> None:
-        some = head_of("yunet-n").priors((32, 64)).at(torch.tensor([33, 1, 1]))
+        some = head_of("yunet-n").priors((32, 64)).tensors().at(torch.tensor([33, 1, 1]))
         assert some.cxcywh.tolist() == [[16, 0, 16, 16], [8, 0, 8, 8], [8, 0, 8, 8]]
         assert some.strides.tolist() == [16, 8, 8]
         assert some.size_hw == (32, 64)
@@ -135,7 +134,7 @@ class TestUltraLightPriors:
 
     def test_320_by_hand(self) -> None:
         # 40 x 30 cells of 3, 20 x 15 of 2, 10 x 8 of 2, 5 x 4 of 3. A row is 8, 16, 240 / 8 = 30 and 240 / 4 = 60 high.
-        priors = self.HEAD.priors((240, 320))
+        priors = self.HEAD.priors((240, 320)).tensors()
         assert self.HEAD.cells((240, 320)) == [(30, 40), (15, 20), (8, 10), (4, 5)]
         assert len(priors.cxcywh) == 3600 + 600 + 160 + 60 == 4420
         expected = {
@@ -169,10 +168,12 @@ class TestUltraLightPriors:
                         x, y, w, h = (min(max(part, 0.0), 1.0) for part in parts)
                         rows.append([x * width, y * height, w * width, h * height])
         assert len(rows) == count
-        torch.testing.assert_close(self.HEAD.priors(size_hw).cxcywh, torch.tensor(rows))
+        torch.testing.assert_close(self.HEAD.priors(size_hw).tensors().cxcywh, torch.tensor(rows))
 
     def test_only_where_asked(self) -> None:
-        priors = small_head(strides=(64,), prior_sizes_wh=(((256.0, 256.0),),), cell_offset=0.5).priors((240, 320))
+        priors = (
+            small_head(strides=(64,), prior_sizes_wh=(((256.0, 256.0),),), cell_offset=0.5).priors((240, 320)).tensors()
+        )
         assert priors.cxcywh[-1].tolist() == [4.5 * 64, 3.5 * 64, 256, 256]
 
 
@@ -196,7 +197,7 @@ class TestDecode:
         # The grid point at column 2, row 3 of stride 8: px = 16, py = 24. cx = 16 + 0.5 * 8, cy = 24 - 0.25 * 8,
         # w = exp(ln 2) * 8, h = exp(ln 3) * 8; landmarks px + d * 8.
         head = head_of("yunet-n")
-        priors = head.priors((64, 64))
+        priors = head.priors((64, 64)).tensors()
         row, count = 3 * 8 + 2, len(priors.cxcywh)
         deltas = torch.zeros(1, count, 4)
         deltas[0, row] = torch.tensor([0.5, -0.25, math.log(2), math.log(3)])
@@ -218,7 +219,7 @@ class TestDecode:
         torch.testing.assert_close(activated.class_probabilities, torch.tensor([[[0.75]]]))
         assert activated.objectness is not None
         torch.testing.assert_close(activated.objectness, torch.tensor([[0.25]]))
-        decoded = head.decode(activated, head.priors((8, 8)))
+        decoded = head.decode(activated, head.priors((8, 8)).tensors())
         torch.testing.assert_close(decoded.scores, torch.tensor([[0.1875]]))
         assert decoded.landmarks_xy is None
 
@@ -226,7 +227,7 @@ class TestDecode:
         head = small_head()
         activated = head.activate(RawOutputs(torch.tensor([[[math.log(3)]]]), torch.zeros(1, 1, 4)))
         assert activated.objectness is None
-        torch.testing.assert_close(head.decode(activated, head.priors((8, 8))).scores, torch.tensor([[0.75]]))
+        torch.testing.assert_close(head.decode(activated, head.priors((8, 8)).tensors()).scores, torch.tensor([[0.75]]))
 
     @pytest.mark.parametrize(("face_column", "score"), [(0, 0.25), (1, 0.75)])
     def test_softmax_takes_the_faces_column(self, face_column: int, score: float) -> None:
@@ -234,7 +235,9 @@ class TestDecode:
         logits = torch.tensor([[[5.0, 5 + math.log(3)]]])
         activated = head.activate(RawOutputs(logits, torch.zeros(1, 1, 4)))
         torch.testing.assert_close(activated.class_probabilities, torch.tensor([[[0.25, 0.75]]]))
-        torch.testing.assert_close(head.decode(activated, head.priors((8, 8))).scores, torch.tensor([[score]]))
+        torch.testing.assert_close(
+            head.decode(activated, head.priors((8, 8)).tensors()).scores, torch.tensor([[score]])
+        )
 
     @pytest.mark.parametrize(
         ("template", "column"),
@@ -255,12 +258,12 @@ class TestDecode:
         head = small_head(coder=DistanceCoder(in_strides=False), clips_boxes=clips)
         deltas = torch.tensor([[[1.0, 2, 10, 5], [2, 3, 30, 40], [20, 9, -18, -6], [-15, -12, 20, 16]]])
         activated = head.activate(RawOutputs(torch.zeros(1, 4, 1), deltas))
-        assert head.decode(activated, head.priors((8, 32))).boxes_xyxy.tolist() == [boxes]
+        assert head.decode(activated, head.priors((8, 32)).tensors()).boxes_xyxy.tolist() == [boxes]
 
     def test_points_are_not_clipped(self) -> None:
         head = small_head(coder=DistanceCoder(in_strides=True), clips_boxes=True, has_landmarks=True)
         landmarks = torch.tensor([[[-1.0, 3, 0.5, 0, 0, 0, 0, 0, 2, -2]]])
         activated = head.activate(RawOutputs(torch.zeros(1, 1, 1), torch.zeros(1, 1, 4), landmark_deltas=landmarks))
-        decoded = head.decode(activated, head.priors((8, 8)))
+        decoded = head.decode(activated, head.priors((8, 8)).tensors())
         assert decoded.landmarks_xy is not None
         assert decoded.landmarks_xy.tolist() == [[[-8, 24, 4, 0, 0, 0, 0, 0, 16, -16]]]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import nms
 
 from facekit.ops.nms import select_detections, suppress
 from facekit.structures import Decoded, Detections
@@ -27,7 +28,7 @@ def select(found: Decoded, picture: int = 0, **changes: Any) -> Detections:
         "max_candidates": None,
         "max_detections": None,
     }
-    return select_detections(found, picture, **(settings | changes))
+    return select_detections(found.of(picture), **(settings | changes))
 
 
 class TestEmpty:
@@ -123,15 +124,15 @@ class TestUnionSlack:
 
     def test_a_long_chain_settles_from_the_best_box_downwards(self) -> None:
         # Each box beats the next alone, so that whether one stands is known only when all before it are settled.
-        chain = torch.tensor([[2.0 * i, 0, 2 * i + 10, 10] for i in range(301)])
+        chain = np.array([[2.0 * i, 0, 2 * i + 10, 10] for i in range(301)], dtype=np.float32)
         assert suppress(chain, 0.5, union_slack=20.0).tolist() == [*range(0, 301, 2)]
 
     def test_boxes_without_area_overlap_nothing(self) -> None:
-        points = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [9, 9, 1, 1]])
+        points = np.array([[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [9, 9, 1, 1]], dtype=np.float32)
         assert suppress(points, 0.3, union_slack=0.5).tolist() == [0, 1, 2, 3]
 
     def test_equal_boxes_leave_the_best(self) -> None:
-        same = torch.tensor([[0.0, 0, 10, 10]]).repeat(50, 1)
+        same = np.tile(np.array([[0, 0, 10, 10]], dtype=np.float32), (50, 1))
         assert suppress(same, 0.5, union_slack=99.0).tolist() == [0]  # 100 / 199
         assert suppress(same, 0.5, union_slack=101.0).tolist() == [*range(50)]  # 100 / 201
 
@@ -151,17 +152,36 @@ class TestUnionSlack:
             if all(overlap <= 0.3 for overlap in overlaps):
                 kept.append(index)
         assert 10 < len(kept) < 200
-        assert suppress(boxes, 0.3, union_slack).tolist() == kept
+        assert suppress(boxes.numpy(), 0.3, union_slack).tolist() == kept
 
 
 def test_boxes_turned_inside_out_are_no_faces() -> None:
     boxes = torch.tensor([[[10.0, 10, 8, 20], [10, 10, 20, 9], [10, 10, 20, 20], [30, 30, 30, 40]]])
-    found = select_detections(Decoded(boxes, torch.full((1, 4), 0.9)), 0, 0.5, 0.45, None, None)
+    found = select_detections(Decoded(boxes[0], torch.full((4,), 0.9)), 0.5, 0.45, None, None)
     assert found.boxes_xyxy.tolist() == [[10, 10, 20, 20], [30, 30, 30, 40]]  # no width is thin, not inside out
 
 
 def test_boxes_that_overflow_are_no_faces() -> None:
     endless = float("inf")
     boxes = torch.tensor([[[0.0, 0, endless, endless], [-endless, 0, 5, 5], [float("nan"), 0, 5, 5], [1, 2, 3, 4]]])
-    found = select_detections(Decoded(boxes, torch.full((1, 4), 0.9)), 0, 0.5, 0.45, None, None)
+    found = select_detections(Decoded(boxes[0], torch.full((4,), 0.9)), 0.5, 0.45, None, None)
     assert found.boxes_xyxy.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crowds_agree_with_torchvision(seed: int) -> None:
+    """An independent implementation, on many boxes about few faces and on boxes all over the place."""
+    rng = np.random.default_rng(seed)
+    for count, faces in ((3000, 40), (3000, 3000), (1, 1), (0, 1)):
+        centres = rng.uniform(0, 1000, (faces, 2))[rng.integers(0, faces, count)] + rng.normal(0, 3, (count, 2))
+        sides = np.exp(rng.uniform(np.log(8), np.log(200), (count, 2)))
+        boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
+        for threshold in (0.3, 0.45, 0.9):
+            expected = nms(torch.from_numpy(boxes), torch.arange(count, 0, -1).float(), threshold)
+            assert suppress(boxes, threshold).tolist() == expected.tolist()
+            assert suppress(boxes, threshold, most=5).tolist() == expected[:5].tolist()
+
+
+def test_every_overlap_falls_at_threshold_zero() -> None:
+    boxes = np.array([[0, 0, 10, 10], [9, 9, 100, 100], [50, 50, 51, 51], [200, 0, 210, 10]], dtype=np.float32)
+    assert suppress(boxes, 0.0).tolist() == [0, 2, 3]

@@ -101,7 +101,7 @@ class _Operators(TorchDispatchMode):
 def test_as_many_operators_for_a_crowd_as_for_two_faces(template: str) -> None:
     network = cast(DetectorNetwork, build_model(load_template(find_template(template))))
     head = network.head
-    priors = head.priors((128, 128))
+    priors = head.priors((128, 128)).tensors()
 
     def operators(faces: int, pictures: int) -> Counter[str]:
         generator = torch.Generator().manual_seed(0)

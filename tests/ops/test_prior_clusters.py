@@ -67,13 +67,13 @@ class TestClusterSizes:
 
 class TestBestPriorIou:
     def test_by_hand(self) -> None:
-        priors = head_of(((8.0, 8.0),), ((16.0, 32.0),)).priors((32, 32))
+        priors = head_of(((8.0, 8.0),), ((16.0, 32.0),)).priors((32, 32)).tensors()
         # On a prior; half of one and nothing else; four pixels off the middle of the 16x32 prior at (8, 8).
         boxes_xyxy = torch.tensor([[8.0, 8, 16, 16], [0, 0, 4, 8], [4, -8, 20, 24]])
         assert best_prior_iou(boxes_xyxy, priors).tolist() == pytest.approx([1, 0.5, 12 / 20])
 
     def test_no_faces(self) -> None:
-        assert best_prior_iou(torch.zeros(0, 4), head_of(((8.0, 8.0),)).priors((16, 16))).shape == (0,)
+        assert best_prior_iou(torch.zeros(0, 4), head_of(((8.0, 8.0),)).priors((16, 16)).tensors()).shape == (0,)
 
 
 class TestRefineSizes:
@@ -83,19 +83,19 @@ class TestRefineSizes:
         boxes_xyxy = torch.cat([corners, corners + 3 + 25 * torch.rand(200, 2, generator=generator)], dim=1)
         sizes_wh = cluster_sizes(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 3, 0)
         level_of = torch.tensor([0, 0, 1])
-        before = head_of(*_levels(sizes_wh)).priors((128, 128))
+        before = head_of(*_levels(sizes_wh)).priors((128, 128)).tensors()
         refined = refine_sizes(boxes_xyxy, sizes_wh, level_of, before)
-        after = head_of(*_levels(refined)).priors((128, 128))
+        after = head_of(*_levels(refined)).priors((128, 128)).tensors()
         assert best_prior_iou(boxes_xyxy, after).mean() > best_prior_iou(boxes_xyxy, before).mean() + 0.01
 
     def test_a_face_between_two_cells_wants_a_larger_prior(self) -> None:
-        priors = head_of(((8.0, 8.0),)).priors((32, 32))
+        priors = head_of(((8.0, 8.0),)).priors((32, 32)).tensors()
         middle = torch.tensor([[6.0, 2, 10, 6]])  # 4x4, 4 pixels off the nearest centre along x: a 4x4 prior misses it
         refined = refine_sizes(middle, torch.tensor([[5.0, 5.0]]), torch.tensor([0]), priors)
         assert refined[0, 0] > 8 and refined[0, 1] < 5
 
     def test_what_fits_stays(self) -> None:
-        priors = head_of(((8.0, 8.0),)).priors((32, 32))
+        priors = head_of(((8.0, 8.0),)).priors((32, 32)).tensors()
         sizes_wh = torch.tensor([[8.0, 8.0]])
         assert torch.equal(
             refine_sizes(torch.tensor([[8.0, 8, 16, 16]]), sizes_wh, torch.tensor([0]), priors), sizes_wh

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from facekit.errors import FacekitError
+from facekit.feed import candidates
 from facekit.models import build_model
-from facekit.structures import Decoded
+from facekit.structures import Activated, Decoded
 from facekit.targets.graph import ExportGraph
-from facekit.targets.outputs import ExportedOutputs
+from facekit.targets.outputs import GraphInput, GraphOutputs
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from tests.targets.support import check_equal, decoded
 
 TEMPLATES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
 ANY_SIZE = [name for name in TEMPLATES if name.startswith(("retinaface", "scrfd", "yunet"))]
@@ -36,14 +38,6 @@ def random_pictures(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
-def check_equal(got: Decoded, expected: Decoded) -> None:
-    torch.testing.assert_close(got.scores, expected.scores, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(got.boxes_xyxy, expected.boxes_xyxy, atol=1e-2, rtol=1e-4)
-    assert (got.landmarks_xy is None) == (expected.landmarks_xy is None)
-    if got.landmarks_xy is not None and expected.landmarks_xy is not None:
-        torch.testing.assert_close(got.landmarks_xy, expected.landmarks_xy, atol=1e-2, rtol=1e-4)
-
-
 @pytest.mark.parametrize("name", ONE_SIZE)
 def test_one_size_is_decoded_in_the_graph(name: str) -> None:
     template = at_scale(bundled(name), f"{SMALL_HW[1]}x{SMALL_HW[0]}")
@@ -55,9 +49,9 @@ def test_one_size_is_decoded_in_the_graph(name: str) -> None:
     pictures = random_pictures(*SMALL_HW)
     with torch.no_grad():
         boxes, scores = graph(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
-    priors = len(network.head.priors(SMALL_HW).cxcywh)
+    priors = len(network.head.priors(SMALL_HW).tensors().cxcywh)
     assert (boxes.shape, scores.shape) == ((2, priors, 4), (2, priors))
-    check_equal(Decoded(boxes, scores), PyTorchBackend(network, template)(pictures))
+    check_equal(Decoded(boxes.numpy(), scores.numpy()), decoded(PyTorchBackend(network, template), pictures))
 
 
 @pytest.mark.parametrize("name", ANY_SIZE)
@@ -80,8 +74,12 @@ def test_any_size_leaves_level_by_level(name: str) -> None:
             columns = {"cls": tensor.shape[2], "obj": 1, "bbox": 4, "kps": 10}[kind]
             assert tensor.shape == (2, cells * (1 if name.startswith("yunet") else 2), columns), tensor_name
         arrays = {tensor_name: tensor.numpy() for tensor_name, tensor in outputs.items()}
-        read = ExportedOutputs([*arrays], template, "test")
-        check_equal(read(arrays, (height, width)), PyTorchBackend(network, template)(pictures))
+        read = GraphOutputs(template, "test")
+        read.recognise({key: array[:1] for key, array in arrays.items()}, (height, width))
+        head, said = read.head, read(arrays, (height, width))
+        parts = [candidates(said, picture, head, head.priors((height, width)), -math.inf)[0] for picture in (0, 1)]
+        got = Decoded(*(np.stack(fields) for fields in zip(*parts, strict=True)))
+        check_equal(got, decoded(PyTorchBackend(network, template), pictures))
 
 
 def test_scrfds_outputs_are_those_that_its_users_read() -> None:
@@ -112,7 +110,80 @@ def test_other_sizes_to_check_follow_the_protocols_padding() -> None:
     assert (unpadded.size_multiple, padded.size_multiple) == (1, 32)
 
 
-@pytest.mark.parametrize("names", [["boxes"], ["cls_8", "bbox_8"], ["cls_8", "cls_16", "cls_32"], []])
-def test_outputs_of_no_layout_are_refused(names: list[str]) -> None:
-    with pytest.raises(FacekitError, match=r"are none that scrfd-0\.5g exports"):
-        ExportedOutputs(names, bundled("scrfd-0.5g"), "other.onnx")
+def arrays_like(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    return {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+# scrfd-0.5g on 64 x 96 pictures: 8 x 12, 4 x 6 and 2 x 3 cells of two priors each.
+SCRFD_LEVELS = {
+    f"{kind}_{stride}": (1, rows, columns)
+    for kind, columns in (("cls", 1), ("bbox", 4), ("kps", 10))
+    for stride, rows in ((8, 192), (16, 48), (32, 12))
+}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {},
+        {"boxes": (1, 252, 4)},
+        {"boxes": (1, 252, 4), "scores": (1, 251)},
+        {"boxes": (1, 252, 4), "scores": (1, 252, 1)},
+        SCRFD_LEVELS | {"cls_8": (1, 192, 2)},
+        SCRFD_LEVELS | {"cls_8": (1, 191, 1)},
+        SCRFD_LEVELS | {"cls_8": (192,)},
+        SCRFD_LEVELS | {"kps_8": (1, 1, 192, 10)},
+        {name: shape for name, shape in SCRFD_LEVELS.items() if name != "bbox_16"},
+        {"detection_out": (1, 1, 200, 6)},
+        {"rows": (200, 5)},
+    ],
+)
+def test_outputs_of_no_layout_are_refused(outputs: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(FacekitError, match=r"none that scrfd-0\.5g exports: expected .*; got"):
+        GraphOutputs(bundled("scrfd-0.5g"), "other.onnx").recognise(arrays_like(outputs), SMALL_HW)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32, np.bool_])
+def test_outputs_of_another_type_are_refused(dtype: type) -> None:
+    outputs = arrays_like(SCRFD_LEVELS) | {"bbox_8": np.zeros((1, 192, 4), dtype=dtype)}
+    with pytest.raises(FacekitError, match="none that"):
+        GraphOutputs(bundled("scrfd-0.5g"), "other.onnx").recognise(outputs, SMALL_HW)
+
+
+def test_levels_under_others_names_are_told_apart_by_their_shapes() -> None:
+    """SCRFD's own files: score_8 ..., with a batch's dimension or without, with landmarks or without."""
+    for drops_batch in (False, True):
+        for kinds in (("cls", "bbox", "kps"), ("cls", "bbox")):
+            named = {name: shape for name, shape in SCRFD_LEVELS.items() if name.startswith(kinds)}
+            outputs = {f"{500 + place}": shape[drops_batch:] for place, shape in enumerate(named.values())}
+            read = GraphOutputs(bundled("scrfd-0.5g"), "other.onnx")
+            read.recognise(arrays_like(outputs), SMALL_HW)
+            assert not read.is_ours  # so the picture is normalised outside
+            said = read(arrays_like(outputs), SMALL_HW)
+            assert isinstance(said, Activated)
+            assert said.box_deltas.shape == (1, 252, 4)
+            assert (said.landmark_deltas is None) == (len(kinds) == 2)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "types"),
+    [
+        ([], []),
+        ([[1, 3, 64, 64], [1, 2]], ["float32", "float32"]),
+        ([[None]], ["float32"]),
+        ([[1, 4, 64, 64]], ["float32"]),
+        ([[0, 3, 64, 64]], ["float32"]),
+        ([[3, 3, 64, 64]], ["float32"]),
+        ([[1, 3, 64, None]], ["float32"]),
+        ([[1, 3, -64, 64]], ["float32"]),
+        ([[1, 3, 10**9, 64]], ["float32"]),
+        ([[1, 3, None, None]], ["float16"]),
+        ([[1, 3, None, None]], ["int64"]),
+        ([[1, 3, None, None]], ["tensor(string)"]),
+    ],
+)
+def test_inputs_of_no_detector_are_refused(shapes: list[list[int | None]], types: list[str]) -> None:
+    with pytest.raises(
+        FacekitError, match=r"one input, float32 \(batch, 3, height, width\); this graph"
+    ):
+        GraphInput(shapes, types, "other.onnx")

@@ -15,13 +15,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from facekit.detector import Detector, prepare
+from facekit.detector import Detector
 from facekit.engine.compress.int8 import quantize
 from facekit.engine.compress.sparsity import measured_sparsity, sparsify
 from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
+from facekit.feed import prepare
 from facekit.files import check_writable_folder
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
@@ -31,7 +32,7 @@ from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
 from facekit.targets.graph import ExportGraph
 from facekit.targets.nncf_ import describe_compression
-from facekit.targets.openvino_write import export_network_openvino
+from facekit.targets.openvino import write_from_torch
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
@@ -139,7 +140,7 @@ class _Run:
         xml = folder / "model.xml"
         # A copy on the CPU: the IR is traced there, and training may go on where the network is.
         graph = ExportGraph(copy.deepcopy(network).cpu().eval(), self.template)
-        export_network_openvino(graph, xml, self.template.name)
+        write_from_torch(graph, xml, self.template.name)
         ap = self.ap(Detector.open(xml, self.template))
         data = xml.with_suffix(".bin").read_bytes()
         return Footprint(name, len(data), xml.stat().st_size, len(gzip.compress(data)), ap)

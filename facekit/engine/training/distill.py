@@ -9,29 +9,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.detector import prepare
 from facekit.errors import FacekitError
+from facekit.feed import candidates, prepare
 from facekit.files import is_half_written
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.processes import mean_over_processes
-from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
-from facekit.ops.head import Head
+from facekit.ops.head import Head, declared_head
 from facekit.ops.losses import soft_score_loss
-from facekit.ops.nms import select_detections
+from facekit.ops.nms import as_numpy, select_detections
 from facekit.pictures.read import PICTURE_SUFFIXES
-from facekit.structures import Decoded, Detections, Priors, RawOutputs, Targets
+from facekit.structures import Activated, Decoded, Detections, Priors, RawOutputs, Targets
 from facekit.targets import Backend, open_backend
-from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template
 
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
@@ -71,39 +68,42 @@ class Teacher:
         self.student = student
         self.size_hw = size_hw
         self.weight = weight
-        head = cast(DetectorNetwork, build_model(template)).head
-        self.shares_priors = same_priors(head, student, size_hw)
+        self.head = declared_head(template.model)
+        self.shares_priors = same_priors(self.head, student, size_hw)
         self.priors = len(student.priors(size_hw).strides)
 
     def teach(self, images_bgr: Tensor, targets: Targets) -> Lesson:
         """Looks at a batch as it was fed: (B, 3, H, W) BGR uint8 and its labels, on the CPU."""
         prepared = [prepare(image_bgr, self.template) for image_bgr in images_bgr.permute(0, 2, 3, 1).numpy()]
-        decoded = self._look([fed for fed, _ in prepared])
+        looks = self._look([fed for fed, _ in prepared])
         fed_hw, rule = prepared[0][0].shape[:2], self.template.evaluation
+        priors = self.head.priors(fed_hw)
         found = [
             select_detections(
-                decoded, picture, LEAST_SCORE, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections,
-                rule.nms_union_slack * fed_hw[0] * fed_hw[1], scale_xy,
+                candidates(look, 0, self.head, priors, LEAST_SCORE)[0], LEAST_SCORE, rule.nms_iou_threshold,
+                rule.max_candidates, rule.max_detections, rule.nms_union_slack * fed_hw[0] * fed_hw[1], scale_xy,
             )
-            for picture, (_, scale_xy) in enumerate(prepared)
+            for look, (_, scale_xy) in zip(looks, prepared, strict=True)
         ]  # fmt: skip
         faces = taught_faces(found, self.size_hw)
+        scores = [look.scores if isinstance(look, Decoded) else self.head.scores(look) for look in looks]
         # Some exported graphs suppress and sort: theirs are no scores of priors.
-        is_dense = self.shares_priors and fed_hw == self.size_hw and decoded.scores.shape[1] == self.priors
-        # Cloned, for inference tensors can't stand in a loss.
-        return Lesson(complete(targets, faces), faces, decoded.scores.float().clone() if is_dense else None)
+        is_dense = self.shares_priors and fed_hw == self.size_hw and scores[0].shape[1] == self.priors
+        dense = torch.from_numpy(np.concatenate([as_numpy(part) for part in scores])).float() if is_dense else None
+        return Lesson(complete(targets, faces), faces, dense)
 
-    def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> Decoded:
-        if isinstance(self.backend, PyTorchBackend):
-            return self.backend(np.stack(images_bgr))
-        # Exported graphs may take one picture at a time.
-        looks = [self.backend(np.ascontiguousarray(image_bgr[None])) for image_bgr in images_bgr]
-        landmarks = [look.landmarks_xy for look in looks if look.landmarks_xy is not None]
-        return Decoded(
-            torch.cat([look.boxes_xyxy for look in looks]),
-            torch.cat([look.scores for look in looks]),
-            torch.cat(landmarks) if landmarks else None,
-        )
+    def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Activated | Decoded]:
+        """Of each picture what the teacher says of it, as a batch of one."""
+        at_once = self.backend.fixed_batch or len(images_bgr)
+        looks: list[Activated | Decoded] = []
+        for first in range(0, len(images_bgr), at_once):
+            part = images_bgr[first : first + at_once]
+            said = self.backend(np.ascontiguousarray(np.stack(part)))
+            looks += [
+                type(said)(*(None if field is None else field[place, None] for field in said))
+                for place in range(len(part))
+            ]
+        return looks
 
     def loss(self, raw: RawOutputs, lesson: Lesson, priors: Priors) -> Tensor:
         """The student's scores against the teacher's, a scalar: of all priors where both have the same, else of the
@@ -145,9 +145,7 @@ def open_teacher(
 def same_priors(one: Head, other: Head, size_hw: tuple[int, int]) -> bool:
     """Whether two heads speak of the same places and sizes, prior by prior."""
     ours, theirs = one.priors(size_hw), other.priors(size_hw)
-    return ours.cxcywh.shape == theirs.cxcywh.shape and bool(
-        torch.equal(ours.cxcywh, theirs.cxcywh) and torch.equal(ours.strides, theirs.strides)
-    )
+    return np.array_equal(ours.cxcywh, theirs.cxcywh) and np.array_equal(ours.strides, theirs.strides)
 
 
 def taught_faces(found: list[Detections], size_hw: tuple[int, int]) -> TaughtFaces:

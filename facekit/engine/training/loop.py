@@ -191,7 +191,7 @@ def train_one_epoch(
     network.train()
     hold_still(cast(nn.Module, described), template.training)
     device = next(network.parameters()).device
-    priors = described.head.priors(template.input.size_hw, device)
+    priors = described.head.priors(template.input.size_hw).tensors(device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     batches.start_epoch(progress.epoch, progress.epoch_iteration)

@@ -191,7 +191,7 @@ class TestTeacher:
     def test_scores_of_all_priors_pull(self) -> None:
         """The loss is lowest at the teacher's own scores, and its slope on each prior leads there."""
         head = head_of("yunet-n")
-        priors = head.priors((64, 64))
+        priors = head.priors((64, 64)).tensors()
         count = len(priors.strides)
         wanted = torch.linspace(0.05, 0.95, count)[None]
         backend = Fake(Decoded(torch.zeros(1, count, 4), wanted))
@@ -212,7 +212,7 @@ class TestTeacher:
     def test_scores_of_faces_pull_the_best_box(self) -> None:
         """A student with other priors: its one box on the face learns the teacher's score, nothing else."""
         head = head_of("yunet-n")
-        priors = head.priors((64, 64))
+        priors = head.priors((64, 64)).tensors()
         teacher = Teacher(
             Fake(Decoded(torch.tensor([[[8.0, 8, 16, 16]]]), torch.tensor([[0.8]]))),
             template_of("scrfd-0.5g", resize="none"), head,
@@ -239,7 +239,7 @@ class TestTeacher:
         teacher = Teacher(backend, template_of("scrfd-0.5g"), head, (64, 64), 1.0)
         network = build_model(template_of("yunet-n"))
         raw = network(torch.zeros(2, 3, 64, 64))
-        assert float(teacher.loss(raw, teacher.teach(*nothing(2)), head.priors((64, 64))).detach()) == 0
+        assert float(teacher.loss(raw, teacher.teach(*nothing(2)), head.priors((64, 64)).tensors()).detach()) == 0
 
     def test_a_graph_sees_the_pictures_one_by_one_and_teaches_the_same(
         self, drawn_weights: Path, drawn_dir: Path
@@ -291,7 +291,8 @@ class TestTeacher:
         images, targets = drawn_batch(drawn_dir)
         lesson = teacher.teach(images, targets)
         assert len(lesson.faces.scores) and (lesson.prior_scores is not None) == (name == "yunet-s")
-        loss = teacher.loss(network(normalise(images, template_of(name).input)), lesson, head.priors((160, 160)))
+        raw = network(normalise(images, template_of(name).input))
+        loss = teacher.loss(raw, lesson, head.priors((160, 160)).tensors())
         loss.backward()
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert gradients and all(gradient.isfinite().all() for gradient in gradients)

@@ -82,7 +82,7 @@ def gradients(network: Any, forward: Any, template: Any, dtype: torch.dtype | No
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         raw = forward(pixels)
     raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
-    losses = network.losses(raw, targets, network.head.priors(template.input.size_hw, CPU))
+    losses = network.losses(raw, targets, network.head.priors(template.input.size_hw).tensors())
     loss = sum(losses.values())
     loss.backward()
     found = [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]

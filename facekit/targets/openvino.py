@@ -1,0 +1,123 @@
+"""OpenVINO: converted from the ONNX graph or from PyTorch, run on the CPU in full precision. Reads .onnx as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from facekit import __version__
+from facekit.errors import FacekitError
+from facekit.files import replacing
+from facekit.machine.cores import usable_cores
+from facekit.structures import Activated, Decoded
+from facekit.targets import with_template
+from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
+from facekit.template import Template
+
+if TYPE_CHECKING:
+    from facekit.targets.graph import ExportGraph
+
+
+class OpenVinoBackend:
+    """An IR, .xml beside .bin, or an .onnx, in OpenVINO on the CPU."""
+
+    def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
+        is_onnx = weights.suffix.lower() == ".onnx"
+        main = weights if is_onnx else weights.with_suffix(".xml")
+        for part in (main,) if is_onnx else (main, weights.with_suffix(".bin")):
+            if not part.is_file():
+                raise FacekitError(f"{part}: there is no such file; an OpenVINO IR is a pair of .xml and .bin.")
+        core = ov.Core()
+        try:
+            model = core.read_model(main)
+            # Processors with bf16 units would compute in bf16 and move the scores in the third digit.
+            settings = {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
+                "PERFORMANCE_HINT": "LATENCY",
+            }
+            self.compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
+        self.template = with_template(template, _named_template(model), weights)
+        shapes = [[None if side.is_dynamic else side.get_length() for side in value.partial_shape] for value in
+                  model.inputs if value.partial_shape.rank.is_static]  # fmt: skip
+        types = [_type_name(value) for value in model.inputs if value.partial_shape.rank.is_static]
+        takes = GraphInput(shapes, types, str(main))
+        self.fixed_size_hw, self.fixed_batch = takes.fixed_size_hw, takes.fixed_batch
+        self.request = self.compiled.create_infer_request()
+        self.outputs = GraphOutputs(self.template, str(main))
+        check_size(self.fixed_size_hw, self.template, str(main))
+        size_hw = self.outputs.example_size(self.fixed_size_hw)
+        # Converters leave outputs without names or with numbers for such: places tell them apart, names are for us.
+        self.names = [_name(value, place) for place, value in enumerate(model.outputs)]
+        self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
+
+    def _run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        self.request.set_input_tensor(0, ov.Tensor(blob, shared_memory=True))
+        try:
+            self.request.infer()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise FacekitError(f"{self.outputs.source}: can't run a picture: {reason}") from error
+        # Copied: the runtime writes the next picture's into the same memory.
+        return {name: self.request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
+
+    def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
+        return self.outputs(self._run(self.outputs.feed(images_bgr)), images_bgr.shape[1:3])
+
+
+def open_weights(weights: Path, template: Template | None, device: str | None, threads: int | None) -> OpenVinoBackend:
+    """Raises FacekitError for files that are no graph, or none of the template's."""
+    return OpenVinoBackend(weights, template, threads)
+
+
+def _named_template(model: ov.Model) -> str | None:
+    for path in (["facekit", "template"], ["framework", "facekit_template"]):
+        if model.has_rt_info(path):
+            return str(model.get_rt_info(path).astype(str))
+    return None
+
+
+def _type_name(value: ov.Output) -> str:
+    return {"f32": "float32", "f64": "float64", "f16": "float16"}.get(
+        value.element_type.get_type_name(), value.element_type.get_type_name()
+    )
+
+
+def _name(value: ov.Output, place: int) -> str:
+    names = value.get_names()
+    return min(names) if names else f"output {place}"
+
+
+def write(onnx_path: Path, xml_path: Path, template_name: str) -> None:
+    """Converts the exported ONNX graph to an FP32 IR; the input stays raw BGR pixels 0..255."""
+    save_ir(ov.convert_model(onnx_path), xml_path, template_name)
+
+
+def write_from_torch(graph: ExportGraph, xml_path: Path, template_name: str) -> None:
+    """Converts straight from PyTorch: the way for compressed networks, whose fake quantisers ONNX has no words for."""
+    import torch
+
+    from facekit.targets.graph import NamedOutputs, quiet_tracing
+
+    sides = (-1, -1) if graph.any_size else graph.example_size_hw
+    with quiet_tracing(), torch.no_grad():
+        model = ov.convert_model(NamedOutputs(graph).eval(), example_input=graph.example(), input=[[-1, 3, *sides]])
+    model.inputs[0].set_names({graph.input_name})
+    save_ir(model, xml_path, template_name)
+
+
+def save_ir(model: ov.Model, xml_path: Path, template_name: str) -> None:
+    """Writes both files whole; the .bin first, so that an .xml never stands beside another one's weights."""
+    model.set_rt_info(template_name, ["facekit", "template"])
+    model.set_rt_info(__version__, ["facekit", "version"])
+    with replacing(xml_path) as beside:
+        ov.save_model(model, beside, compress_to_fp16=False)
+        with replacing(xml_path.with_suffix(".bin")) as binary:
+            beside.with_suffix(".bin").replace(binary)
