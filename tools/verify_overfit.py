@@ -77,7 +77,7 @@ def overfit(template: Template, iterations: int) -> bool:
     torch.manual_seed(0)
     iterations = min(iterations, LARGE.get(template.name, (None, iterations))[1])
     template = fixed_size(template)
-    network = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_model(template).to(memory_format=torch.channels_last)
     described = cast(DetectorNetwork, network)
     pixels, targets = collate([feed(picture, template) for picture in chosen_pictures()])
     images = normalise(pixels, template.input).contiguous(memory_format=torch.channels_last)

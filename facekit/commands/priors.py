@@ -162,7 +162,7 @@ def write_template(source: Path, sizes_wh: PriorSizes, output: Path) -> None:
 
 def _value(node: yaml.Node, name: str) -> yaml.Node:
     assert isinstance(node, yaml.MappingNode)
-    return next(value for key, value in node.value if key.value == name)
+    return cast(yaml.Node, next(value for key, value in node.value if key.value == name))
 
 
 def _end(node: yaml.Node) -> int:

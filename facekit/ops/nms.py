@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torchvision.ops import nms
@@ -55,7 +57,7 @@ def suppress(boxes_xyxy: Tensor, iou_threshold: float, union_slack: float = 0.0)
     if not union_slack:
         # torchvision sorts by score itself and breaks ties as it likes: hand it the rank.
         rank = torch.arange(len(boxes_xyxy), 0, -1, dtype=torch.float32, device=boxes_xyxy.device)
-        return nms(boxes_xyxy, rank, iou_threshold)
+        return cast(Tensor, nms(boxes_xyxy, rank, iou_threshold))
     shared = intersections(boxes_xyxy[:, None], boxes_xyxy[None])
     areas = area(boxes_xyxy)
     overlap = shared / (areas[:, None] + areas[None] - shared + union_slack)
