@@ -24,7 +24,7 @@ class _Lines:
 
 def progress_bar(
     iterable: Iterable[Any] | None = None, hidden: bool = False, delay_s: float = 0, **options: Any
-) -> tqdm:
+) -> tqdm[Any]:
     """tqdm with our habits, shown on a terminal after delay_s; `options` are tqdm's (desc, unit, total, ...)."""
     if sys.stderr.isatty():
         return tqdm(iterable, disable=hidden, dynamic_ncols=True, delay=delay_s, **options)

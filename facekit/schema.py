@@ -30,7 +30,7 @@ class Section:
 
     def parse(self, cls: type[T]) -> T:
         """Raises FacekitError where the section doesn't fit the dataclass `cls`."""
-        return _Reader(self.file).read(cls, self.node, self.key)
+        return typing.cast(T, _Reader(self.file).read(cls, self.node, self.key))
 
 
 def read_yaml(path: Path, cls: type[T]) -> T:
@@ -57,7 +57,7 @@ def parse_yaml(text: str, path: Path, cls: type[T]) -> T:
         raise FacekitError(f"{path}: not valid YAML for a template: nested without end.") from error
     if node is None:
         raise FacekitError(f"{path}: empty; expected the keys {', '.join(_field_types(cls))}.")
-    return _Reader(path).read(cls, node, "")
+    return typing.cast(T, _Reader(path).read(cls, node, ""))
 
 
 def plain_data(value: Any) -> Any:

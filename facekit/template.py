@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from facekit.errors import FacekitError
+from facekit.installation import templates_dir
 from facekit.schema import Section, plain_data, read_yaml
 
-TEMPLATES_DIR = Path(__file__).resolve().parent.parent / "model_templates" / "face-detection"
+TEMPLATES_DIR = templates_dir()
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def overfit(template: Template, iterations: int) -> bool:
     torch.manual_seed(0)
     iterations = min(iterations, LARGE.get(template.name, (None, iterations))[1])
     template = fixed_size(template)
-    network = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_model(template).to(memory_format=torch.channels_last)
     described = cast(DetectorNetwork, network)
     pixels, targets = collate([feed(picture, template) for picture in chosen_pictures()])
     images = normalise(pixels, template.input).contiguous(memory_format=torch.channels_last)
@@ -131,7 +131,8 @@ def feed(picture: PictureLabels, template: Template) -> LabelledImage:
 def covered_faces(targets: Targets, described: DetectorNetwork, priors: Priors) -> NDArray[np.bool_]:
     """(N,) whether a face can be expected to be found."""
     if described.head.scoring == "softmax":
-        return (pairwise_iou(targets.boxes_xyxy, cxcywh_to_xyxy(priors.cxcywh)).amax(dim=1) >= COVERED_IOU).numpy()
+        best = pairwise_iou(targets.boxes_xyxy, cxcywh_to_xyxy(priors.cxcywh)).amax(dim=1)
+        return np.asarray(best >= COVERED_IOU)
     sides = targets.boxes_xyxy[:, 2:] - targets.boxes_xyxy[:, :2]
     return (sides.amin(dim=1) >= described.head.strides[0]).numpy()
 

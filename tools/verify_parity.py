@@ -169,7 +169,8 @@ def iou_xywh(boxes_xywhs: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(N, 5) against one (5,) -> (N,), without +1."""
     far = np.minimum(boxes_xywhs[:, :2] + boxes_xywhs[:, 2:4], box[:2] + box[2:4])
     shared = np.clip(far - np.maximum(boxes_xywhs[:, :2], box[:2]), 0, None).prod(axis=1)
-    return shared / (boxes_xywhs[:, 2:4].prod(axis=1) + box[2:4].prod() - shared)
+    iou: np.ndarray = shared / (boxes_xywhs[:, 2:4].prod(axis=1) + box[2:4].prod() - shared)
+    return iou
 
 
 def check_evaluator() -> bool:

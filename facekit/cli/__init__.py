@@ -16,6 +16,7 @@ from facekit.cli.evaluation import eval_predictions, evaluate, report
 from facekit.cli.options import FILE, data_options, read_label_files, read_template, template_option
 from facekit.cli.training import plot, reproduce, train
 from facekit.errors import FacekitError, Interrupted
+from facekit.extras import explain_import_error
 
 
 class _Screen(logging.Handler):
@@ -58,6 +59,12 @@ def run_command(
         sys.exit(stop.exit_code)
     except FacekitError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except ImportError as error:
+        explained = explain_import_error(error)
+        if explained is None:
+            raise
+        click.echo(f"Error: {explained}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)

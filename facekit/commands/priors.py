@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -159,7 +160,7 @@ def write_template(source: Path, sizes_wh: PriorSizes, output: Path) -> None:
 
 def _value(node: yaml.Node, name: str) -> yaml.Node:
     assert isinstance(node, yaml.MappingNode)
-    return next(value for key, value in node.value if key.value == name)
+    return cast(yaml.Node, next(value for key, value in node.value if key.value == name))
 
 
 def _end(node: yaml.Node) -> int:

@@ -30,7 +30,8 @@ def recorded_options(record: RunRecord, path: Path, **changes: Any) -> TrainOpti
     """The run's flags as train() takes them, some of them changed. Raises FacekitError, naming `path`, for flags that
     this facekit lacks."""
     try:
-        return dataclasses.replace(from_plain(TrainOptions, record.flags, "flags"), **changes)
+        options: TrainOptions = from_plain(TrainOptions, record.flags, "flags")
+        return dataclasses.replace(options, **changes)
     except ValueError as error:
         raise FacekitError(
             f"{path}: {error}. Reproduce it with the facekit that wrote it ({_version(record)})."

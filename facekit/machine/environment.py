@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
-import torchvision
 
 from facekit import __version__
-from facekit.machine.processes import world_size
+from facekit.installation import checkout_dir
+
+if TYPE_CHECKING:
+    import torch
 
 RUNTIMES = ("onnxruntime", "openvino", "pycocotools")
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Environment:
     """Weights are bit-equal only where these are."""
 
     facekit: str
-    git_revision: str  # empty where facekit was not installed from a git work tree; "-dirty" with changes
+    git_revision: str  # empty where facekit comes from no git repository; "-dirty" with changes
     python: str
-    torch: str
+    torch: str  # empty, as torchvision, where it took no part
     torchvision: str
     numpy: str
     opencv: str
@@ -38,7 +41,7 @@ class Environment:
     processes: int
     cpu: str
     cores: int  # that this process may use
-    threads: int  # of torch
+    threads: int  # of torch; 0 where it took no part
 
     def differences(self, now: Environment) -> list[str]:
         """What differs, as `torch 2.14.1 -> 2.15.0`."""
@@ -46,27 +49,40 @@ class Environment:
         return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
 
 
-def environment(device: torch.device) -> Environment:
-    """Of this process."""
+def environment(device: torch.device | str = "cpu") -> Environment:
+    """Of this process, which computes on `device`. Imports no torch: without it, a detector runs as well."""
+    torch: Any = sys.modules.get("torch")
+    torchvision_version, processes, device_name = "", 1, "cpu"
+    if torch is not None:
+        from facekit.machine.processes import world_size
+
+        with suppress(ImportError):
+            import torchvision
+
+            torchvision_version = str(torchvision.__version__)
+        processes = world_size()
+        kind = torch.device(device)
+        device_name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else "cpu"
     return Environment(
         facekit=__version__,
         git_revision=_git_revision(),
         python=platform.python_version(),
-        torch=str(torch.__version__),
-        torchvision=str(torchvision.__version__),
+        torch=str(torch.__version__) if torch is not None else "",
+        torchvision=torchvision_version,
         numpy=np.__version__,
         opencv=cv2.__version__,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        processes=world_size(),
+        device=device_name,
+        processes=processes,
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if torch is not None else 0,
     )
 
 
 def describe(found: Environment) -> str:
     """The machine in a line."""
-    parts = [found.cpu, f"{found.cores} cores", f"{found.threads} threads", platform.system()]
+    threads = [f"{found.threads} threads"] if found.threads else []
+    parts = [found.cpu, f"{found.cores} cores", *threads, platform.system()]
     return ", ".join(parts if found.device == "cpu" else [found.device, *parts])
 
 
@@ -88,14 +104,25 @@ def versions(found: Environment) -> dict[str, str]:
 
 
 def _git_revision() -> str:
-    if not (PROJECT / ".git").exists():
+    checkout = checkout_dir()
+    if checkout is None:
+        return _installed_revision()
+    if not (checkout / ".git").exists():  # or git would take a repository further up
         return ""
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):  # no git here
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _installed_revision() -> str:
+    """Of `pip install git+https://...`, which notes it (PEP 610)."""
+    with suppress(metadata.PackageNotFoundError, ValueError, AttributeError):
+        origin = json.loads(metadata.distribution("facekit").read_text("direct_url.json") or "{}")
+        return str(origin.get("vcs_info", {}).get("commit_id", ""))
+    return ""
 
 
 def _cpu() -> str:

@@ -104,4 +104,6 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 def _mean(which: NDArray[np.int64], values: NDArray[np.float64], number: NDArray[np.int64]) -> NDArray[np.float64]:
     """(bins,) of the values that lie in each bin; NaN for none."""
     sums = np.bincount(which, weights=values, minlength=len(number))
-    return np.divide(sums, number, out=np.full(len(number), math.nan), where=number > 0)
+    means = np.full(len(number), math.nan)
+    np.divide(sums, number, out=means, where=number > 0)
+    return means

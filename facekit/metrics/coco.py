@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from facekit.errors import FacekitError
+from facekit.extras import optional_packages
 from facekit.metrics.overlaps import as_rows
 
 MAX_DETECTIONS = 100  # a picture, best score first
@@ -58,6 +57,8 @@ def coco_ap(
         return math.nan
     if not found:
         return 0.0
+    with optional_packages():
+        from pycocotools.cocoeval import COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_indexed(image_ids, category_id, faces), _indexed(image_ids, category_id, found), "bbox")
         if iou_thresholds is not None:
@@ -111,7 +112,9 @@ def _best(image_id: int, boxes_xyxy: ArrayLike, scores: ArrayLike) -> tuple[NDAr
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1), score[best]
 
 
-def _indexed(image_ids: set[int], category_id: int, annotations: list[dict[str, Any]]) -> COCO:
+def _indexed(image_ids: set[int], category_id: int, annotations: list[dict[str, Any]]) -> Any:
+    from pycocotools.coco import COCO
+
     coco = COCO()
     coco.dataset = {
         "images": [{"id": image_id} for image_id in sorted(image_ids)],

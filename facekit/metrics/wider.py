@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from facekit.errors import FacekitError
+from facekit.extras import optional_packages
 from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.curves import area_under_envelope
 from facekit.metrics.overlaps import intersection_areas, ratio_of
@@ -95,8 +95,9 @@ def read_wider_ground_truth(folder: Path) -> WiderGroundTruth:
     """
     folder = find_wider_ground_truth(folder)
     path = folder / FACES_FILE
+    load_mat = _mat_reader()
     with _explained(path):
-        content = loadmat(path, variable_names=["event_list", "file_list", "face_bbx_list", *ATTRIBUTE_LISTS])
+        content = load_mat(path, variable_names=["event_list", "file_list", "face_bbx_list", *ATTRIBUTE_LISTS])
         events = [event.item() for event in content["event_list"].ravel()]
         files = [event.ravel() for event in content["file_list"].ravel()]
         names = [f"{event}/{cell.item()}" for event, cells in zip(events, files, strict=True) for cell in cells]
@@ -189,15 +190,23 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _mat_reader() -> Callable[..., dict[str, Any]]:
+    """scipy's, looked for only by those who have such files."""
+    with optional_packages():
+        from scipy.io import loadmat
+    return cast(Callable[..., dict[str, Any]], loadmat)
+
+
 def _pictures(cells: NDArray[Any]) -> list[NDArray[Any]]:
     """MATLAB keeps a cell of pictures in a cell of events, both (n, 1)."""
     return [picture for event in cells.ravel() for picture in event.ravel()]
 
 
 def _read_counting(path: Path, names: list[str], sizes: list[int]) -> tuple[NDArray[np.bool_], ...]:
+    load_mat = _mat_reader()
     with _explained(path):
         # One-based and of the smallest unsigned type that holds them, so widened before anything is subtracted.
-        cells = [cell.ravel().astype(np.int64) - 1 for cell in _pictures(loadmat(path)["gt_list"])]
+        cells = [cell.ravel().astype(np.int64) - 1 for cell in _pictures(load_mat(path)["gt_list"])]
         masks = []
         for name, indices, size in zip(names, cells, sizes, strict=True):
             if ((indices < 0) | (indices >= size)).any():

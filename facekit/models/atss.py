@@ -4,6 +4,7 @@ face-detection-0206."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class ATSS(nn.Module):
 
     def forward(self, images: Tensor) -> RawOutputs:
         levels = self.neck(self.backbone(images))
-        return self.bbox_head([context(level) for context, level in zip(self.context_modules, levels, strict=True)])
+        raw = self.bbox_head([context(level) for context, level in zip(self.context_modules, levels, strict=True)])
+        return cast(RawOutputs, raw)
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assignment = atss_assign(targets, priors, TOP_CANDIDATES)

@@ -37,7 +37,7 @@ class FCOS(nn.Module):
         self.bbox_head = DenseHead(PYRAMID_CHANNELS, TOWER_CHANNELS, len(STRIDES), centre_ness_on="class")
 
     def forward(self, images: Tensor) -> RawOutputs:
-        raw = self.bbox_head(self.neck(self.backbone(images)))
+        raw: RawOutputs = self.bbox_head(self.neck(self.backbone(images)))
         return raw._replace(box_deltas=raw.box_deltas.exp())
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:

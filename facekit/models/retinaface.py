@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -150,4 +150,4 @@ class _LevelHead(nn.Module):
         self.conv1x1 = nn.Conv2d(CHANNELS, out_channels, kernel_size=1)
 
     def forward(self, level: Tensor) -> Tensor:
-        return self.conv1x1(level)
+        return cast(Tensor, self.conv1x1(level))

@@ -6,7 +6,7 @@ One or two levels, hand-chosen priors, softmax over face and background.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +90,7 @@ class _FarPaddedPool(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = x.shape[2] % 2, x.shape[3] % 2
-        return super().forward(F.pad(x, (0, right, 0, bottom)) if bottom or right else x)
+        return cast(Tensor, super().forward(F.pad(x, (0, right, 0, bottom)) if bottom or right else x))
 
 
 def _head_branch(channels: int, out_channels: int) -> nn.Sequential:

@@ -58,7 +58,7 @@ class YuNet(nn.Module):
             nn.init.constant_(branch.conv2.bias, math.log(0.01 / 0.99))
 
     def forward(self, images: Tensor) -> RawOutputs:
-        return self.bbox_head(self.neck(self.backbone(images)))
+        return cast(RawOutputs, self.bbox_head(self.neck(self.backbone(images))))
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assert raw.objectness_logits is not None and raw.landmark_deltas is not None
@@ -115,7 +115,7 @@ class _Stem(nn.Module):
         self.conv2 = _Unit(out_channels, out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.conv2(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        return cast(Tensor, self.conv2(F.relu(self.bn1(self.conv1(images)), inplace=True)))
 
 
 class _Stage(nn.Module):
@@ -125,7 +125,7 @@ class _Stage(nn.Module):
         self.conv2 = _Unit(channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x))
+        return cast(Tensor, self.conv2(self.conv1(x)))
 
 
 class _Backbone(nn.Module):

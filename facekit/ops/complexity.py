@@ -72,7 +72,7 @@ class _Watch(TorchDispatchMode):
     """Charges every operator to the innermost module that is running."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs: Counter[str] = Counter()  # also a 0 for a module that ran free operators
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         self._names = {module: name for name, module in network.named_modules()}

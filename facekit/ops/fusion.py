@@ -173,4 +173,6 @@ def _paired_iou(boxes_xyxy: NDArray[np.float64], others_xyxy: NDArray[np.float64
     sizes = np.maximum(high - low, 0)
     shared = sizes[:, 0] * sizes[:, 1]
     area, other_area = ((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]) for xyxy in (boxes_xyxy, others_xyxy))
-    return np.divide(shared, area + other_area - shared, out=np.zeros_like(shared), where=shared > 0)
+    iou: NDArray[np.float64] = np.zeros_like(shared)
+    np.divide(shared, area + other_area - shared, out=iou, where=shared > 0)
+    return iou

@@ -48,7 +48,8 @@ def eiou_loss(boxes_xyxy: Tensor, targets_xyxy: Tensor, smooth_point: float = 0.
 
 def iou_loss(boxes_xyxy: Tensor, targets_xyxy: Tensor) -> Tensor:
     """-log IoU (Yu et al., UnitBox, section 3.1): (N, 4), (N, 4) -> (N,). GIoU and DIoU come from torchvision."""
-    return -paired_iou(boxes_xyxy, targets_xyxy).clamp(min=1e-6).log()
+    overlap: Tensor = paired_iou(boxes_xyxy, targets_xyxy)
+    return -overlap.clamp(min=1e-6).log()
 
 
 def quality_focal_loss(logits: Tensor, qualities: Tensor, beta: float = 2.0) -> Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from facekit.extras import optional_packages
 from facekit.pages.shell import CSS, Html, printable
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays for it
@@ -193,8 +194,9 @@ def sheet(width: float, height: float) -> Iterator[Sheet]:
     level = log.level
     log.setLevel(logging.ERROR)  # it tells of its search for fonts, which are of no concern here
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
+        with optional_packages():
+            import matplotlib
+            from matplotlib.figure import Figure
 
         with warnings.catch_warnings(), matplotlib.rc_context():
             # Of letters that its font lacks: it measures with that font, the reader's own shows them.

@@ -116,7 +116,7 @@ def from_json(text: str, where: str) -> EvaluationRecord:
         parts = {"metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin}
         for name, kind in parts.items():
             content[name] = tuple(_build(kind, row) for row in _of_type(list, content[name], name))
-        record = _build(EvaluationRecord, {**content, "crops": ()})
+        record: EvaluationRecord = _build(EvaluationRecord, {**content, "crops": ()})
         for curve in record.curves:
             if len(curve.recall) != len(curve.precision):
                 raise ValueError(f"curve {curve.name!r}: as many points of recall as of precision are needed")

@@ -248,7 +248,8 @@ def read_record(path: Path) -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.pop("facekit_run", None) != VERSION:
             raise ValueError(f"facekit_run: expected {VERSION}")
-        return from_plain(RunRecord, content, "run")
+        record: RunRecord = from_plain(RunRecord, content, "run")
+        return record
     except OSError as error:
         raise FacekitError(f"{path}: can't be read ({error.strerror}). Give the run.json of a training.") from error
     except (ValueError, RecursionError) as error:

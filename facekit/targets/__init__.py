@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.extras import optional_packages
 from facekit.structures import Activated, Decoded
 from facekit.template import Template
 
@@ -36,8 +37,7 @@ class Target:
     name: str
     module: str  # below facekit.targets: `open_weights` runs, `write` exports
     suffixes: tuple[str, ...]  # of the files that it consists of; the first one is what is opened
-    package: str  # that must be importable to run it
-    extra: str | None  # pip's extra that brings the package; None: the base has it
+    package: str  # that must be importable to run it; facekit.extras knows what brings it
     writes: bool  # whether export can make it
     also: tuple[str, ...] = ()  # other suffixes of the same content
 
@@ -45,11 +45,11 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("pytorch", "pytorch", (".pth",), "torch", "train", writes=False, also=(".pt", ".tar")),
-        Target("onnx", "onnx", (".onnx",), "onnxruntime", None, writes=True),
-        Target("openvino", "openvino", (".xml", ".bin"), "openvino", "openvino", writes=True),
+        Target("pytorch", "pytorch", (".pth",), "torch", writes=False, also=(".pt", ".tar")),
+        Target("onnx", "onnx", (".onnx",), "onnxruntime", writes=True),
+        Target("openvino", "openvino", (".xml", ".bin"), "openvino", writes=True),
         # Other runtimes of the same .onnx, by name only.
-        Target("opencv", "opencv", (".onnx",), "cv2", None, writes=False),
+        Target("opencv", "opencv", (".onnx",), "cv2", writes=False),
     )
 }
 WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".onnx", ".xml", ".bin")
@@ -82,10 +82,8 @@ def open_backend(
 
 def load_target(target: Target) -> Any:
     """The target's module. Raises FacekitError that names the extra where its package is not installed."""
-    if importlib.util.find_spec(target.package) is None:
-        remedy = f'pip install "facekit[{target.extra}]"' if target.extra else f"pip install {target.package}"
-        raise FacekitError(f"{target.name} needs {target.package}, which is not installed: {remedy}")
-    return importlib.import_module(f"facekit.targets.{target.module}")
+    with optional_packages():
+        return importlib.import_module(f"facekit.targets.{target.module}")
 
 
 def _choose(weights: Path, backend: str | None) -> Target:

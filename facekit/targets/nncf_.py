@@ -24,6 +24,8 @@ from torch import nn  # noqa: E402
 from facekit.errors import FacekitError  # noqa: E402
 from facekit.weights.checkpoint import Checkpoint, load_state  # noqa: E402
 
+__all__ = ["describe_compression", "nncf", "restore_compressed"]
+
 nncf.set_log_level(logging.ERROR)
 
 
@@ -47,7 +49,7 @@ def describe_compression(network: nn.Module) -> dict[str, Any]:
 def restore_compressed(network: nn.Module, checkpoint: Checkpoint, source: str) -> nn.Module:
     """The compressed network: quantisers and masks as saved, put around a fresh `network` of the template."""
     try:
-        compressed = nncf.torch.load_from_config(network, checkpoint.meta["compression"]["nncf"])
+        compressed: nn.Module = nncf.torch.load_from_config(network, checkpoint.meta["compression"]["nncf"])
     except (KeyError, RuntimeError, ValueError, nncf.InternalError, nncf.ValidationError) as error:
         raise FacekitError(
             f"{source}: its description of the compression can't be read ({error}). Compress the weights again."

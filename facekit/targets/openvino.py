@@ -80,7 +80,8 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
 def _named_template(model: ov.Model) -> str | None:
     for path in (["facekit", "template"], ["framework", "facekit_template"]):
         if model.has_rt_info(path):
-            return str(model.get_rt_info(path).astype(str))
+            named: str = model.get_rt_info(path).astype(str)
+            return named
     return None
 
 

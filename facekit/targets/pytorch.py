@@ -47,7 +47,7 @@ class PyTorchBackend:
             return cls(compressed.eval(), template, is_compressed=True)
         load_state(network, checkpoint.state_dict, str(weights))
         keep_freed_memory()
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
         return cls(network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), template)
 
     @torch.inference_mode()

@@ -98,7 +98,8 @@ class TrainingSet(Dataset[LabelledImage]):
 def _has_area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N, 4) -> (N,): whether both sides have a pixel or more."""
     width, height = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).T
-    return (width >= 1) & (height >= 1)
+    has_area: NDArray[np.bool_] = (width >= 1) & (height >= 1)
+    return has_area
 
 
 def no_samples(size_hw: tuple[int, int]) -> tuple[Tensor, Targets]:

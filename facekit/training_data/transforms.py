@@ -165,7 +165,8 @@ def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: 
     """(N, 4) -> (N,) whether the box's centre lies in the window."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     x, y = centres.T
-    return (x > left) & (x < left + width) & (y > top) & (y < top + height)
+    inside: NDArray[np.bool_] = (x > left) & (x < left + width) & (y > top) & (y < top + height)
+    return inside
 
 
 def draw_window(
@@ -275,7 +276,8 @@ def _iou(boxes_xyxy: NDArray[np.float32], window_xyxy: NDArray[np.float32]) -> N
     sides = np.minimum(boxes_xyxy[:, 2:], window_xyxy[2:]) - np.maximum(boxes_xyxy[:, :2], window_xyxy[:2])
     shared = np.clip(sides, 0, None).prod(axis=1)
     areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1) + (window_xyxy[2:] - window_xyxy[:2]).prod()
-    return shared / (areas - shared)
+    iou: NDArray[np.float32] = shared / (areas - shared)
+    return iou
 
 
 def distort(image_bgr: NDArray[np.uint8], settings: Photometric, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facekit.errors import FacekitError
+from facekit.extras import optional_packages
 from facekit.models import build_model
 from facekit.template import Template
 
@@ -54,7 +55,8 @@ def read_onnx(source: Path, template: Template) -> dict[str, Tensor]:
 
 def _convolutions(source: Path) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each, in the file's order."""
-    import onnx
+    with optional_packages():
+        import onnx
     from google.protobuf.message import DecodeError
 
     if not source.is_file():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.extras import optional_packages
 from facekit.template import Template
 
 INT64_MIN = -(2**63)  # where ONNX's slice ends that runs backwards through everything
@@ -73,7 +74,8 @@ def open_ir(source: Path, template: Template) -> IrGraph:
 
 
 def _read_model(source: Path, template: Template) -> Any:
-    import openvino as ov
+    with optional_packages():
+        import openvino as ov
 
     xml, weights = source.with_suffix(".xml"), source.with_suffix(".bin")
     for part in (xml, weights):

@@ -16,7 +16,7 @@ def quantize(network: nn.Module, calibration: Sequence[Tensor], settings: Quanti
     """A quantised copy of the network; calibration: normalised pictures (1, 3, H, W), as evaluation feeds them."""
     float_patterns = [f".*{name}.*" for name in settings.float_layers]
     with quiet_tracing():
-        return nncf.quantize(
+        quantized: nn.Module = nncf.quantize(
             network.eval(),
             nncf.Dataset(calibration),
             subset_size=len(calibration),
@@ -29,3 +29,4 @@ def quantize(network: nn.Module, calibration: Sequence[Tensor], settings: Quanti
                 activations_quantization_params=QuantizationParameters(per_channel=False),
             ),
         )
+    return quantized

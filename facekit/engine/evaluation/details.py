@@ -113,7 +113,8 @@ def _is_ignored(picture: PictureLabels) -> NDArray[np.bool_]:
     """Crowds, and faces that WIDER's annotators call invalid."""
     if picture.attributes is None:
         return picture.is_crowd
-    return picture.is_crowd | (picture.attributes[:, INVALID] == 1)
+    is_invalid: NDArray[np.bool_] = picture.attributes[:, INVALID] == 1
+    return picture.is_crowd | is_invalid
 
 
 def wider_rows(predictions: Predictions, ground_truth: WiderGroundTruth) -> list[GroupRow]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facekit.extras import optional_packages
 from facekit.files import check_writable_folder
 from facekit.machine.processes import rank
 from facekit.pictures.draw import BOX_BGR, LANDMARK_BGR
@@ -34,7 +35,8 @@ class Journal:
             self.lines = _open_lines(folder / NAME)
             if tensorboard_dir is not None:
                 check_writable_folder(tensorboard_dir)
-                from torch.utils.tensorboard import SummaryWriter
+                with optional_packages():
+                    from torch.utils.tensorboard import SummaryWriter
 
                 self.board = SummaryWriter(str(tensorboard_dir), purge_step=iteration + 1 if iteration else None)
 

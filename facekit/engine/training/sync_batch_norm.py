@@ -13,7 +13,7 @@ from facekit.machine.processes import sum_over_processes
 def synchronise_batch_norms(network: nn.Module, device: torch.device) -> nn.Module:
     """The network with its batch norms synchronised; weights and their names stay what they are."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(network))
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
@@ -37,7 +37,8 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         variance = sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+        normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        return normalised.to(images.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

@@ -157,7 +157,7 @@ class _Run:
         self.device = device
         self.folder = options.save_checkpoints_to
         keep_freed_memory()
-        self.plain = build_model(template).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.plain = build_model(template).to(memory_format=torch.channels_last)
         batch_size = options.batch_size or template.training.batch_size
         self.batches = make_batches(
             train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",

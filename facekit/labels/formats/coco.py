@@ -16,7 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +163,7 @@ def _load(path: Path) -> dict[str, Any]:
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FacekitError(f"{path}: expected COCO json with lists 'images' and 'annotations', got {keys}.")
-    return content
+    return cast(dict[str, Any], content)
 
 
 def _images_by_id(content: dict[str, Any], path: Path) -> dict[Any, dict[str, Any]]:
@@ -195,7 +195,7 @@ def _face_category(content: dict[str, Any], path: Path) -> int | None:
             f"{path}: several categories and none named 'face': {', '.join(names)}. Rename one to 'face'."
         )
     log.warning("%s: only the category 'face' is read; left alone: %s.", path, ", ".join(set(names) - {"face"}))
-    return names["face"]
+    return cast(int | None, names["face"])
 
 
 def _numbers(value: Any, count: int, where: str, limit: float | None) -> list[float]:
