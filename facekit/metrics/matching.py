@@ -25,6 +25,20 @@ class LabelledPicture(NamedTuple):
     scores: NDArray[np.float64]  # (M,)
 
 
+class SetMatches(NamedTuple):
+    """The P detections of all pictures in one row, and what each has found."""
+
+    match: NDArray[np.int64]  # (P,) a number for each face that counts, else IGNORED or FALSE
+    scores: NDArray[np.float64]  # (P,)
+    faces: int  # that count
+    pictures: int
+
+    @property
+    def is_hit(self) -> NDArray[np.bool_]:
+        """(P,) which detections have found a face."""
+        return self.match >= 0
+
+
 def labelled_pictures(
     gt_boxes_xywh: Sequence[ArrayLike],
     is_ignored: Sequence[ArrayLike],
@@ -93,3 +107,20 @@ def match_greedily(picture: LabelledPicture, overlaps: NDArray[np.float64] | Non
             match[index] = free[index].argmax()
             free[:, match[index]] = 0.0
     return match
+
+
+def match_set(
+    gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
+    det_boxes_xyxy: Sequence[ArrayLike],
+    det_scores: Sequence[ArrayLike],
+) -> SetMatches:
+    """`match_greedily` over a set. Arguments and errors as `labelled_pictures`."""
+    matches, scores, faces, counting = [np.empty(0, dtype=np.int64)], [np.empty(0)], 0, 0
+    for picture in labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores):
+        match = match_greedily(picture)
+        matches.append(np.where(match >= 0, match + faces, match))
+        scores.append(picture.scores)
+        faces += len(picture.faces_xyxy)
+        counting += int(np.count_nonzero(~picture.is_ignored))
+    return SetMatches(np.concatenate(matches), np.concatenate(scores), counting, len(gt_boxes_xywh))

@@ -3,43 +3,17 @@ small faces and crowds, and the recall at a given number of false positives a pi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facekit.metrics.curves import area_under_envelope
-from facekit.metrics.matching import FALSE, IGNORED, IOU_THRESHOLD, labelled_pictures
+from facekit.metrics.curves import DetectionCurve, detection_curve
+from facekit.metrics.matching import FALSE, IGNORED, IOU_THRESHOLD, SetMatches, labelled_pictures
 from facekit.metrics.overlaps import intersection_areas, ratio_of
 
 FRAME = 1024  # pixels; faces are clipped to a square of this side, whatever the picture's size
 SCORE_THRESHOLD = 0.01  # only detections over it take part
-
-
-@dataclass(frozen=True)
-class HeightCurve:
-    """What is found down to each of the K scores that occur, best first; equal scores are one point."""
-
-    true: NDArray[np.int64]  # (K,) faces found so far
-    false: NDArray[np.int64]  # (K,) false positives so far
-    faces: int  # that count
-    pictures: int
-
-    @property
-    def ap(self) -> float:
-        """Area under the falling envelope of precision over recall, 0..1; NaN if no face counts."""
-        if self.faces == 0:
-            return math.nan
-        return area_under_envelope(self.true / self.faces, self.true / (self.true + self.false))
-
-    def recall_at(self, false_positives_per_picture: float) -> float:
-        """The largest recall with at most so many false positives a picture, 0..1; NaN if no face counts."""
-        if self.faces == 0:
-            return math.nan
-        within = np.searchsorted(self.false / self.pictures, false_positives_per_picture, side="right")
-        return float(self.true[within - 1] / self.faces) if within else 0.0
 
 
 def ap_by_height(
@@ -60,7 +34,7 @@ def curve_by_height(
     det_scores: Sequence[ArrayLike],
     min_height: int = 64,
     frame: float = FRAME,
-) -> HeightCurve:
+) -> DetectionCurve:
     """True and false positives at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
 
     Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to the frame.
@@ -92,8 +66,7 @@ def curve_by_height(
         matches.append(np.where(match >= 0, match + counted, match))
         scores.append(picture.scores[keep])
         counted += int(np.count_nonzero(counts))
-    true, false = _cumulative(np.concatenate(matches), np.concatenate(scores))
-    return HeightCurve(true, false, counted, len(gt_boxes_xywh))
+    return detection_curve(SetMatches(np.concatenate(matches), np.concatenate(scores), counted, len(gt_boxes_xywh)))
 
 
 def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,16 +109,3 @@ def _match(
         hits = iou.max(axis=1) >= IOU_THRESHOLD
         match[hits] = iou[hits].argmax(axis=1)
     return match
-
-
-def _cumulative(matches: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True and false positives down to each score, (K,) and (K,). Only the first hit on a face is a true one."""
-    matches, scores = matches[matches != IGNORED], scores[matches != IGNORED]
-    order = np.argsort(-scores, kind="stable")
-    matches, scores = matches[order], scores[order]
-    is_true = np.zeros(len(matches), dtype=np.bool_)
-    is_true[np.unique(matches, return_index=True)[1]] = True
-    is_true &= matches >= 0
-    last_of_equals = np.flatnonzero(np.diff(scores, append=-np.inf))
-    true = is_true.cumsum(dtype=np.int64)[last_of_equals]
-    return true, last_of_equals + 1 - true

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.metrics.size_ap import HeightCurve, ap_by_height, curve_by_height
+from facekit.metrics.curves import DetectionCurve
+from facekit.metrics.size_ap import ap_by_height, curve_by_height
 
 
 def boxes(*rows: Sequence[float]) -> NDArray[np.float64]:
@@ -141,7 +142,7 @@ class TestCrowds:
 
 
 class TestRecall:
-    def curve(self, found: NDArray[np.float64], scores: Sequence[float], pictures: int = 2) -> HeightCurve:
+    def curve(self, found: NDArray[np.float64], scores: Sequence[float], pictures: int = 2) -> DetectionCurve:
         """FACE_A and FACE_B in the first picture, nothing in the others."""
         none = [boxes()] * (pictures - 1)
         faces = [boxes(FACE_A, FACE_B), *none]
