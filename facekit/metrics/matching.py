@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from facekit.metrics.overlaps import as_rows, intersection_areas, ratio_of
 
 IOU_THRESHOLD = 0.5
+SAME_FACE_IOU = 0.5  # over which two boxes are the same face, where each is the other's best
 
 IGNORED = -1  # claims no face, but lies in an ignored one: neither a hit nor a false positive
 FALSE = -2
@@ -76,6 +77,13 @@ def labelled_pictures(
         yield LabelledPicture(corners, ignored, boxes_xyxy, scores)
 
 
+def pairwise_iou(first_xyxy: NDArray[np.float64], second_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) and (M, 4) corners in pixels -> (N, M) IoU, 0..1; 0 for boxes without area or inside out."""
+    areas, other_areas = (np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1) for xyxy in (first_xyxy, second_xyxy))
+    shared = intersection_areas(first_xyxy, second_xyxy)
+    return ratio_of(shared, areas[:, None] + other_areas - shared)
+
+
 def overlaps_of(picture: LabelledPicture) -> NDArray[np.float64]:
     """(M, N) 0..1: IoU of each detection with each face; with an ignored one the share of the detection's own area, as
     a crowd is larger than the faces in it."""
@@ -124,3 +132,14 @@ def match_set(
         faces += len(picture.faces_xyxy)
         counting += int(np.count_nonzero(~picture.is_ignored))
     return SetMatches(np.concatenate(matches), np.concatenate(scores), counting, len(gt_boxes_xywh))
+
+
+def same_faces(iou: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(N, M) IoU of two sets of boxes -> (N,) the box of the second set that is the same face, -1 for none: each is the
+    other's best, at IoU over SAME_FACE_IOU. For two sources that know of faces, neither of which is better known."""
+    if not iou.size:
+        return np.full(len(iou), -1)
+    best = iou.argmax(axis=1)
+    rows = np.arange(len(iou))
+    is_same = (iou.argmax(axis=0)[best] == rows) & (iou[rows, best] > SAME_FACE_IOU)
+    return np.where(is_same, best, -1)

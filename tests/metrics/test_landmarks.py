@@ -97,7 +97,12 @@ def test_a_crowd_is_neither_found_nor_missed() -> None:
 def test_nothing_labelled(labels: list[NDArray[np.float64]]) -> None:
     faces = [boxes(*[FACE_A] * len(picture)) for picture in labels]
     error = landmark_error(
-        faces, [[False] * len(picture) for picture in labels], labels, [boxes(HIT_A)] * len(faces), [[0.5]] * len(faces), [points(POINTS_A)] * len(faces)
+        faces,
+        [[False] * len(picture) for picture in labels],
+        labels,
+        [boxes(HIT_A)] * len(faces),
+        [[0.5]] * len(faces),
+        [points(POINTS_A)] * len(faces),
     )
     assert isinstance(error, LandmarkError)
     assert math.isnan(error.nme_percent)
@@ -118,4 +123,6 @@ class TestComplaints:
 
     def test_landmarks_that_are_not_finite(self) -> None:
         with pytest.raises(FacekitError, match=r"det_landmarks_xy\[0\]: expected finite"):
-            landmark_error([boxes(FACE_A)], [[False]], [points(POINTS_A)], [boxes(HIT_A)], [[0.5]], [points(UNLABELLED)])
+            landmark_error(
+                [boxes(FACE_A)], [[False]], [points(POINTS_A)], [boxes(HIT_A)], [[0.5]], [points(UNLABELLED)]
+            )

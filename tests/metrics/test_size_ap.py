@@ -37,6 +37,7 @@ def no_crowds(faces: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
 FACE_A, FACE_B, SMALL = [0, 0, 99, 99], [200, 0, 99, 99], [400, 0, 19, 19]
 HIT_A, HIT_B, HIT_SMALL = [0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 420, 20]
 NOWHERE = [600, 600, 700, 700]
+CROWD = [300, 300, 199, 199]  # far from all of them
 
 
 class TestEmpty:
@@ -105,12 +106,10 @@ class TestByHand:
 class TestCrowds:
     """A crowd is neither missed nor wrong, at any height and in any place."""
 
-    CROWD = [300, 300, 199, 199]  # far from the faces
-
     @pytest.mark.parametrize("min_height", [1, 10, 32, 64, 100])
     def test_one_face_found_one_crowd_not(self, min_height: int) -> None:
-        assert ap(boxes(FACE_A, self.CROWD), boxes(HIT_A), [0.9], min_height, crowds=[1]) == 1.0
-        curve = curve_by_height([boxes(FACE_A, self.CROWD)], [[False, True]], [boxes(HIT_A)], [[0.9]], min_height)
+        assert ap(boxes(FACE_A, CROWD), boxes(HIT_A), [0.9], min_height, crowds=[1]) == 1.0
+        curve = curve_by_height([boxes(FACE_A, CROWD)], [[False, True]], [boxes(HIT_A)], [[0.9]], min_height)
         assert (curve.faces, curve.recall_at(0.01)) == (1, 1.0)
 
     def test_as_many_detections_in_it_as_may_be(self) -> None:
@@ -118,14 +117,13 @@ class TestCrowds:
         inside = boxes([310, 310, 330, 330], [310, 310, 330, 330], [300, 300, 500, 500], [490, 300, 510, 320])
         found = np.concatenate([inside, boxes(HIT_A)])
         curve = curve_by_height(
-            [boxes(FACE_A, self.CROWD)], [[False, True]], [found], [[0.9, 0.9, 0.8, 0.7, 0.3]], frame=math.inf
+            [boxes(FACE_A, CROWD)], [[False, True]], [found], [[0.9, 0.9, 0.8, 0.7, 0.3]], frame=math.inf
         )
         assert (curve.true.tolist(), curve.false.tolist(), curve.ap, curve.recall_at(0)) == ([1], [0], 1.0, 1.0)
 
     def test_less_than_half_in_it_is_false(self) -> None:
-        curve = curve_by_height(
-            [boxes(FACE_A, self.CROWD)], [[False, True]], [boxes([488, 300, 512, 320], [489, 300, 513, 320])], [[0.9] * 2]
-        )
+        found = boxes([488, 300, 512, 320], [489, 300, 513, 320])
+        curve = curve_by_height([boxes(FACE_A, CROWD)], [[False, True]], [found], [[0.9] * 2])
         assert curve.false[-1] == 1  # 12 and 11 of 24 pixels: with its far pixel the crowd ends at 500
 
     def test_it_hides_beyond_the_frame_nothing(self) -> None:
@@ -138,7 +136,7 @@ class TestCrowds:
         assert ap(boxes(crowd, FACE_A), boxes([200, 200, 300, 300]), [0.8], crowds=[0]) == 0.0
 
     def test_crowds_alone_leave_nothing_to_measure(self) -> None:
-        assert math.isnan(ap(boxes(self.CROWD), boxes([310, 310, 330, 330]), [0.9], crowds=[0]))
+        assert math.isnan(ap(boxes(CROWD), boxes([310, 310, 330, 330]), [0.9], crowds=[0]))
 
 
 class TestRecall:
@@ -300,7 +298,8 @@ def test_agrees_with_a_slow_reference(seed: int, min_height: int) -> None:
     expected_ap, expected_recalls = slow_reference(faces, found, scores, min_height)
     curve = curve_by_height(faces, no_crowds(faces), found, scores, min_height)
     assert 0 < expected_ap < 1
-    assert curve.ap == ap_by_height(faces, no_crowds(faces), found, scores, min_height) == pytest.approx(expected_ap, abs=1e-12)
+    assert curve.ap == pytest.approx(expected_ap, abs=1e-12)
+    assert curve.ap == ap_by_height(faces, no_crowds(faces), found, scores, min_height)
     assert [curve.recall_at(rate) for rate in RATES] == pytest.approx(expected_recalls, abs=1e-12)
 
 
