@@ -23,7 +23,7 @@ def truth(pictures: int = 12) -> WiderGroundTruth:
         for _ in range(pictures)
     )
     names = tuple(f"0--Parade/{number}" for number in range(pictures))
-    return WiderGroundTruth(names, boxes, {subset: () for subset in ("easy", "medium", "hard")})
+    return WiderGroundTruth(names, boxes, dict.fromkeys(("easy", "medium", "hard"), ()))
 
 
 def predictions(change: Callable[[Rows], Rows], noise: float = 2.0) -> dict[str, Rows]:

@@ -97,7 +97,8 @@ class TestPage:
     @pytest.mark.parametrize(
         ("name", "gone"),
         [
-            ("metrics", {"figures"}), ("curves", {"curves"}), ("thresholds", {"thresholds"}), ("groups", {"heights", "events", "attributes"}),
+            ("metrics", {"figures"}), ("curves", {"curves"}), ("thresholds", {"thresholds"}),
+            ("groups", {"heights", "events", "attributes"}),
             ("calibration", {"calibration"}), ("crops", {"misses", "false-positives"}),
         ],
     )  # fmt: skip
