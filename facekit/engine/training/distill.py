@@ -21,7 +21,7 @@ from facekit.errors import FacekitError
 from facekit.files import is_half_written
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 from facekit.metrics.matching import SAME_FACE_IOU, same_faces
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
