@@ -15,11 +15,9 @@ from facekit.errors import FacekitError
 from facekit.labels.formats.coco import write_coco
 from facekit.labels.layout import name_in
 from facekit.labels.picture_labels import PictureLabels
-from facekit.metrics.overlaps import intersection_areas, ratio_of
+from facekit.metrics.matching import pairwise_iou, same_faces
 from facekit.pictures.read import picture_size
 from facekit.structures import Detections
-
-SAME_FACE_IOU = 0.5  # of a label with a face that was found
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,8 @@ class Marked:
 
 def mark(pictures: Sequence[PictureLabels], detector: Detector, least_score: float) -> Marked:
     """Pictures with labels keep their boxes, and their landmarks where they have some; a face without gets those of
-    the detector's face that is its best, and whose best it is, at IoU over SAME_FACE_IOU. Pictures without labels get
-    the detector's faces. Only faces over least_score count.
+    the detector's face that is the same (`metrics.matching.same_faces`). Pictures without labels get the detector's
+    faces. Only faces over least_score count.
 
     Raises FacekitError for a detector without landmarks that has nothing to add, and pictures that can't be read.
     """
@@ -66,20 +64,12 @@ def _has_landmarks(picture: PictureLabels) -> NDArray[np.bool_]:
 def _with_landmarks(picture: PictureLabels, faces: Detections) -> PictureLabels:
     if faces.landmarks_xy is None or not len(faces) or not len(picture.boxes_xywh):
         return picture
-    boxes_xyxy, found_xyxy = picture.boxes_xyxy, faces.boxes_xyxy.astype(np.float64)
-    shared = intersection_areas(boxes_xyxy, found_xyxy)
-    overlap = ratio_of(shared, _areas(boxes_xyxy)[:, None] + _areas(found_xyxy) - shared)
-    overlap[picture.is_crowd] = 0
-    best = overlap.argmax(axis=1)
-    is_mutual = overlap.argmax(axis=0)[best] == np.arange(len(best))
-    is_same = is_mutual & (overlap.max(axis=1) > SAME_FACE_IOU) & ~_has_landmarks(picture)
-    landmarks_xy = np.where(is_same[:, None, None], faces.landmarks_xy[best], picture.landmarks_xy)
+    iou = pairwise_iou(picture.boxes_xyxy, faces.boxes_xyxy.astype(np.float64))
+    iou[picture.is_crowd] = 0
+    same = same_faces(iou)
+    is_given = (same >= 0) & ~_has_landmarks(picture)
+    landmarks_xy = np.where(is_given[:, None, None], faces.landmarks_xy[same], picture.landmarks_xy)
     return replace(picture, landmarks_xy=landmarks_xy.astype(np.float64))
-
-
-def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
-    return areas
 
 
 def _with_faces(picture: PictureLabels, faces: Detections) -> PictureLabels:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+import sys
 from datetime import timedelta
-from typing import Any
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from facekit.errors import FacekitError
+
+if TYPE_CHECKING:  # a detector on one of the deployment runtimes goes without torch
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +21,25 @@ TIMEOUT = timedelta(minutes=30)
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket", "store")  # in what torch says
 
 
+def group() -> Any:
+    """torch.distributed where this process has joined others, else None. Who has joined has imported torch: nobody else
+    has to, to hear that there are no others."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
+
+
 def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return int(group().get_world_size()) if group() else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    return int(group().get_rank()) if group() else 0
+
+
+def is_one_of_several() -> bool:
+    """Whether this process was started together with others, which it may have yet to join."""
+    adopt_slurm()
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def join_processes() -> torch.device:
@@ -35,6 +47,9 @@ def join_processes() -> torch.device:
 
     Raises FacekitError where the others don't come.
     """
+    import torch
+    import torch.distributed as dist
+
     adopt_slurm()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cpu")
@@ -78,7 +93,7 @@ def first_node(nodes: str) -> str:
 
 def lost_process(error: RuntimeError, remedy: str) -> FacekitError | None:
     """What to say where torch failed because another process ended or hangs; None where it failed otherwise."""
-    if not dist.is_initialized() or not any(word in str(error).lower() for word in LOST):
+    if not group() or not any(word in str(error).lower() for word in LOST):
         return None
     return FacekitError(
         f"Process {rank()} of {world_size()}: another one ended, or did not answer for {TIMEOUT.seconds // 60} minutes "
@@ -91,67 +106,19 @@ def _first_line(error: Exception) -> str:
 
 
 def leave_processes() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if group():
+        group().destroy_process_group()
 
 
 def wait_for_all() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def mean_over_processes(value: Tensor, least: float = 0.0) -> Tensor:
-    """The total over all processes, at least `least`, divided by their number.
-
-    Losses must be sums over what they normalise by, and this their normaliser: averaged gradients are then those of
-    one process with the whole batch, however many pictures each process has of it.
-    """
-    value = value.detach().float()
-    if dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value.clamp(min=least) / world_size()
-
-
-class _Sum(torch.autograd.Function):
-    """Every process's loss depends on every process's summand."""
-
-    @staticmethod
-    def forward(context: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return _Sum.forward(context, gradients[0])
-
-
-def sum_over_processes(value: Tensor) -> Tensor:
-    """The sum of all processes' values; gradients flow back to all of them."""
-    return _Sum.apply(value) if dist.is_initialized() else value
-
-
-def largest_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
-    """The largest of each value over all processes, every one of which must ask: what one has seen, all know."""
-    if not dist.is_initialized():
-        return list(values)
-    largest = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return largest.tolist()
-
-
-def copy_from_first(tensors: Iterable[Tensor]) -> None:
-    """Overwrites every process's tensors, in order, with those of rank 0; every one must call."""
-    if dist.is_initialized():
-        for tensor in tensors:
-            dist.broadcast(tensor, 0)
+    if group():
+        group().barrier()
 
 
 def gather_over_processes(value: Any) -> list[Any]:
     """Every process's value, in the order of their ranks; every one must call."""
-    if not dist.is_initialized():
+    if not group():
         return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    values: list[Any] = [None] * world_size()
+    group().all_gather_object(values, value)
     return values

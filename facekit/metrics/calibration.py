@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facekit.errors import FacekitError
-from facekit.metrics.matching import IGNORED, labelled_pictures, match_greedily
+from facekit.metrics.matching import IGNORED, SetMatches
 from facekit.metrics.overlaps import as_rows
 
 ROUNDING = 1e-6  # by which a single-precision sigmoid or softmax may leave 0..1
@@ -26,27 +26,14 @@ class ReliabilityBin(NamedTuple):
     precision: float  # 0..1, the share that hit a face; NaN in an empty bin
 
 
-def reliability(
-    gt_boxes_xywh: Sequence[ArrayLike],
-    is_ignored: Sequence[ArrayLike],
-    det_boxes_xyxy: Sequence[ArrayLike],
-    det_scores: Sequence[ArrayLike],
-    bins: int = 10,
-) -> list[ReliabilityBin]:
-    """Reliability of the scores over a labelled set.
+def reliability(matches: SetMatches, bins: int = 10) -> list[ReliabilityBin]:
+    """Reliability of the scores over a labelled set, see `matching.match_set`.
 
-    A hit is a detection that takes a face, greedily by score at IoU 0.5 (`matching.match_greedily`). A second hit is
-    none. Ignored faces, crowds among them, can't be hit, and detections that lie in them are left out.
-
-    Args and errors as `matching.labelled_pictures` and `reliability_of`.
+    A second hit on a face is none. Ignored faces, crowds among them, can't be hit, and detections that lie in them are
+    left out. Errors as `reliability_of`.
     """
-    scores, matches = [np.empty(0)], [np.empty(0, dtype=np.int64)]
-    for picture in labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores):
-        scores.append(picture.scores)
-        matches.append(match_greedily(picture))
-    match = np.concatenate(matches)
-    counts = match != IGNORED
-    return reliability_of(np.concatenate(scores)[counts], match[counts] >= 0, bins)
+    counts = matches.match != IGNORED
+    return reliability_of(matches.scores[counts], matches.is_hit[counts], bins)
 
 
 def reliability_of(scores: ArrayLike, is_hit: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:

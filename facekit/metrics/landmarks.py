@@ -23,6 +23,7 @@ class LandmarkError(NamedTuple):
 
 def landmark_error(
     gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
     gt_landmarks_xy: Sequence[ArrayLike],
     det_boxes_xyxy: Sequence[ArrayLike],
     det_scores: Sequence[ArrayLike],
@@ -36,6 +37,7 @@ def landmark_error(
 
     Args:
         gt_boxes_xywh: one (N, 4) a picture, x, y, w, h in pixels.
+        is_ignored: one (N,) bool a picture, true for crowds: not found, not missed, whatever landmarks they carry.
         gt_landmarks_xy: one (N, 5, 2) a picture in pixels; faces with a NaN are not labelled.
         det_boxes_xyxy: one (M, 4) a picture, corners in pixels, in any order.
         det_scores: one (M,) a picture.
@@ -50,9 +52,8 @@ def landmark_error(
             "gt_boxes_xywh, gt_landmarks_xy and det_landmarks_xy must have one entry a picture, but got "
             f"{len(gt_boxes_xywh)}, {len(gt_landmarks_xy)} and {len(det_landmarks_xy)}."
         )
-    no_crowds = [np.zeros(len(np.asarray(boxes_xywh)), dtype=np.bool_) for boxes_xywh in gt_boxes_xywh]
     errors, labelled_faces = [np.empty(0)], 0
-    pictures = labelled_pictures(gt_boxes_xywh, no_crowds, det_boxes_xyxy, det_scores)
+    pictures = labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores)
     for index, (picture, gt_points, det_points) in enumerate(
         zip(pictures, gt_landmarks_xy, det_landmarks_xy, strict=True)
     ):
@@ -63,7 +64,7 @@ def landmark_error(
                 f"det_landmarks_xy[{index}]: expected finite numbers, got NaN or infinity. "
                 "Look for a diverged training or a broken export."
             )
-        is_labelled = np.isfinite(gt_xy.sum(axis=(1, 2)))
+        is_labelled = np.isfinite(gt_xy.sum(axis=(1, 2))) & ~picture.is_ignored
         labelled_faces += int(np.count_nonzero(is_labelled))
         match = match_greedily(picture)
         rows = np.flatnonzero(match >= 0)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from facekit.metrics.overlaps import as_rows, intersection_areas, ratio_of
 
 IOU_THRESHOLD = 0.5
+SAME_FACE_IOU = 0.5  # over which two boxes are the same face, where each is the other's best
 
 IGNORED = -1  # claims no face, but lies in an ignored one: neither a hit nor a false positive
 FALSE = -2
@@ -23,6 +24,20 @@ class LabelledPicture(NamedTuple):
     is_ignored: NDArray[np.bool_]  # (N,) a crowd or an invalid face: none to find, and nothing false on it
     boxes_xyxy: NDArray[np.float64]  # (M, 4) pixels
     scores: NDArray[np.float64]  # (M,)
+
+
+class SetMatches(NamedTuple):
+    """The P detections of all pictures in one row, and what each has found."""
+
+    match: NDArray[np.int64]  # (P,) a number for each face that counts, else IGNORED or FALSE
+    scores: NDArray[np.float64]  # (P,)
+    faces: int  # that count
+    pictures: int
+
+    @property
+    def is_hit(self) -> NDArray[np.bool_]:
+        """(P,) which detections have found a face."""
+        return self.match >= 0
 
 
 def labelled_pictures(
@@ -62,6 +77,13 @@ def labelled_pictures(
         yield LabelledPicture(corners, ignored, boxes_xyxy, scores)
 
 
+def pairwise_iou(first_xyxy: NDArray[np.float64], second_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) and (M, 4) corners in pixels -> (N, M) IoU, 0..1; 0 for boxes without area or inside out."""
+    areas, other_areas = (np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1) for xyxy in (first_xyxy, second_xyxy))
+    shared = intersection_areas(first_xyxy, second_xyxy)
+    return ratio_of(shared, areas[:, None] + other_areas - shared)
+
+
 def overlaps_of(picture: LabelledPicture) -> NDArray[np.float64]:
     """(M, N) 0..1: IoU of each detection with each face; with an ignored one the share of the detection's own area, as
     a crowd is larger than the faces in it."""
@@ -93,3 +115,31 @@ def match_greedily(picture: LabelledPicture, overlaps: NDArray[np.float64] | Non
             match[index] = free[index].argmax()
             free[:, match[index]] = 0.0
     return match
+
+
+def match_set(
+    gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
+    det_boxes_xyxy: Sequence[ArrayLike],
+    det_scores: Sequence[ArrayLike],
+) -> SetMatches:
+    """`match_greedily` over a set. Arguments and errors as `labelled_pictures`."""
+    matches, scores, faces, counting = [np.empty(0, dtype=np.int64)], [np.empty(0)], 0, 0
+    for picture in labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores):
+        match = match_greedily(picture)
+        matches.append(np.where(match >= 0, match + faces, match))
+        scores.append(picture.scores)
+        faces += len(picture.faces_xyxy)
+        counting += int(np.count_nonzero(~picture.is_ignored))
+    return SetMatches(np.concatenate(matches), np.concatenate(scores), counting, len(gt_boxes_xywh))
+
+
+def same_faces(iou: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(N, M) IoU of two sets of boxes -> (N,) the box of the second set that is the same face, -1 for none: each is the
+    other's best, at IoU over SAME_FACE_IOU. For two sources that know of faces, neither of which is better known."""
+    if not iou.size:
+        return np.full(len(iou), -1)
+    best = iou.argmax(axis=1)
+    rows = np.arange(len(iou))
+    is_same = (iou.argmax(axis=0)[best] == rows) & (iou[rows, best] > SAME_FACE_IOU)
+    return np.where(is_same, best, -1)

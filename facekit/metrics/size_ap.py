@@ -1,75 +1,49 @@
 """AP and recall of faces of a minimum height: `ap_64x64` of the templates, a VOC-style all-points AP that ignores
-small faces, and the recall at a given number of false positives a picture."""
+small faces and crowds, and the recall at a given number of false positives a picture."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facekit.metrics.curves import area_under_envelope
-from facekit.metrics.overlaps import as_rows, intersection_areas, ratio_of
+from facekit.metrics.curves import DetectionCurve, detection_curve
+from facekit.metrics.matching import FALSE, IGNORED, IOU_THRESHOLD, SetMatches, labelled_pictures
+from facekit.metrics.overlaps import intersection_areas, ratio_of
 
 FRAME = 1024  # pixels; faces are clipped to a square of this side, whatever the picture's size
-OVERLAP_THRESHOLD = 0.5
 SCORE_THRESHOLD = 0.01  # only detections over it take part
-
-IGNORED = -1  # matches a face that doesn't count: neither true nor false
-FALSE = -2
-
-
-@dataclass(frozen=True)
-class HeightCurve:
-    """What is found down to each of the K scores that occur, best first; equal scores are one point."""
-
-    true: NDArray[np.int64]  # (K,) faces found so far
-    false: NDArray[np.int64]  # (K,) false positives so far
-    faces: int  # that count
-    pictures: int
-
-    @property
-    def ap(self) -> float:
-        """Area under the falling envelope of precision over recall, 0..1; NaN if no face counts."""
-        if self.faces == 0:
-            return math.nan
-        return area_under_envelope(self.true / self.faces, self.true / (self.true + self.false))
-
-    def recall_at(self, false_positives_per_picture: float) -> float:
-        """The largest recall with at most so many false positives a picture, 0..1; NaN if no face counts."""
-        if self.faces == 0:
-            return math.nan
-        within = np.searchsorted(self.false / self.pictures, false_positives_per_picture, side="right")
-        return float(self.true[within - 1] / self.faces) if within else 0.0
 
 
 def ap_by_height(
     gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
     det_boxes_xyxy: Sequence[ArrayLike],
     det_scores: Sequence[ArrayLike],
     min_height: int = 64,
 ) -> float:
     """Average precision, 0..1, at IoU 0.5 for faces of at least `min_height` pixels. See `curve_by_height`."""
-    return curve_by_height(gt_boxes_xywh, det_boxes_xyxy, det_scores, min_height).ap
+    return curve_by_height(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores, min_height).ap
 
 
 def curve_by_height(
     gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
     det_boxes_xyxy: Sequence[ArrayLike],
     det_scores: Sequence[ArrayLike],
     min_height: int = 64,
     frame: float = FRAME,
-) -> HeightCurve:
+) -> DetectionCurve:
     """True and false positives at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
 
-    Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to the frame,
-    the smaller ones ignored: a detection that matches none of the others but has half its own area in an ignored face
-    is neither true nor false.
+    Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to the frame.
+    Smaller faces and crowds are ignored: none of them counts as missed, and a detection that matches no other face but
+    has half its own area in an ignored one is neither true nor false, however many such detections there are.
 
     Args:
         gt_boxes_xywh: one (N, 4) a picture, COCO boxes x, y, w, h in pixels.
+        is_ignored: one (N,) bool a picture, true for crowds, whatever their height.
         det_boxes_xyxy: one (M, 4) a picture, corners in pixels, in any order.
         det_scores: one (M,) a picture.
         min_height: pixels, after rounding and clipping. 1 is every face inside the frame.
@@ -80,28 +54,19 @@ def curve_by_height(
         ValueError: sequences of different lengths, or arrays of other shapes.
         FacekitError: a value that is not finite.
     """
-    if not len(gt_boxes_xywh) == len(det_boxes_xyxy) == len(det_scores):
-        raise ValueError(
-            "gt_boxes_xywh, det_boxes_xyxy and det_scores must have one entry a picture, but got "
-            f"{len(gt_boxes_xywh)}, {len(det_boxes_xyxy)} and {len(det_scores)}."
-        )
     matches, scores, counted = [np.empty(0, dtype=np.int64)], [np.empty(0)], 0
-    for index, (gt_boxes, det_boxes, det_score) in enumerate(
-        zip(gt_boxes_xywh, det_boxes_xyxy, det_scores, strict=True)
-    ):
-        faces_xywh = _faces_in_frame(as_rows(gt_boxes, 4, f"gt_boxes_xywh[{index}]"), frame)
-        boxes_xyxy = as_rows(det_boxes, 4, f"det_boxes_xyxy[{index}]")
-        score = as_rows(det_score, 0, f"det_scores[{index}]")
-        if len(boxes_xyxy) != len(score):
-            raise ValueError(f"det_scores[{index}]: must have {len(boxes_xyxy)} scores, but got {len(score)}.")
-        keep = score > SCORE_THRESHOLD
-        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= frame)
-        match = _match(_whole_pixels(boxes_xyxy[keep]), faces_xywh[counts], faces_xywh[~counts])
+    for picture in labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores):
+        faces_xywh = _faces_in_frame(picture.faces_xyxy, frame)
+        keep = picture.scores > SCORE_THRESHOLD
+        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= frame) & ~picture.is_ignored
+        # A crowd is no face that the frame could hide: it stays whole, so that what lies in it is nowhere wrong.
+        crowds_xywh = _whole_pixels(_with_far_pixel(picture.faces_xyxy[picture.is_ignored]))
+        ignored_xywh = np.concatenate([faces_xywh[~counts & ~picture.is_ignored], crowds_xywh])
+        match = _match(_whole_pixels(picture.boxes_xyxy[keep]), faces_xywh[counts], ignored_xywh)
         matches.append(np.where(match >= 0, match + counted, match))
-        scores.append(score[keep])
+        scores.append(picture.scores[keep])
         counted += int(np.count_nonzero(counts))
-    true, false = _cumulative(np.concatenate(matches), np.concatenate(scores))
-    return HeightCurve(true, false, counted, len(gt_boxes_xywh))
+    return detection_curve(SetMatches(np.concatenate(matches), np.concatenate(scores), counted, len(gt_boxes_xywh)))
 
 
 def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,9 +76,15 @@ def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     return rounded
 
 
-def _faces_in_frame(boxes_xywh: NDArray[np.float64], frame: float) -> NDArray[np.float64]:
-    top_left = boxes_xywh[:, :2]
-    faces_xywh = _whole_pixels(np.concatenate([top_left, top_left + boxes_xywh[:, 2:] + 1], axis=1))
+def _with_far_pixel(faces_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The protocol takes annotated boxes to be a pixel wider and higher than they say."""
+    wider: NDArray[np.float64] = faces_xyxy + np.array([0.0, 0.0, 1.0, 1.0])
+    return wider
+
+
+def _faces_in_frame(faces_xyxy: NDArray[np.float64], frame: float) -> NDArray[np.float64]:
+    """(N, 4) corners as annotated to x, y, w, h in whole pixels, clipped to the frame."""
+    faces_xywh = _whole_pixels(_with_far_pixel(faces_xyxy))
     # The protocol moves a corner that lies outside without shrinking the box by as much.
     top_left = np.maximum(faces_xywh[:, :2], 0)
     return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], frame - top_left)], axis=1)
@@ -132,23 +103,10 @@ def _match(
     match = np.full(len(boxes_xywh), FALSE)
     if len(ignored_xywh):
         shared = intersection_areas(boxes_xyxy, ignored_xyxy)
-        match[(ratio_of(shared, box_areas[:, None]) >= OVERLAP_THRESHOLD).any(axis=1)] = IGNORED
+        match[(ratio_of(shared, box_areas[:, None]) >= IOU_THRESHOLD).any(axis=1)] = IGNORED
     if len(counting_xywh):
         shared = intersection_areas(boxes_xyxy, counting_xyxy)
         iou = ratio_of(shared, box_areas[:, None] + counting_areas - shared)
-        hits = iou.max(axis=1) >= OVERLAP_THRESHOLD
+        hits = iou.max(axis=1) >= IOU_THRESHOLD
         match[hits] = iou[hits].argmax(axis=1)
     return match
-
-
-def _cumulative(matches: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True and false positives down to each score, (K,) and (K,). Only the first hit on a face is a true one."""
-    matches, scores = matches[matches != IGNORED], scores[matches != IGNORED]
-    order = np.argsort(-scores, kind="stable")
-    matches, scores = matches[order], scores[order]
-    is_true = np.zeros(len(matches), dtype=np.bool_)
-    is_true[np.unique(matches, return_index=True)[1]] = True
-    is_true &= matches >= 0
-    last_of_equals = np.flatnonzero(np.diff(scores, append=-np.inf))
-    true = is_true.cumsum(dtype=np.int64)[last_of_equals]
-    return true, last_of_equals + 1 - true

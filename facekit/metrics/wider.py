@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ SUBSETS = ("easy", "medium", "hard")
 FACES_FILE = "wider_face_val.mat"
 ATTRIBUTE_LISTS = tuple(f"{attribute}_label_list" for attribute in WIDER_ATTRIBUTES)
 SUBSET_FILES = {subset: f"wider_{subset}_val.mat" for subset in SUBSETS}
+
+VALIDATION_PICTURES, VALIDATION_FACES = 3226, 39708
+# SHA-256 of the names EVENT/NAME of the validation pictures, sorted, a line each.
+VALIDATION_SHA256 = "a4dd60fa56066252505f48d1aeaf0775804c9b7814f4216ce7a78907d216b6d5"
+VALIDATION_SLACK = 0.01  # of the faces: readers leave out boxes without area
 
 IOU_THRESHOLD = 0.5
 THRESHOLDS = 1 - np.arange(1, 1001) / 1000  # of the normalised score, from 0.999 down to 0
@@ -67,6 +73,13 @@ class Matches:
     def take(self, keep: NDArray[np.bool_]) -> Matches:
         """Only the predictions where keep (P,) is true."""
         return Matches(self.rank[keep], self.picture[keep], self.face[keep], self.is_first[keep])
+
+
+def is_validation_set(names: Iterable[str], faces: int) -> bool:
+    """Whether pictures of these names, EVENT/NAME without .jpg, with so many faces are the whole WIDER FACE validation
+    set, which published figures are of; not a part of it, and not one with other labels."""
+    digest = hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogatepass")).hexdigest()
+    return digest == VALIDATION_SHA256 and abs(faces - VALIDATION_FACES) <= VALIDATION_SLACK * VALIDATION_FACES
 
 
 def find_wider_ground_truth(folder: Path) -> Path:

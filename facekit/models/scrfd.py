@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import distance_box_iou_loss
 
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 from facekit.models.layers import Tapped, conv_norm, level_rows, relu, separable
 from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
 from facekit.ops.head import declared_head

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 from facekit.ops.assigners import max_iou_assign
 from facekit.ops.head import Head
 from facekit.ops.losses import hard_negative_mining, smooth_l1

@@ -28,7 +28,7 @@ Read = Callable[[EvaluationRecord], str]
 
 # Figures of runs that differ in these can't be held against each other.
 CONDITIONS: tuple[tuple[str, Read], ...] = (
-    ("protocols", lambda record: record.protocol),
+    ("protocols", lambda record: record.rule),
     ("sets", lambda record: "; ".join(record.sets)),
 )
 SPEED_CONDITIONS: tuple[tuple[str, Read], ...] = (
@@ -64,11 +64,11 @@ def _header(records: Sequence[EvaluationRecord], names: Sequence[str]) -> Html:
         for record, name in zip(records, names, strict=True)
     ]
     headings = ["run", "detector", "weights", "runtime", "set", "measured"]
-    protocols = {record.protocol for record in records}
+    protocols = {record.rule for record in records}
     timed = sum(any(metric.key.startswith("latency") for metric in record.metrics) for record in records) > 1
     shared = Html(
         '<div class="protocol"><p class="label">Protocol of all runs</p>'
-        f'<p class="rule">{escape(records[0].protocol)}</p></div>'
+        f'<p class="rule">{escape(records[0].rule)}</p></div>'
     )
     return join(
         [
@@ -123,14 +123,21 @@ def _figures(records: Sequence[EvaluationRecord], names: Sequence[str]) -> Html:
         rows: list[Row] = []
         for key in keys:
             values = [metric.value if (metric := record.metric(key)) else None for record in records]
-            rows.append([shown[key].display_name, *_cells(key, values, shown[key].unit), shown[key].unit])
+            ranked = _is_one_race(records) or key == "size"
+            rows.append([shown[key].display_name, *_cells(key, values, shown[key].unit, ranked), shown[key].unit])
         groups.append((title, rows))
-    note = Html('<p class="note">A star marks the best of each row.</p>')
+    which = "the best of each row" if _is_one_race(records) else "the smaller network alone: protocols or sets differ"
+    note = Html(f'<p class="note">A star marks {which}.</p>')
     return join([note, table(["metric", *names, "unit"], groups, "Figures of all runs")])
 
 
-def _cells(key: str, values: Sequence[float | None], unit: str) -> list[Cell]:
-    """A cell a run; the best marked, unless all that were measured are equal."""
+def _is_one_race(records: Sequence[EvaluationRecord]) -> bool:
+    """Whether all were measured on the same sets by the same protocol, so that one can be the best."""
+    return all(len({read(record) for record in records}) == 1 for _, read in CONDITIONS)
+
+
+def _cells(key: str, values: Sequence[float | None], unit: str, ranked: bool) -> list[Cell]:
+    """A cell a run; where they are ranked the best is marked, unless all that were measured are equal."""
     defined = [value for value in values if value is not None and math.isfinite(value)]
     cells = []
     for value in values:
@@ -138,7 +145,9 @@ def _cells(key: str, values: Sequence[float | None], unit: str) -> list[Cell]:
             cells.append(Cell(Html("&ndash;"), math.nan))
             continue
         rivals = [other for other in defined if figure(other, unit) != figure(value, unit)]
-        best = bool(rivals) and math.isfinite(value) and all(is_better(key, value, other) for other in rivals)
+        best = (
+            ranked and bool(rivals) and math.isfinite(value) and all(is_better(key, value, other) for other in rivals)
+        )
         said = Html(f'{figure(value, unit)}<span class="unseen"> (best)</span>') if best else figure(value, unit)
         cells.append(Cell(said, value, "best" if best else ""))
     return cells
@@ -167,7 +176,8 @@ def _heights(records: Sequence[EvaluationRecord], names: Sequence[str]) -> Html:
         Bars(name, [run.get(category, math.nan) for category in categories])
         for name, run in zip(names, known, strict=True)
     ]
-    rows: list[Row] = [[name, *_cells("ap", [run.get(name) for run in known], "%")] for name in categories]
+    ranked = _is_one_race(records)
+    rows: list[Row] = [[name, *_cells("ap", [run.get(name) for run in known], "%", ranked)] for name in categories]
     chart = join([bar_chart("AP, per cent", categories, bars, "AP"), legend(names, solid=True)])
     return beside(chart, table(["faces", *names], [("", rows)], HEIGHT_CHART))
 
@@ -181,7 +191,7 @@ def _groups(records: Sequence[EvaluationRecord], names: Sequence[str], groups: S
         for name in dict.fromkeys(name for run in known for name in run):
             faces = max(run[name].faces for run in known if name in run)
             aps = [run[name].ap if name in run else None for run in known]
-            rows.append([name, Cell(f"{faces:,}", faces), *_cells("ap", aps, "%")])
+            rows.append([name, Cell(f"{faces:,}", faces), *_cells("ap", aps, "%", _is_one_race(records))])
         if rows:
             parts.append((group if len(groups) > 1 else "", rows))
     if not parts:

@@ -77,13 +77,13 @@ def read_record(path: Path) -> EvaluationRecord:
 
 
 def _header(record: EvaluationRecord) -> Html:
-    measured_on = "; ".join(record.sets)
+    digest = f" (SHA-256 {record.weights_sha256[:16]}\N{HORIZONTAL ELLIPSIS})" if record.weights_sha256 else ""
     facts = definitions(
         [
-            ("Weights", record.weights),
+            ("Weights", f"{record.weights}{digest}"),
             ("Runtime", record.runtime),
             ("Measured", record.measured_at),
-            ("Set", measured_on),
+            ("Set", "; ".join(record.sets)),
         ]
     )
     return join(
@@ -122,6 +122,8 @@ def _sections(record: EvaluationRecord) -> list[Section]:
         sections.append(Section("figures", "Figures", _metric_table(record)))
     if curves:
         sections.append(Section("curves", "Precision and recall", _curves(curves)))
+    if record.thresholds:
+        sections.append(Section("thresholds", "Which score to keep", _thresholds(record)))
     if by_height:
         sections.append(Section("heights", HEIGHT_CHART, _heights(record, by_height)))
     for anchor, title, groups in (("events", "AP by event", ("event",)), ("attributes", "AP by attribute", ATTRIBUTES)):
@@ -147,10 +149,12 @@ def _metric_table(record: EvaluationRecord) -> Html:
         (title, [_metric_row(metrics[key], record.published.get(key)) for key in keys])
         for title, keys in by_kind(metrics).items()
     ]
+    note = Html(f'<p class="note">{escape(record.published_note)}</p>' if record.published_note else "")
     if not any(key in record.published for key in metrics):
         groups = [(title, [[*row[:2], row[4]] for row in rows]) for title, rows in groups]
-        return table(["metric", "measured", "unit"], groups, "Figures")
-    return table(["metric", "measured", "published", "difference", "unit"], groups, "Figures beside the published ones")
+        return join([table(["metric", "measured", "unit"], groups, "Figures"), note])
+    headings = ["metric", "measured", "published", "difference", "unit"]
+    return join([table(headings, groups, "Figures beside the published ones"), note])
 
 
 def _metric_row(metric: Metric, published: float | None) -> list[Cell | str]:
@@ -175,6 +179,34 @@ def _curves(curves: Sequence[CurvePoints]) -> Html:
     rows: list[Row] = [[curve.name, _per_cent(curve.ap), _per_cent(max(curve.recall))] for curve in curves]
     chart = join([line_chart("Precision over recall", lines, "recall", "precision"), legend(names)])
     return beside(chart, table(["subset", "AP, %", "highest recall, %"], [("", rows)], "AP by subset"))
+
+
+def _thresholds(record: EvaluationRecord) -> Html:
+    rows: list[Row] = []
+    for row in record.thresholds:
+        said = Html(f'{row.score_threshold:g}<span class="unseen"> (best F1)</span>' if row.is_best_f1 else
+                    f"{row.score_threshold:g}")  # fmt: skip
+        shares = (row.precision_percent, row.recall_percent, row.f1_percent)
+        rows.append([
+            Cell(said, row.score_threshold, "best" if row.is_best_f1 else ""),
+            *(Cell(figure(share, "%"), share) for share in shares),
+            Cell(figure(row.false_positives_per_picture, ""), row.false_positives_per_picture),
+        ])  # fmt: skip
+    best = record.best_f1
+    advice = (
+        f"On this set {best.score_threshold:g}, with the star, gives the best F1, which weighs a face missed like a "
+        f"false positive. "
+        f"Where one of them costs more, take another row. "
+        if best
+        else "No face was found, so there is none to advise. "
+    )
+    about = (
+        "What is kept are the faces whose score is over the threshold (score_threshold in the template, --threshold of "
+        "the commands). A face is found at IoU 0.5, the surest detection first; crowds are neither missed nor wrong. "
+        "Another set may ask for another threshold."
+    )
+    headings = ["score over", "precision, %", "recall, %", "F1, %", "false positives a picture"]
+    return join([Html(f'<p class="note">{advice}{about}</p>'), table(headings, [("", rows)], "Score thresholds")])
 
 
 def _per_cent(share: float) -> Cell:

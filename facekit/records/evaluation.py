@@ -13,6 +13,11 @@ from facekit.errors import FacekitError
 VERSION = 1  # of the json; raised when old readers would misread it
 
 
+def rounded(value: float) -> float | None:
+    """A figure as files hold it: 3 decimals; None where it is not defined."""
+    return None if math.isnan(value) else round(value, 3)
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row of metrics.yaml."""
@@ -27,15 +32,15 @@ class Metric:
         return "n/a" if math.isnan(self.value) else f"{self.value:.{digits}f}"
 
     def rounded(self) -> float | None:
-        """The value for files, 3 decimals; None where it is not defined."""
-        return None if math.isnan(self.value) else round(self.value, 3)
+        """The value for files."""
+        return rounded(self.value)
 
 
 @dataclass(frozen=True)
 class CurvePoints:
     """Precision over recall of one subset; the same number of points in both, recall never falling."""
 
-    name: str  # easy, medium, hard
+    name: str  # easy, medium, hard; or what one set was measured by, such as "IoU 0.5"
     recall: tuple[float, ...]  # 0..1
     precision: tuple[float, ...]  # 0..1
     ap: float  # 0..1, of the whole curve (the points may be fewer)
@@ -63,6 +68,18 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True)
+class ThresholdRow:
+    """What a user of the detector gets who keeps the faces over one score."""
+
+    score_threshold: float
+    precision_percent: float  # NaN where nothing is kept
+    recall_percent: float  # NaN without a face, as F1
+    f1_percent: float
+    false_positives_per_picture: float
+    is_best_f1: bool  # the one to choose where misses and false positives weigh the same
+
+
+@dataclass(frozen=True)
 class Crop:
     """One mistake to look at."""
 
@@ -75,28 +92,41 @@ class Crop:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One run of eval.py."""
+    """One run of `facekit eval`."""
 
     detector: str  # the template's name
     summary: str  # what the template says of itself
     weights: str  # the file's name
     weights_sha256: str
     runtime: str  # pth, onnx, xml, bin
-    protocol: str  # stands beside every figure
-    sets: tuple[str, ...]  # what was measured on, such as "566 WIDER pictures"
+    protocol: str  # stands beside every figure: how, on which sets, in which runtime
+    sets: tuple[str, ...]  # what was measured on, such as "12 labelled pictures, 34 faces (labels.json)"
     measured_at: str  # 2026-11-22 09:30 UTC
     versions: dict[str, str]  # of facekit, python, torch, ...
     machine: str
     metrics: tuple[Metric, ...]
-    published: dict[str, float] = field(default_factory=dict)  # metric key -> the template's figure
+    published: dict[str, float] = field(default_factory=dict)  # metric key -> the template's, of this set and protocol
     curves: tuple[CurvePoints, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
     crops: tuple[Crop, ...] = ()  # worst first of each kind; not kept in json
+    published_note: str = ""  # of which set the template's other figures are, which don't stand here; "" for none
+    thresholds: tuple[ThresholdRow, ...] = ()  # ascending
 
     def metric(self, key: str) -> Metric | None:
         """The row of that key, where it was measured."""
         return next((metric for metric in self.metrics if metric.key == key), None)
+
+    @property
+    def rule(self) -> str:
+        """The protocol without the sets and the runtime that end it: what figures of different sets have in common."""
+        rule = self.protocol.removesuffix(f"; {self.runtime}")
+        return rule.removesuffix(f"; {', '.join(self.sets)}")
+
+    @property
+    def best_f1(self) -> ThresholdRow | None:
+        """The threshold to advise, where there is one."""
+        return next((row for row in self.thresholds if row.is_best_f1), None)
 
 
 def to_json(record: EvaluationRecord) -> str:
@@ -113,9 +143,12 @@ def from_json(text: str, where: str) -> EvaluationRecord:
         content = json.loads(text, parse_constant=_no_constant)
         if content.pop("facekit_evaluation") != VERSION:
             raise ValueError(f"not of version {VERSION}")
-        parts = {"metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin}
+        parts = {
+            "metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin,
+            "thresholds": ThresholdRow,
+        }  # fmt: skip
         for name, kind in parts.items():
-            content[name] = tuple(_build(kind, row) for row in _of_type(list, content[name], name))
+            content[name] = tuple(_build(kind, row) for row in _of_type(list, content.get(name, []), name))
         record: EvaluationRecord = _build(EvaluationRecord, {**content, "crops": ()})
         for curve in record.curves:
             if len(curve.recall) != len(curve.precision):
@@ -128,7 +161,8 @@ def from_json(text: str, where: str) -> EvaluationRecord:
 def _build(kind: type[Any], row: Any) -> Any:
     """A dataclass of a JSON object, each value of the type that its field has; null is NaN where a number belongs."""
     fields = _of_type(dict, row, kind.__name__)
-    return kind(**{part.name: _read(str(part.type), fields[part.name], part.name) for part in dataclasses.fields(kind)})
+    needed = [part for part in dataclasses.fields(kind) if part.name in fields or part.default is dataclasses.MISSING]
+    return kind(**{part.name: _read(str(part.type), fields[part.name], part.name) for part in needed})
 
 
 def _read(kind: str, value: Any, name: str) -> Any:
@@ -136,6 +170,10 @@ def _read(kind: str, value: Any, name: str) -> Any:
         return _number(value, name)
     if kind == "int":
         return int(_of_type(int, value, name))
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected true or false, got {str(value)[:50]!r}")
+        return value
     if kind == "str":
         return _of_type(str, value, name)
     if kind == "tuple[float, ...]":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import yaml
 
 from facekit.errors import FacekitError
 from facekit.files import write_text
-from facekit.records.evaluation import EvaluationRecord
+from facekit.records.evaluation import EvaluationRecord, ThresholdRow, rounded
 
 
 def format_table(record: EvaluationRecord) -> str:
-    """The metrics beside the template's published ones, and the protocol."""
+    """The metrics, beside the template's published ones of the same set and protocol; below them the score threshold of
+    the best F1, the weights and the protocol."""
     rows = [("metric", "measured", "published", "unit")]
     for metric in record.metrics:
         known = f"{record.published[metric.key]:.3f}" if metric.key in record.published else "-"
@@ -25,7 +27,19 @@ def format_table(record: EvaluationRecord) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
+    lines += [f"best F1: {_threshold_words(record.best_f1)}"] if record.best_f1 else []
+    lines += [f"published: {record.published_note}"] if record.published_note else []
+    lines += [f"weights: {record.weights}, sha256 {record.weights_sha256[:16]}..."]
     return "\n".join([*lines, f"protocol: {record.protocol}"])
+
+
+def _threshold_words(row: ThresholdRow) -> str:
+    shares = (("precision", row.precision_percent), ("recall", row.recall_percent), ("F1", row.f1_percent))
+    told = ", ".join(f"{name} {value:.2f} %" for name, value in shares)
+    return (
+        f"score threshold {row.score_threshold:g} ({told}, {row.false_positives_per_picture:.3g} false positives a "
+        f"picture; IoU 0.5)"
+    )
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -60,7 +74,8 @@ def weight_files(weights: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics(path: Path, weights: Path, record: EvaluationRecord) -> None:
-    """Writes `files`, `metrics`, `protocol` and `groups` into metrics.yaml; other keys of an existing file are kept.
+    """Writes `files`, `metrics`, `protocol`, `groups` and `thresholds` into metrics.yaml; other keys of an existing
+    file are kept.
 
     Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
     """
@@ -72,7 +87,11 @@ def write_metrics(path: Path, weights: Path, record: EvaluationRecord) -> None:
     ]
     content["protocol"] = record.protocol
     content["groups"] = [
-        {"group": row.group, "name": row.name, "faces": row.faces, "ap": None if row.ap != row.ap else round(row.ap, 3)}
-        for row in record.groups
+        {"group": row.group, "name": row.name, "faces": row.faces, "ap": rounded(row.ap)} for row in record.groups
+    ]
+    content["thresholds"] = [
+        {name: value if isinstance(value, bool) else rounded(value) for name, value in dataclasses.asdict(row).items()}
+        | {"score_threshold": row.score_threshold}
+        for row in record.thresholds
     ]
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

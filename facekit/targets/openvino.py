@@ -80,8 +80,7 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
 def _named_template(model: ov.Model) -> str | None:
     for path in (["facekit", "template"], ["framework", "facekit_template"]):
         if model.has_rt_info(path):
-            named: str = model.get_rt_info(path).astype(str)
-            return named
+            return f"{model.get_rt_info(path).astype(str)}"
     return None
 
 

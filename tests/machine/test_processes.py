@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from facekit.machine.processes import adopt_slurm, first_node, lost_process, mean_over_processes
+from facekit.machine.processes import adopt_slurm, first_node, lost_process
+from facekit.machine.reductions import mean_over_processes
 
 SET = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 ASKED = (
@@ -99,3 +102,16 @@ class TestLostProcess:
 
     def test_alone(self) -> None:
         assert lost_process(RuntimeError("Connection closed by peer"), "") is None
+
+
+def test_a_process_alone_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from facekit.machine.processes import gather_over_processes, is_one_of_several, leave_processes, rank\n"
+        "assert (rank(), is_one_of_several(), gather_over_processes(5)) == (0, False, [5])\n"
+        "leave_processes()\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "WORLD_SIZE"))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.metrics.calibration import expected_calibration_error, reliability, reliability_of
+from facekit.metrics.matching import match_set
 
 FACE = [0, 0, 100, 100]
 CROWD = [300, 0, 200, 200]
@@ -24,7 +25,9 @@ def boxes(*rows: Sequence[float]) -> NDArray[np.float64]:
 def test_by_hand() -> None:
     # One face hit at 0.9, then hit again at 0.7; a miss at 0.8; two detections in a crowd are left out.
     found = boxes(HIT, HIT, NOWHERE, IN_CROWD, IN_CROWD)
-    low, high = reliability([boxes(FACE, CROWD)], [[False, True]], [found], [[0.9, 0.7, 0.8, 0.95, 0.2]], bins=2)
+    low, high = reliability(
+        match_set([boxes(FACE, CROWD)], [[False, True]], [found], [[0.9, 0.7, 0.8, 0.95, 0.2]]), bins=2
+    )
     assert low[:3] == (0.0, 0.5, 0)
     assert math.isnan(low.mean_score)
     assert math.isnan(low.precision)
@@ -53,8 +56,8 @@ def test_scores_a_rounding_outside_belong_to_the_ends() -> None:
 
 def test_empty() -> None:
     for bins in (
-        reliability([], [], [], []),
-        reliability([boxes(FACE)], [[False]], [boxes()], [[]]),
+        reliability(match_set([], [], [], [])),
+        reliability(match_set([boxes(FACE)], [[False]], [boxes()], [[]])),
         reliability_of([], []),
     ):
         assert [part.detections for part in bins] == [0] * 10

@@ -11,7 +11,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from facekit.errors import FacekitError
-from facekit.metrics.matching import FALSE, IGNORED, LabelledPicture, labelled_pictures, match_greedily
+from facekit.metrics.matching import (
+    FALSE,
+    IGNORED,
+    LabelledPicture,
+    labelled_pictures,
+    match_greedily,
+    pairwise_iou,
+    same_faces,
+)
 
 FACE_A, FACE_B = [0, 0, 100, 100], [200, 0, 300, 100]
 NOWHERE = [600, 600, 700, 700]
@@ -120,3 +128,21 @@ class TestPictures:
             list(labelled_pictures([np.zeros((1, 5))], flags, found, scores))
         with pytest.raises(FacekitError, match=r"det_boxes_xyxy\[0\]: row 0 .* expected finite"):
             list(labelled_pictures(one, flags, [boxes([0, 0, np.inf, 1])], scores))
+
+
+class TestSameFaces:
+    def test_each_must_be_the_others_best(self) -> None:
+        # Row 0 and row 1 both like column 0 best, which prefers row 1; row 2 is nobody's.
+        assert same_faces(np.array([[0.7, 0.6], [0.9, 0.0], [0.1, 0.55]])).tolist() == [-1, 0, -1]
+
+    def test_over_a_half(self) -> None:
+        assert same_faces(np.array([[0.5]])).tolist() == [-1]
+        assert same_faces(np.array([[0.51]])).tolist() == [0]
+
+    @pytest.mark.parametrize("shape", [(0, 0), (2, 0), (0, 3)])
+    def test_nobody_to_be_the_same(self, shape: tuple[int, int]) -> None:
+        assert same_faces(np.empty(shape)).tolist() == [-1] * shape[0]
+
+    def test_overlaps(self) -> None:
+        iou = pairwise_iou(boxes(FACE_A, FACE_B), boxes([50, 0, 150, 100], [10, 10, 10, 50], [50, 50, 10, 10]))
+        assert iou.tolist() == [[pytest.approx(1 / 3), 0, 0], [0, 0, 0]]

@@ -10,27 +10,39 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.metrics.size_ap import HeightCurve, ap_by_height, curve_by_height
+from facekit.metrics.curves import DetectionCurve
+from facekit.metrics.size_ap import ap_by_height, curve_by_height
 
 
 def boxes(*rows: Sequence[float]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def ap(faces: NDArray[np.float64], found: NDArray[np.float64], scores: Sequence[float], min_height: int = 64) -> float:
-    """Of one picture."""
-    return ap_by_height([faces], [found], [np.array(scores)], min_height)
+def ap(
+    faces: NDArray[np.float64],
+    found: NDArray[np.float64],
+    scores: Sequence[float],
+    min_height: int = 64,
+    crowds: Sequence[int] = (),
+) -> float:
+    """Of one picture; crowds: which of the faces are regions of many."""
+    return ap_by_height([faces], [np.isin(np.arange(len(faces)), crowds)], [found], [np.array(scores)], min_height)
+
+
+def no_crowds(faces: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
+    return [np.zeros(len(picture), bool) for picture in faces]
 
 
 # In whole pixels, as faces grow by one: [0, 0, 100, 100], [200, 0, 100, 100] and, too small, [400, 0, 20, 20].
 FACE_A, FACE_B, SMALL = [0, 0, 99, 99], [200, 0, 99, 99], [400, 0, 19, 19]
 HIT_A, HIT_B, HIT_SMALL = [0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 420, 20]
 NOWHERE = [600, 600, 700, 700]
+CROWD = [300, 300, 199, 199]  # far from all of them
 
 
 class TestEmpty:
     def test_no_pictures(self) -> None:
-        assert math.isnan(ap_by_height([], [], []))
+        assert math.isnan(ap_by_height([], [], [], []))
 
     def test_no_faces(self) -> None:
         assert math.isnan(ap(boxes(), boxes(HIT_A), [0.9]))
@@ -42,7 +54,7 @@ class TestEmpty:
         assert math.isnan(ap(boxes(SMALL), boxes(HIT_SMALL), [0.9]))
 
     def test_faces_of_a_picture_without_detections_stay_in_recall(self) -> None:
-        assert ap_by_height([boxes(FACE_A), boxes(FACE_A)], [boxes(HIT_A), boxes()], [[0.9], []]) == 0.5
+        assert ap_by_height([boxes(FACE_A)] * 2, [[False]] * 2, [boxes(HIT_A), boxes()], [[0.9], []]) == 0.5
 
 
 class TestByHand:
@@ -53,7 +65,7 @@ class TestByHand:
     def test_order_is_over_the_whole_set(self) -> None:
         # The same ranking as above, spread over two pictures and given in another order.
         faces, found = [boxes(FACE_A), boxes(FACE_B)], [boxes(NOWHERE, HIT_A), boxes(HIT_B)]
-        assert ap_by_height(faces, found, [[0.5, 0.9], [0.1]]) == pytest.approx(5 / 6)
+        assert ap_by_height(faces, no_crowds(faces), found, [[0.5, 0.9], [0.1]]) == pytest.approx(5 / 6)
 
     def test_second_hit_on_a_face_is_false(self) -> None:
         assert ap(boxes(FACE_A, FACE_B), boxes(HIT_A, HIT_A, HIT_B), [0.9, 0.5, 0.1]) == pytest.approx(5 / 6)
@@ -91,11 +103,48 @@ class TestByHand:
         assert ap(boxes(FACE_A, SMALL), found, [0.9, 0.8, 0.7]) == pytest.approx(1 / 3)
 
 
+class TestCrowds:
+    """A crowd is neither missed nor wrong, at any height and in any place."""
+
+    @pytest.mark.parametrize("min_height", [1, 10, 32, 64, 100])
+    def test_one_face_found_one_crowd_not(self, min_height: int) -> None:
+        assert ap(boxes(FACE_A, CROWD), boxes(HIT_A), [0.9], min_height, crowds=[1]) == 1.0
+        curve = curve_by_height([boxes(FACE_A, CROWD)], [[False, True]], [boxes(HIT_A)], [[0.9]], min_height)
+        assert (curve.faces, curve.recall_at(0.01)) == (1, 1.0)
+
+    def test_as_many_detections_in_it_as_may_be(self) -> None:
+        # Small ones within, one that is the crowd itself, one that has half its area there; all surer than the hit.
+        inside = boxes([310, 310, 330, 330], [310, 310, 330, 330], [300, 300, 500, 500], [490, 300, 510, 320])
+        found = np.concatenate([inside, boxes(HIT_A)])
+        curve = curve_by_height(
+            [boxes(FACE_A, CROWD)], [[False, True]], [found], [[0.9, 0.9, 0.8, 0.7, 0.3]], frame=math.inf
+        )
+        assert (curve.true.tolist(), curve.false.tolist(), curve.ap, curve.recall_at(0)) == ([1], [0], 1.0, 1.0)
+
+    def test_less_than_half_in_it_is_false(self) -> None:
+        found = boxes([488, 300, 512, 320], [489, 300, 513, 320])
+        curve = curve_by_height([boxes(FACE_A, CROWD)], [[False, True]], [found], [[0.9] * 2])
+        assert curve.false[-1] == 1  # 12 and 11 of 24 pixels: with its far pixel the crowd ends at 500
+
+    def test_it_hides_beyond_the_frame_nothing(self) -> None:
+        far = [2000, 50, 199, 199]  # right of pixel 1024, where the protocol has no faces
+        assert ap(boxes(FACE_A, far), boxes([2010, 60, 2050, 100], HIT_A), [0.9, 0.5], crowds=[1]) == 1.0
+
+    def test_a_face_within_it_is_found_all_the_same(self) -> None:
+        crowd = [0, 0, 499, 499]
+        assert ap(boxes(crowd, FACE_A), boxes(HIT_A, [200, 200, 300, 300]), [0.9, 0.8], crowds=[0]) == 1.0
+        assert ap(boxes(crowd, FACE_A), boxes([200, 200, 300, 300]), [0.8], crowds=[0]) == 0.0
+
+    def test_crowds_alone_leave_nothing_to_measure(self) -> None:
+        assert math.isnan(ap(boxes(CROWD), boxes([310, 310, 330, 330]), [0.9], crowds=[0]))
+
+
 class TestRecall:
-    def curve(self, found: NDArray[np.float64], scores: Sequence[float], pictures: int = 2) -> HeightCurve:
+    def curve(self, found: NDArray[np.float64], scores: Sequence[float], pictures: int = 2) -> DetectionCurve:
         """FACE_A and FACE_B in the first picture, nothing in the others."""
         none = [boxes()] * (pictures - 1)
-        return curve_by_height([boxes(FACE_A, FACE_B), *none], [found, *none], [scores, *[[]] * (pictures - 1)])
+        faces = [boxes(FACE_A, FACE_B), *none]
+        return curve_by_height(faces, no_crowds(faces), [found, *none], [scores, *[[]] * (pictures - 1)])
 
     def test_false_positives_are_counted_a_picture(self) -> None:
         # Hit, miss, miss, hit over two pictures: 0, 0.5 and 1 false positives a picture.
@@ -118,15 +167,15 @@ class TestRecall:
 
     def test_second_hit_is_false_and_ignored_ones_are_not(self) -> None:
         found = boxes(HIT_SMALL, HIT_SMALL, HIT_A, HIT_A, HIT_B)
-        curve = curve_by_height([boxes(FACE_A, FACE_B, SMALL)], [found], [[0.9, 0.8, 0.7, 0.6, 0.5]])
+        curve = curve_by_height([boxes(FACE_A, FACE_B, SMALL)], [[False] * 3], [found], [[0.9, 0.8, 0.7, 0.6, 0.5]])
         assert (curve.recall_at(0.1), curve.recall_at(1)) == (0.5, 1)
 
     def test_nothing_found(self) -> None:
         assert self.curve(boxes(), []).recall_at(1) == 0
 
     def test_no_face_counts(self) -> None:
-        assert math.isnan(curve_by_height([boxes(SMALL)], [boxes(HIT_SMALL)], [[0.9]]).recall_at(1))
-        assert math.isnan(curve_by_height([], [], []).recall_at(1))
+        assert math.isnan(curve_by_height([boxes(SMALL)], [[False]], [boxes(HIT_SMALL)], [[0.9]]).recall_at(1))
+        assert math.isnan(curve_by_height([], [], [], []).recall_at(1))
 
 
 class TestHeights:
@@ -155,9 +204,9 @@ class TestHeights:
         found = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:] + 1], axis=1)
         scores = [0.5, 0.4, 0.3, 0.9, 0.8]
         # Right of the frame a face counts and can't be found, below it doesn't count: both hits are false.
-        inside = curve_by_height([faces], [found], [scores], min_height=1)
+        inside = curve_by_height([faces], no_crowds([faces]), [found], [scores], min_height=1)
         assert (inside.faces, inside.true[-1], inside.false[-1]) == (4, 3, 2)
-        every = curve_by_height([faces], [found], [scores], min_height=1, frame=math.inf)
+        every = curve_by_height([faces], no_crowds([faces]), [found], [scores], min_height=1, frame=math.inf)
         assert (every.faces, every.true[-1], every.false[-1]) == (5, 5, 0)
 
     def test_detections_are_rounded_but_not_clipped(self) -> None:
@@ -247,9 +296,10 @@ def test_agrees_with_a_slow_reference(seed: int, min_height: int) -> None:
         found.append(np.concatenate([near[:, :2], near[:, :2] + near[:, 2:]], axis=1))
         scores.append(rng.choice([0.005, 0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], len(near)))
     expected_ap, expected_recalls = slow_reference(faces, found, scores, min_height)
-    curve = curve_by_height(faces, found, scores, min_height)
+    curve = curve_by_height(faces, no_crowds(faces), found, scores, min_height)
     assert 0 < expected_ap < 1
-    assert curve.ap == ap_by_height(faces, found, scores, min_height) == pytest.approx(expected_ap, abs=1e-12)
+    assert curve.ap == pytest.approx(expected_ap, abs=1e-12)
+    assert curve.ap == ap_by_height(faces, no_crowds(faces), found, scores, min_height)
     assert [curve.recall_at(rate) for rate in RATES] == pytest.approx(expected_recalls, abs=1e-12)
 
 
@@ -280,7 +330,7 @@ def test_agrees_with_a_slow_reference_where_things_coincide(
         near = [np.add(rows[which], shift) for which, shift, _ in detections if which < len(rows)]
         found.append(boxes(*([x, y, x + w, y + h] for x, y, w, h in near)))
         scores.append(np.array([score for which, _, score in detections if which < len(rows)]))
-    curve = curve_by_height(faces, found, scores, min_height)
+    curve = curve_by_height(faces, no_crowds(faces), found, scores, min_height)
     if curve.faces == 0:
         assert math.isnan(curve.ap)
         return
@@ -292,23 +342,23 @@ def test_agrees_with_a_slow_reference_where_things_coincide(
 def test_arguments_stay_as_they_are() -> None:
     faces, found, scores = boxes([-5.5, -5.5, 2000, 2000]), boxes([0.4, 0.4, 99, 99]), np.array([0.9])
     copies = faces.copy(), found.copy(), scores.copy()
-    ap_by_height([faces], [found], [scores])
+    ap_by_height([faces], [[False]], [found], [scores])
     for array, copy in zip((faces, found, scores), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
 
 
 class TestComplaints:
     def test_lengths_of_the_sequences(self) -> None:
-        with pytest.raises(ValueError, match="one entry a picture, but got 2, 1 and 1"):
-            ap_by_height([boxes(), boxes()], [boxes()], [[]])
+        with pytest.raises(ValueError, match="one entry a picture, but got 2, 1, 1 and 1"):
+            ap_by_height([boxes(), boxes()], [[]], [boxes()], [[]])
 
     def test_scores_of_a_picture(self) -> None:
         with pytest.raises(ValueError, match=r"det_scores\[1\]: must have 1 scores, but got 2"):
-            ap_by_height([boxes(), boxes()], [boxes(), boxes(HIT_A)], [[], [0.5, 0.5]])
+            ap_by_height([boxes(), boxes()], [[], []], [boxes(), boxes(HIT_A)], [[], [0.5, 0.5]])
 
     def test_shapes(self) -> None:
         with pytest.raises(ValueError, match=r"gt_boxes_xywh\[0\]: must be of shape \(_, 4\), but got \(1, 5\)"):
-            ap_by_height([np.zeros((1, 5))], [boxes()], [[]])
+            ap_by_height([np.zeros((1, 5))], [[False]], [boxes()], [[]])
         with pytest.raises(ValueError, match=r"det_scores\[0\]: must be of shape \(_,\), but got \(1, 1\)"):
             ap(boxes(), boxes(HIT_A), [[0.5]])  # type: ignore[list-item]
 

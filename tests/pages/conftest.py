@@ -19,7 +19,15 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, EvaluationRecord, GroupRow, Metric
+from facekit.records.evaluation import (
+    CalibrationBin,
+    Crop,
+    CurvePoints,
+    EvaluationRecord,
+    GroupRow,
+    Metric,
+    ThresholdRow,
+)
 
 EVENTS = ("Parade", "Handshaking", "Demonstration", "Riot", "Dancing", "Car Accident", "Funeral", "Cheering",
           "Election Campaign", "Press Conference", "People Marching", "Meeting", "Group", "Interview", "Traffic",
@@ -100,7 +108,11 @@ def make_record(shift: float = 0.0, **changes: Any) -> EvaluationRecord:
         groups=tuple(groups),
         calibration=tuple(calibration),
         crops=tuple(crops),
-    )
+        thresholds=tuple(
+            ThresholdRow(score, 100 * score**0.2, 96 - 40 * score**2, 92 - 30 * abs(score - 0.37), 0.4 * (1 - score),
+                         score == 0.37) for score in (0.02, 0.1, 0.37, 0.5, 0.9)
+        ),
+    )  # fmt: skip
     return dataclasses.replace(record, **changes)
 
 
@@ -108,7 +120,7 @@ def make_bare_record(**changes: Any) -> EvaluationRecord:
     """An evaluation that found nothing out."""
     return make_record(
         **{"summary": "", "weights_sha256": "", "machine": "", "versions": {}, "sets": (), "metrics": (),
-           "published": {}, "curves": (), "groups": (), "calibration": (), "crops": (), **changes},
+           "published": {}, "curves": (), "groups": (), "calibration": (), "crops": (), "thresholds": (), **changes},
     )  # fmt: skip
 
 

@@ -102,6 +102,32 @@ class TestDifferences:
         assert told in words
         assert words.count("differ:") == 1
 
+    def test_one_file_in_two_runtimes(self, record: EvaluationRecord, parse: Any) -> None:
+        # The runtime stands in both protocols, and it is all that differs.
+        runs = [
+            dataclasses.replace(record, runtime=kind, protocol=f"{record.protocol}; {', '.join(record.sets)}; {kind}")
+            for kind in ("pth", "bin")
+        ]
+        words = parse(comparison_page(runs, ["a", "b"])).words
+        assert words.count("differ") == 1
+        assert "The runtimes differ: compare speed with care. a: pth. b: bin." in words
+        assert f"Protocol of all runs {record.protocol} " in words
+
+    @pytest.mark.parametrize(
+        "changes", [{"protocol": "fit into 640x640"}, {"sets": ("12 labelled pictures, 34 faces (labels.json)",)}]
+    )
+    def test_nobody_is_the_best_of_different_races(
+        self, record: EvaluationRecord, other_record: Make, changes: dict[str, Any], parse: Any
+    ) -> None:
+        smaller = dataclasses.replace(
+            other_record(1.0), **changes, metrics=(*other_record(1.0).metrics[:3], Metric("size", "Size", "Mp", 0.05))
+        )
+        text = comparison_page([record, smaller], ["a", "b"])
+        assert best_of(text, "WiderFace Easy") == []
+        assert best_of(text, "Size") == ["0.050"]
+        assert "smaller network alone: protocols or sets differ" in text
+        assert "(best)" not in text.partition('id="heights"')[2]
+
     def test_machines_matter_to_speed_alone(self, record: EvaluationRecord, parse: Any) -> None:
         slow = dataclasses.replace(record, metrics=record.metrics[:3], machine="another")
         assert "differ:" not in parse(comparison_page([record, slow], ["a", "b"])).words

@@ -11,12 +11,21 @@ import pytest
 from facekit.errors import FacekitError
 from facekit.pages.evaluation import DATA_ID, evaluation_page, read_record
 from facekit.pages.figures import by_kind, figure, heights, is_better
-from facekit.records.evaluation import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, to_json
+from facekit.records.evaluation import (
+    Crop,
+    CurvePoints,
+    EvaluationRecord,
+    GroupRow,
+    Metric,
+    ThresholdRow,
+    to_json,
+)
 
 EVIL = '"><script>alert(1)</script></script><!--\udcff\x00'
 SECTIONS = [
     "figures",
     "curves",
+    "thresholds",
     "heights",
     "events",
     "attributes",
@@ -26,7 +35,7 @@ SECTIONS = [
     "provenance",
 ]
 BARE = {"summary": "", "weights_sha256": "", "machine": "", "versions": {}, "sets": (), "metrics": (), "published": {},
-        "curves": (), "groups": (), "calibration": (), "crops": ()}  # fmt: skip
+        "curves": (), "groups": (), "calibration": (), "crops": (), "thresholds": ()}  # fmt: skip
 
 
 def section_ids(document: Any) -> list[str]:
@@ -58,6 +67,27 @@ class TestPage:
         assert "metric measured unit" in words
         assert "published" not in words
 
+    def test_why_published_figures_do_not_stand_there(self, record: EvaluationRecord, parse: Any) -> None:
+        note = "the figures of its makers are of another set"
+        assert note in parse(evaluation_page(dataclasses.replace(record, published={}, published_note=note))).words
+
+    def test_names_weights_and_set(self, record: EvaluationRecord, parse: Any) -> None:
+        sets = ("3 labelled pictures, 7 faces (own/labels.json)",)
+        words = parse(evaluation_page(dataclasses.replace(record, sets=sets))).words
+        assert f"Weights snapshot.pth (SHA-256 {record.weights_sha256[:16]}" in words
+        assert "Runtime pth" in words
+        assert f"Set {sets[0]}" in words
+
+    def test_the_threshold_to_keep(self, record: EvaluationRecord, parse: Any) -> None:
+        words = parse(evaluation_page(record)).words
+        assert "On this set 0.37, with the star, gives the best F1" in words
+        assert "score over precision, % recall, % F1, % false positives a picture" in words
+        assert "0.37 (best F1) 81.97 90.52 92.00 0.252" in words
+        nothing = dataclasses.replace(record, thresholds=(ThresholdRow(0.1, math.nan, 0.0, 0.0, 0.0, False),))
+        words = parse(evaluation_page(nothing)).words
+        assert "No face was found, so there is none to advise." in words
+        assert "0.1 n/a 0.00 0.00 0.000" in words
+
     def test_sections_without_data_are_left_out(self, record: EvaluationRecord, parse: Any) -> None:
         document = parse(evaluation_page(dataclasses.replace(record, **BARE)))
         assert section_ids(document) == ["provenance"]
@@ -67,7 +97,8 @@ class TestPage:
     @pytest.mark.parametrize(
         ("name", "gone"),
         [
-            ("metrics", {"figures"}), ("curves", {"curves"}), ("groups", {"heights", "events", "attributes"}),
+            ("metrics", {"figures"}), ("curves", {"curves"}), ("thresholds", {"thresholds"}),
+            ("groups", {"heights", "events", "attributes"}),
             ("calibration", {"calibration"}), ("crops", {"misses", "false-positives"}),
         ],
     )  # fmt: skip

@@ -13,15 +13,18 @@ from facekit.engine.evaluation.crops import cut_crops
 from facekit.engine.evaluation.evaluate import Measured
 from facekit.labels.picture_labels import WIDER_ATTRIBUTES, PictureLabels
 from facekit.metrics.calibration import expected_calibration_error, reliability
+from facekit.metrics.curves import OperatingPoint, detection_curve
 from facekit.metrics.landmarks import landmark_error
+from facekit.metrics.matching import match_set
 from facekit.metrics.mistakes import worst_mistakes
 from facekit.metrics.size_ap import curve_by_height
 from facekit.metrics.wider import THRESHOLDS, Curve, WiderGroundTruth
 from facekit.metrics.wider_groups import wider_groups
-from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, GroupRow, Metric
+from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, GroupRow, Metric, ThresholdRow
 
 HEIGHTS = (10, 32, 64, 100)  # pixels of the annotation's picture
 FALSE_POSITIVE_RATES = (0.01, 0.1, 1)  # a picture
+SCORE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 PERCENTILES = (50, 90, 99)
 CURVE_POINTS = 200  # of 1000: more than a page can show
 CROPS = 12  # of each kind
@@ -36,15 +39,18 @@ class Details:
     def __init__(self, measured: Measured) -> None:
         self.measured = measured
         self.boxes_xywh = [picture.boxes_xywh for picture in measured.pictures]
+        self.is_crowd = [picture.is_crowd for picture in measured.pictures]
         self.is_ignored = [_is_ignored(picture) for picture in measured.pictures]
         self.found_xyxy = [faces.boxes_xyxy for faces in measured.found]
         self.scores = [faces.scores for faces in measured.found]
-        self.by_height = {
-            height: curve_by_height(self.boxes_xywh, self.found_xyxy, self.scores, height) for height in HEIGHTS
-        }
+        # The protocol by height knows crowds alone: WIDER's invalid faces are ordinary ones in it.
+        labels = (self.boxes_xywh, self.is_crowd, self.found_xyxy, self.scores)
+        self.by_height = {height: curve_by_height(*labels, height) for height in HEIGHTS}
         # Of any size, anywhere: the frame of the protocol by height ends at pixel 1024.
-        self.all_faces = curve_by_height(self.boxes_xywh, self.found_xyxy, self.scores, min_height=1, frame=math.inf)
-        self.reliability = reliability(self.boxes_xywh, self.is_ignored, self.found_xyxy, self.scores)
+        self.all_faces = curve_by_height(*labels, min_height=1, frame=math.inf)
+        matches = match_set(self.boxes_xywh, self.is_ignored, self.found_xyxy, self.scores)
+        self.curve = detection_curve(matches)
+        self.reliability = reliability(matches)
 
     def metrics(self) -> list[Metric]:
         """Rows `ap_h10`, `ap_h32`, `ap_64x64`, `ap_h100`, `recall_fp_RATE`, `ece`; `nme` and `landmark_faces` where
@@ -69,7 +75,7 @@ class Details:
         if not labelled or len(points) < len(pictures):
             return []
         labels = [picture.landmarks_xy for picture in pictures]
-        error = landmark_error(self.boxes_xywh, labels, self.found_xyxy, self.scores, points)
+        error = landmark_error(self.boxes_xywh, self.is_crowd, labels, self.found_xyxy, self.scores, points)
         return [
             Metric("nme", f"Landmark NME over sqrt(w h), {error.faces} faces", "%", error.nme_percent),
             Metric("landmark_faces", "Landmark faces found", "%", 100 * error.found),
@@ -94,6 +100,22 @@ class Details:
             for height, curve in self.by_height.items()
         ]
 
+    def thresholds(self, score_threshold: float) -> list[ThresholdRow]:
+        """What users get who keep the faces over a score, at round ones and at that of the best F1.
+
+        score_threshold: over which detections were asked for; nothing is known of those below it.
+        """
+        best = self.curve.best_f1(score_threshold)
+        known = {best.score_threshold: best} if best else {}
+        for score in (score_threshold, *(score for score in SCORE_THRESHOLDS if score > score_threshold)):
+            known.setdefault(score, self.curve.at(score))
+        return [_threshold_row(known[score], is_best=known[score] is best) for score in sorted(known)]
+
+    def curve_points(self) -> CurvePoints:
+        """Precision over recall of all faces, matched as for the thresholds."""
+        recall, precision = self.curve.thinned(CURVE_POINTS)
+        return CurvePoints("all faces, IoU 0.5", tuple(recall.tolist()), tuple(precision.tolist()), self.curve.ap)
+
     def calibration(self) -> list[CalibrationBin]:
         """Ten bins of scores."""
         return [CalibrationBin(*row) for row in self.reliability]
@@ -107,6 +129,11 @@ class Details:
             *cut_crops(self.measured, "miss", mistakes.misses),
             *cut_crops(self.measured, "false positive", mistakes.false_positives),
         ]
+
+
+def _threshold_row(point: OperatingPoint, is_best: bool) -> ThresholdRow:
+    precision, recall, f1 = (100 * share for share in (point.precision, point.recall, point.f1))
+    return ThresholdRow(point.score_threshold, precision, recall, f1, point.false_positives_per_picture, is_best)
 
 
 def _is_ignored(picture: PictureLabels) -> NDArray[np.bool_]:

@@ -127,6 +127,7 @@ def large_faces_metric(measured: Measured) -> Metric:
     """The row `ap_64x64` of metrics.yaml."""
     large = ap_by_height(
         [picture.boxes_xywh for picture in measured.pictures],
+        [picture.is_crowd for picture in measured.pictures],
         [faces.boxes_xyxy for faces in measured.found],
         [faces.scores for faces in measured.found],
         min_height=64,

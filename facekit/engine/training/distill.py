@@ -21,7 +21,8 @@ from facekit.feed import candidates, prepare
 from facekit.files import is_half_written
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
+from facekit.metrics.matching import SAME_FACE_IOU, same_faces
 from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
 from facekit.ops.head import Head, declared_head
 from facekit.ops.losses import soft_score_loss
@@ -32,7 +33,6 @@ from facekit.targets import Backend, open_backend
 from facekit.template import Template
 
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
-SAME_FACE_IOU = 0.5  # of a label or a student's box with it
 
 
 class TaughtFaces(NamedTuple):
@@ -118,7 +118,8 @@ class Teacher:
             taught, columns = best_boxes(decoded, faces)
             scores = decoded.scores[faces.picture_index[taught], columns]
             total, losses = faces.scores.sum(), soft_score_loss(scores, faces.scores[taught])
-        return self.weight * losses.sum() / mean_over_processes(total).clamp(min=1)
+        loss: Tensor = self.weight * losses.sum() / mean_over_processes(total).clamp(min=1)
+        return loss
 
 
 def check_teacher(weights: Path | None, template: Path | None, pictures: Sequence[PictureLabels]) -> None:
@@ -171,15 +172,14 @@ def taught_faces(found: list[Detections], size_hw: tuple[int, int]) -> TaughtFac
 
 def complete(targets: Targets, faces: TaughtFaces) -> Targets:
     """The labels with the teacher's landmarks where a label has none and is the same face, and with the teacher's faces
-    in pictures that nobody labelled. A label and a face are the same where each is the other's best, at IoU over
-    SAME_FACE_IOU. The rest of the teacher's faces is passed over."""
+    in pictures that nobody labelled. `metrics.matching.same_faces` says which are the same; the rest of the teacher's
+    faces is passed over."""
     landmarks_xy, has_landmarks = targets.landmarks_xy.clone(), targets.has_landmarks.clone()
     if len(landmarks_xy) and len(faces.scores):
         overlap = pairwise_iou(targets.boxes_xyxy, faces.boxes_xyxy)
         overlap = overlap * (targets.picture_index[:, None] == faces.picture_index)
-        best, face = overlap.max(dim=1)
-        is_mutual = overlap.argmax(dim=0)[face] == torch.arange(len(face))
-        given = (best > SAME_FACE_IOU) & is_mutual & ~has_landmarks & faces.has_landmarks[face]
+        face = torch.from_numpy(same_faces(overlap.numpy()))
+        given = (face >= 0) & ~has_landmarks & faces.has_landmarks[face]
         landmarks_xy[given] = faces.landmarks_xy[face[given]]
         has_landmarks |= given
     is_labelled = targets.is_labelled

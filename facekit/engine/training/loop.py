@@ -19,7 +19,8 @@ from facekit.engine.training.frozen import hold_still
 from facekit.engine.training.meter import Meter, one_line
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
-from facekit.machine.processes import largest_over_processes, rank, world_size
+from facekit.machine.processes import rank, world_size
+from facekit.machine.reductions import largest_over_processes
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar

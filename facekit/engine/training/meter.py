@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 
 T = TypeVar("T")
 

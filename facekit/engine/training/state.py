@@ -16,7 +16,7 @@ from facekit.engine.training.optimizers import restore_optimizer
 from facekit.engine.training.random_states import random_states, restore_random_states
 from facekit.engine.training.stopping import Stagnation
 from facekit.errors import FacekitError
-from facekit.machine.processes import largest_over_processes
+from facekit.machine.reductions import largest_over_processes
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, load_state, new_meta
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from facekit.machine.processes import sum_over_processes
+from facekit.machine.reductions import sum_over_processes
 
 
 def synchronise_batch_norms(network: nn.Module, device: torch.device) -> nn.Module:

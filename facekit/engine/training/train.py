@@ -35,16 +35,15 @@ from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import environment
 from facekit.machine.memory import keep_freed_memory
 from facekit.machine.processes import (
-    copy_from_first,
     gather_over_processes,
     join_processes,
-    largest_over_processes,
     leave_processes,
     lost_process,
     rank,
     wait_for_all,
     world_size,
 )
+from facekit.machine.reductions import copy_from_first, largest_over_processes
 from facekit.machine.signals import StopSignals, shield_worker
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from facekit.machine.processes import mean_over_processes
+from facekit.machine.reductions import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import Assignment
 from facekit.ops.boxes import border_distances

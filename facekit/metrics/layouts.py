@@ -1,0 +1,84 @@
+"""A look at predictions that score badly: are their four numbers another layout of boxes than x, y, w, h?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.metrics.matching import IOU_THRESHOLD, pairwise_iou
+from facekit.metrics.wider import WiderGroundTruth
+
+Boxes = NDArray[np.float64]
+PICTURES_TRIED = 200  # evenly over the set; a layout shows in fewer
+BOXES_TRIED = 100  # best-scored of each picture
+UNIT_LIMIT, UNIT_SHARE = 1.5, 0.99  # boxes of 0..1 may reach a little outside, and a few be broken
+LEAST_GAIN = 0.1  # of the faces, and
+LEAST_RATIO = 2.0  # how far another layout must find more of them
+
+
+def _xywh(rows: Boxes) -> Boxes:
+    return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+
+
+def _centred(rows: Boxes) -> Boxes:
+    return np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], axis=1)
+
+
+# What other detectors write, as functions from rows of five numbers to corners x1, y1, x2, y2.
+LAYOUTS: dict[str, Callable[[Boxes], Boxes]] = {
+    "x, y, w, h": _xywh,
+    "corners x1, y1, x2, y2": lambda rows: rows[:, :4],
+    "centre x, centre y, w, h": _centred,
+    "corners y1, x1, y2, x2": lambda rows: rows[:, [1, 0, 3, 2]],
+    "y, x, h, w": lambda rows: _xywh(rows[:, [1, 0, 3, 2]]),
+    "corners x1, x2, y1, y2": lambda rows: rows[:, [0, 2, 1, 3]],
+    "score first, then x, y, w, h": lambda rows: _xywh(rows[:, 1:5]),
+    "score first, then corners x1, y1, x2, y2": lambda rows: rows[:, 1:5],
+}
+GIVEN = "x, y, w, h"
+
+
+def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTruth) -> str | None:
+    """What the numbers seem to be, in words that end a sentence; None where x, y, w, h in pixels is as good as any.
+
+    They are taken for shares of the picture where all lie in 0..1, and for another layout where that finds at least
+    twice as many faces of the ground truth (IoU 0.5), and a tenth of all more.
+
+    Args:
+        predictions: "EVENT/NAME" to (N, 5) rows, as `results.wider.read_predictions` gives them.
+    """
+    known = [rows for name in ground_truth.names if len(rows := predictions.get(name, np.empty((0, 5))))]
+    if not known:
+        return None
+    every_row = np.concatenate(known)
+    if np.quantile(every_row[:, :4].max(axis=1), UNIT_SHARE) <= UNIT_LIMIT:
+        return "shares of the picture's width and height, 0..1: multiply x and w by its width, y and h by its height"
+    pairs = _sample(predictions, ground_truth)
+    found = {name: _share_found(layout, pairs) for name, layout in LAYOUTS.items()}
+    best = max(found, key=lambda name: found[name])
+    if found[best] < found[GIVEN] + LEAST_GAIN or found[best] < LEAST_RATIO * found[GIVEN]:
+        return None
+    return (
+        f"{best}: read so, they find {100 * found[best]:.0f} % of the faces in {len(pairs)} pictures, and as {GIVEN} "
+        f"{100 * found[GIVEN]:.0f} %"
+    )
+
+
+def _sample(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTruth) -> list[tuple[Boxes, Boxes]]:
+    """The best rows (N, 5) and the faces' corners (M, 4) of some pictures that have both."""
+    names = zip(ground_truth.names, ground_truth.boxes_xywh, strict=True)
+    both = [(predictions[name], faces) for name, faces in names if len(faces) and len(predictions.get(name, ()))]
+    chosen = both[:: max(1, len(both) // PICTURES_TRIED)]
+    return [(rows[np.argsort(-rows[:, 4], kind="stable")[:BOXES_TRIED]], _xywh(faces)) for rows, faces in chosen]
+
+
+def _share_found(layout: Callable[[Boxes], Boxes], pairs: Sequence[tuple[Boxes, Boxes]]) -> float:
+    """Of the faces, 0..1. No more than a picture has boxes count, or a crowd's small faces would hide the rest."""
+    found = total = 0
+    for rows, faces_xyxy in pairs:
+        best = pairwise_iou(faces_xyxy, layout(rows)).max(axis=1, initial=0.0)
+        found += int(np.count_nonzero(best >= IOU_THRESHOLD))
+        total += min(len(faces_xyxy), len(rows))
+    return found / total if total else 0.0
