@@ -203,7 +203,7 @@ def test_the_example_of_a_model_learns_and_exports(tmp_path: Path, monkeypatch: 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
     save_checkpoint(tmp_path / "latest.pth", Checkpoint(new_meta(template, 1, 30), network.state_dict()))
     (path,) = export_weights(tmp_path / "latest.pth", template, tmp_path / "export", openvino=False)
