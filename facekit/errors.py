@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+# scheme://user:password@host, up to the last @: passwords hold signs that should have been escaped. A port before a
+# path with an @ looks just so, and goes too. In a query, what names of secrets hold.
+_USER = re.compile(r"([a-z][a-z0-9+.-]*://)([^\s/@:\"']*)(:[^\s\"']*)?@", re.IGNORECASE)
+_QUERY = re.compile(
+    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"']+", re.IGNORECASE
+)
+HIDDEN = "***"
+
+
+def masked(text: str) -> str:
+    """The text with passwords and tokens in its addresses made unreadable; all that is shown or kept goes through it:
+    errors and losses do so by themselves."""
+    text = _USER.sub(lambda m: f"{m[1]}{m[2]}:{HIDDEN}@" if m[3] else f"{m[1]}{HIDDEN}@", text)
+    return _QUERY.sub(rf"\1{HIDDEN}", text)
 
 
 class FacekitError(Exception):
     """A mistake that the user can mend: its message says what, where, what was expected and got, and the remedy."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(masked(str(message)))
 
 
 class Interrupted(FacekitError):
@@ -26,6 +45,11 @@ class Loss:
 
     what: str  # the file, frame or face
     why: str
+
+    @classmethod
+    def of(cls, what: object, error: FacekitError) -> Loss:
+        """Of the error that it came to, whose message mostly begins with what."""
+        return cls(masked(str(what)), str(error).removeprefix(f"{what}: "))
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"

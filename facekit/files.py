@@ -1,26 +1,116 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and never over what a command reads."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from facekit.errors import FacekitError
+
+# What a file is known by, whatever it is called: its device and inode, or its path where there are none.
+FileKey = tuple[int, int] | str
+MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
+
+# What the commands that run now read, by key: of all threads, for a command may write in another than it reads in.
+_reading: list[dict[FileKey, Path]] = []
+_reading_lock = threading.Lock()
+
+
+def _key(path: Path) -> FileKey | None:
+    """None where there is no such file. Links, hard links and other spellings of one file have one key."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.normcase(path.resolve())
+
+
+def _keys(paths: Iterable[Path | None]) -> dict[FileKey, Path]:
+    """A folder stands for itself and all files below it."""
+    keys: dict[FileKey, Path] = {}
+    for path in paths:
+        if path is None or (key := _key(path)) is None:
+            continue
+        keys.setdefault(key, path)
+        for file in path.rglob("*") if path.is_dir() else ():
+            if (inner := _key(file)) is not None:
+                keys.setdefault(inner, file)
+    return keys
+
+
+def _refuse_input(target: Path, reads: dict[FileKey, Path]) -> None:
+    key = _key(target)
+    if key is not None and key in reads:
+        source = reads[key]
+        also = "" if source == target else f" (as {source})"
+        raise FacekitError(
+            f"{target}: would be written over, but this command reads it{also}. Choose another name or folder to "
+            f"write to."
+        )
+
+
+def check_outputs(reads: Iterable[Path | None], writes: Iterable[Path | None]) -> None:
+    """Asked before any work: raises FacekitError where a file to be written is one of those that are read, by whatever
+    name or link, or where two outputs are one file. A folder that is read stands for all files in it; None is passed
+    over, for options that weren't given."""
+    keys = _keys(reads)
+    taken: set[str] = set()
+    for target in writes:
+        if target is None:
+            continue
+        _refuse_input(target, keys)
+        place = os.path.normcase(os.path.realpath(target))
+        if place in taken:
+            raise FacekitError(f"{target}: two outputs would be this one file. Give each a name of its own.")
+        taken.add(place)
+
+
+@contextmanager
+def protecting(inputs: Iterable[Path | None]) -> Iterator[None]:
+    """While entered, nothing that goes through this file writes over the inputs (as in check_outputs): the net under
+    check_outputs, which can't know of every file. May be nested; counts for all threads."""
+    keys = _keys(inputs)
+    with _reading_lock:
+        _reading.append(keys)
+    try:
+        yield
+    finally:
+        with _reading_lock:
+            _reading[:] = [others for others in _reading if others is not keys]
+
+
+def check_not_input(path: Path) -> None:
+    """Raises FacekitError where a command that runs now reads this file: for what writes, moves or removes files other
+    than by replacing()."""
+    with _reading_lock:
+        reading = list(_reading)
+    for keys in reading:
+        _refuse_input(path, keys)
+
+
+def beside_name(path: Path) -> Path:
+    """Where replacing() writes to before it moves the file to path: in the same folder, of the same kind."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_PART_BYTES])
+    return path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
 
 
 @contextmanager
 def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; moves it to `path` when the block ends well, removes it otherwise.
 
-    Makes the folder. Raises FacekitError where the disk refuses. Without sync a power cut may leave an empty file: for
-    thousands of files, with one sync_disk() behind them.
+    Makes the folder. Raises FacekitError where the disk refuses, and for what a command reads (see protecting).
+    Without sync a power cut may leave an empty file: for thousands of files, with one sync_disk() behind them.
     """
     if not path.name:
         raise FacekitError(f"{path}: can't be written: it is a folder. Give the name of a file in it.")
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    check_not_input(path)
+    beside = beside_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -93,6 +183,28 @@ def _is_alive(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
+    """The file opened to read: a regular one, as a fifo, a device or a socket may never answer or never end.
+
+    Raises OSError as open() does, and FacekitError for anything else but a regular file and for more than most_bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(21, "Is a directory", str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise FacekitError(f"{path}: no regular file, but a pipe, a device or a socket. Give a file on a disk.")
+        if most_bytes is not None and found.st_size > most_bytes:
+            raise FacekitError(
+                f"{path}: {found.st_size} bytes; over {most_bytes >> 20} MiB are not read. Give a smaller file."
+            )
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def sync_disk() -> None:

@@ -42,6 +42,13 @@ def multi_scale_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def max_pixels_option(function: F) -> F:
+    return click.option(
+        "--max-pixels", type=click.IntRange(1, 1 << 30), default=178_956_970, show_default=True, metavar="N",
+        help="Refuse larger pictures, by their header, before they fill the memory.",
+    )(function)  # fmt: skip
+
+
 def read_factors(multi_scale: str | None) -> tuple[float, ...]:
     """Of --multi-scale; 1 where it was not given."""
     try:

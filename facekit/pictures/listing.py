@@ -1,24 +1,124 @@
-"""Which pictures a name stands for."""
+"""Which pictures some names stand for."""
 
 from __future__ import annotations
 
 import glob
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.files import is_half_written
 from facekit.pictures.read import PICTURE_SUFFIXES
+from facekit.pictures.write import is_drawn
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp")
+SUFFIXES_NAMED = 8
 
 
-def list_pictures(pattern: str) -> list[Path]:
-    """The pictures of a file, a folder (with subfolders) or a glob, sorted. Raises FacekitError when there are none."""
-    path = Path(pattern)
-    if path.is_file():
-        return [path]
-    found = path.rglob("*") if path.is_dir() else (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    pictures = sorted(
-        p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and not is_half_written(p) and p.is_file()
-    )
-    if not pictures:
-        raise FacekitError(f"--images {pattern}: no pictures there. Give a file, a folder or a quoted glob.")
-    return pictures
+@dataclass
+class Listing:
+    """What was found; files that are given by name are pictures whatever they hold: reading them tells."""
+
+    pictures: list[Path] = field(default_factory=list)  # in the order of the names, each once
+    passed_over: Counter[str] = field(default_factory=Counter)  # files of a folder or glob, by what they are
+    drawn: int = 0  # pictures of a folder or glob that facekit drew, or that lie in the output folder
+    losses: list[Loss] = field(default_factory=list)  # names that stand for no picture
+
+    def say(self) -> None:
+        """Logs what was passed over."""
+        if self.passed_over:
+            kinds = [f"{count} {kind}" for kind, count in self.passed_over.most_common(SUFFIXES_NAMED)]
+            more = "" if len(self.passed_over) <= SUFFIXES_NAMED else ", ..."
+            log.info("Passed over, no pictures: %d (%s%s)", self.passed_over.total(), ", ".join(kinds), more)
+        if self.drawn:
+            log.info("Passed over, drawn by facekit: %d (give them by name to draw on them once more)", self.drawn)
+
+
+def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = "--images") -> Listing:
+    """The pictures of files, folders (with subfolders) and globs, each name's sorted.
+
+    Of folders and globs, what facekit drew is left out, and what lies in the folder `output` below the one searched.
+    Raises FacekitError, which names the flag, when there is no picture at all.
+    """
+    listing = Listing()
+    taken: set[Path] = set()
+    for name in names:
+        before = len(listing.pictures) + listing.drawn
+        for path in _found(name, output, listing):
+            if (place := path.resolve()) not in taken:
+                taken.add(place)
+                listing.pictures.append(path)
+        if before == len(listing.pictures) + listing.drawn and not _stands_for_taken(name, taken):
+            listing.losses.append(Loss(f"{flag} {name}", _why_none(name)))
+    if not listing.pictures:
+        listing.say()
+        if listing.drawn:
+            raise FacekitError(
+                f"{flag} {', '.join(names)}: all {listing.drawn} pictures there were drawn by facekit. Give other "
+                f"pictures, or these by name."
+            )
+        raise FacekitError("\n".join(map(str, listing.losses)) or f"{flag}: expected pictures, got none.")
+    return listing
+
+
+def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
+    path = Path(name)
+    if path.is_dir():
+        yield from _among(sorted(path.rglob("*")), path, output, listing)
+    elif path.exists() or path.is_symlink():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise FacekitError(f"{name}: a video. Give it as --video {name}.")
+        yield path
+    elif glob.has_magic(name):
+        matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
+        yield from _among(matches, _fixed_part(path), output, listing)
+
+
+def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listing) -> Iterator[Path]:
+    """The pictures among what was found below top; the others are counted."""
+    own = output.resolve() if output is not None else None
+    is_below = own is not None and own != top.resolve() and own.is_relative_to(top.resolve())
+    for path in paths:
+        if path.is_dir():
+            continue
+        if is_half_written(path) or path.name.startswith("._"):  # macOS puts the latter beside what it copies
+            listing.passed_over["half-written or of macOS"] += 1
+        elif path.suffix.lower() not in PICTURE_SUFFIXES:
+            listing.passed_over[path.suffix.lower() or "without suffix"] += 1
+        elif path.exists() and not path.is_file():
+            listing.passed_over["pipes or devices"] += 1
+        elif (is_below and own is not None and path.resolve().is_relative_to(own)) or is_drawn(path):
+            listing.drawn += 1
+        else:
+            yield path
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above all that a glob can find."""
+    fixed = Path(pattern.anchor)
+    for part in pattern.parts[len(fixed.parts) :]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _stands_for_taken(name: str, taken: set[Path]) -> bool:
+    """Whether the name gives nothing new because others gave its pictures already."""
+    path = Path(name)
+    if path.is_dir():
+        return any(place.is_relative_to(path.resolve()) for place in taken)
+    return path.resolve() in taken or any(Path(match).resolve() in taken for match in glob.glob(name, recursive=True))  # noqa: PTH207
+
+
+def _why_none(name: str) -> str:
+    if Path(name).is_dir():
+        return "no pictures there. Give a file, a folder or a quoted glob."
+    if glob.has_magic(name):
+        return "no pictures there: the glob fits no picture. Give a file, a folder or a quoted glob."
+    return "no pictures there: no such file or folder. Give a file, a folder or a quoted glob."

@@ -4,48 +4,50 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.files import open_regular
+from facekit.pictures.headers import JPEG_START, Header, read_header
+from facekit.pictures.heif import decode_heif
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
+)  # fmt: skip
+KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC"  # of read_header
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
+MAX_PIXELS = 178_956_970  # half a gigabyte as BGR; Pillow's own limit
+MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes a pass over all pixels
 HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
+REMEDY = "Mend the file or leave it out."
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in pixels: 0 is stuffed, the others restart
 _JPEG_BETWEEN_SCANS = [bytes([code]) for code in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)]
 
 
-def read_picture(path: Path, size_wh: tuple[int, int] | None = None, shrink: int = 1) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path, size_wh: tuple[int, int] | None = None, shrink: int = 1, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """(H, W, 3) BGR uint8, turned as its EXIF says unless only the unturned picture has the labels' size_wh.
 
     shrink: 2, 4 or 8 decode a JPEG of size_wh to that part of its sides, rounded up, in less time; any other picture
-    comes whole. Raises FacekitError for a file that is missing, too large, no picture, cut off, or of another size
-    than size_wh.
+    comes whole. Raises FacekitError for a file that is missing, no regular one, too large, no picture, cut off, or of
+    another size than size_wh, and, by its header, before it is decoded, for one of more than max_pixels.
     """
-    remedy = "Mend the file or take it out of the labels."
-    try:
-        if path.stat().st_size > MAX_PICTURE_BYTES:
-            raise FacekitError(f"{path}: over {MAX_PICTURE_BYTES >> 20} MiB, too large for a picture. {remedy}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {remedy}") from error
-    # OpenCV before 5.0 fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
-    if data.startswith(_JPEG_START) and is_cut_off(data):
-        raise FacekitError(f"{path}: the JPEG is cut off (no end marker in {len(data)} bytes). {remedy}")
-    if shrink != 1 and size_wh is not None and data.startswith(_JPEG_START) and _jpeg_size(data) == tuple(size_wh):
+    data = _read_bytes(path)
+    header = _checked_header(path, data, max_pixels)
+    if shrink != 1 and size_wh is not None and header.kind == "JPEG" and _final_size(header) == tuple(size_wh):
         image_bgr = _decode(data, _REDUCED[shrink])
         if image_bgr is not None:
             return image_bgr
-    image_bgr = _decode(data, cv2.IMREAD_COLOR)
+    image_bgr = _decode_as(path, header, data, cv2.IMREAD_COLOR)
     if image_bgr is not None and size_wh is not None and image_bgr.shape[1::-1] != tuple(size_wh):
-        image_bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image_bgr = _decode_as(path, header, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image_bgr is not None and image_bgr.shape[1::-1] != tuple(size_wh):
             width, height = image_bgr.shape[1::-1]
             raise FacekitError(
@@ -53,13 +55,52 @@ def read_picture(path: Path, size_wh: tuple[int, int] | None = None, shrink: int
                 f"Label the picture that is on the disk, or bring back the one that was labelled."
             )
     if image_bgr is None:
-        raise FacekitError(f"{path}: not a picture that OpenCV can decode ({len(data)} bytes). {remedy}")
+        raise FacekitError(f"{path}: a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}")
     return image_bgr
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with open_regular(path, MAX_PICTURE_BYTES) as file:
+            return file.read(MAX_PICTURE_BYTES + 1) or b""
+    except OSError as error:
+        raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {REMEDY}") from error
+
+
+def _checked_header(path: Path, data: bytes, max_pixels: int) -> Header:
+    """What the file says of itself, which is all that is asked before it is decoded."""
+    if not data:
+        raise FacekitError(f"{path}: not a picture: the file is empty. {REMEDY}")
+    header = read_header(data)
+    if header is None:
+        raise FacekitError(f"{path}: not a picture of a kind that is read ({KINDS}). {REMEDY}")
+    # OpenCV before 5.0 fills the missing rest of a cut-off JPEG with grey and says nothing that a program could hear.
+    if header.kind in ("JPEG", "PNG", "WebP") and is_cut_off(data):  # sizes in BMP's headers are often wrong
+        raise FacekitError(f"{path}: the {header.kind} is cut off (no end marker in {len(data)} bytes). {REMEDY}")
+    if header.pixels is None or header.size_wh is None or min(header.size_wh) < 1:
+        raise FacekitError(f"{path}: a damaged {header.kind}: its header says no size. {REMEDY}")
+    if header.pixels > max_pixels:
+        width, height = header.size_wh
+        raise FacekitError(
+            f"{path}: {width}x{height} pixels, over the limit of {max_pixels}: not decoded. Scale it down, or raise "
+            f"--max-pixels, where the command has it, if you trust the file and have the memory."
+        )
+    if header.kind == "JPEG" and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise FacekitError(f"{path}: a JPEG of over {MAX_JPEG_SCANS} scans, made to keep decoders busy. {REMEDY}")
+    return header
+
+
+def _final_size(header: Header) -> tuple[int, int] | None:
+    """Width and height after turning; None where only decoding tells."""
+    if header.size_wh is None or header.is_turned is None:
+        return None
+    width, height = header.size_wh
+    return (height, width) if header.is_turned else (width, height)
 
 
 def is_cut_off(data: bytes) -> bool:
     """Whether the end of a JPEG, PNG, WebP or BMP is missing; False for anything else."""
-    if data.startswith(_JPEG_START):
+    if data.startswith(JPEG_START):
         return data.rfind(_JPEG_END, _first_scan(data)) < 0
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
@@ -75,7 +116,7 @@ def is_damaged(data: bytes) -> bool:
     (T.81, B.1.1.5), so N arbitrary bytes go unnoticed with a chance of about (1 - 1/256)^N, and zeros always.
     False for anything but a JPEG.
     """
-    if not data.startswith(_JPEG_START):
+    if not data.startswith(JPEG_START):
         return False
     place = _first_scan(data)
     while data[place : place + 2] != _JPEG_END:
@@ -88,75 +129,26 @@ def is_damaged(data: bytes) -> bool:
     return False
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of what read_picture(path) gives, from the header where that says it (JPEG, PNG).
+def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of what read_picture(path) gives, from the header where that says it.
 
     Raises FacekitError as read_picture does; a file that breaks off behind its header goes unnoticed.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+        with open_regular(path, MAX_PICTURE_BYTES) as file:
+            header = read_header(file.read(HEAD_BYTES) or b"")
     except OSError as error:
         raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). Check the path.") from error
-    size_wh = _jpeg_size(head) if head.startswith(_JPEG_START) else _png_size(head)
-    if size_wh is None or min(size_wh) < 1:
-        height, width = read_picture(path).shape[:2]
+    size_wh = _final_size(header) if header is not None else None
+    if size_wh is None or min(size_wh) < 1 or size_wh[0] * size_wh[1] > max_pixels:
+        height, width = read_picture(path, max_pixels=max_pixels).shape[:2]
         return width, height
     return size_wh
 
 
-def _png_size(head: bytes) -> tuple[int, int] | None:
-    if not head.startswith(_PNG_START) or head[12:16] != b"IHDR" or len(head) < 33 or b"eXIf" in head:
-        return None
-    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-
-
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """None where the head is too short or unusual: the caller decodes."""
-    place, turned = len(_JPEG_START), False
-    while place + 9 <= len(head) and head[place] == 0xFF:
-        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
-        if marker in (0xC0, 0xC1, 0xC2):  # start of frame: baseline, extended, progressive
-            height, width = (int.from_bytes(head[i : i + 2], "big") for i in (place + 5, place + 7))
-            return (height, width) if turned else (width, height)
-        if (0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or length < 2:
-            return None
-        segment = head[place + 4 : place + 2 + length]
-        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
-            orientation = _orientation(segment[6:])
-            if orientation is None:
-                return None
-            turned = 5 <= orientation <= 8
-        place += 2 + length
-    return None
-
-
-def _orientation(tiff: bytes) -> int | None:
-    """EXIF's orientation 1..8, 1 where there is none; None where this isn't as it should be."""
-    order: Literal["little", "big"]
-    if tiff.startswith(b"II*\0"):
-        order = "little"
-    elif tiff.startswith(b"MM\0*"):
-        order = "big"
-    else:
-        return None
-
-    def number(place: int, count: int) -> int:
-        return int.from_bytes(tiff[place : place + count], order)
-
-    start = number(4, 4)
-    entries = range(start + 2, start + 2 + 12 * number(start, 2), 12)
-    if start < 8 or entries.stop > len(tiff):
-        return None
-    for entry in entries:
-        if number(entry, 2) == 0x0112:
-            return number(entry + 8, 2) if number(entry + 2, 2) == 3 else None
-    return 1
-
-
 def _first_scan(data: bytes) -> int:
     """Where a JPEG's pixels start: behind its segments, one of which may hold a whole JPEG of its own (a thumbnail)."""
-    place = len(_JPEG_START)
+    place = len(JPEG_START)
     while data[place : place + 1] == b"\xff" and data[place : place + 2] != _JPEG_SCAN:
         place = _behind_segment(data, place)
     return place
@@ -170,9 +162,13 @@ def _behind_segment(data: bytes, place: int) -> int:
     return place
 
 
+def _decode_as(path: Path, header: Header, data: bytes, flags: int) -> NDArray[np.uint8] | None:
+    if header.kind == "HEIC":
+        return decode_heif(path, data)
+    return _decode(data, flags)
+
+
 def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
-    if not data:
-        return None
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
         return None if decoded is None else as_uint8(decoded)

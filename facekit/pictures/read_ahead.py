@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.pictures.read import picture_size, read_picture
+from facekit.pictures.read import MAX_PIXELS, picture_size, read_picture
 
 PICTURES_AHEAD = 8
 BYTES_AHEAD = 64 << 20  # of decoded pictures that wait; a larger one waits alone
@@ -19,12 +19,22 @@ BYTES_AHEAD = 64 << 20  # of decoded pictures that wait; a larger one waits alon
 Size = tuple[int, int] | None
 
 
-def read_ahead(paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2) -> Generator[
-    NDArray[np.uint8], None, None
-]:  # fmt: skip
+def read_ahead(
+    paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2
+) -> Generator[NDArray[np.uint8], None, None]:
+    """As read_each(), but raises FacekitError, in its turn, at a picture that can't be read."""
+    for image_bgr in read_each(paths, sizes_wh, workers):
+        if isinstance(image_bgr, FacekitError):
+            raise image_bgr
+        yield image_bgr
+
+
+def read_each(
+    paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2, max_pixels: int = MAX_PIXELS
+) -> Generator[NDArray[np.uint8] | FacekitError, None, None]:
     """The pictures in their order, (H, W, 3) BGR uint8, decoded in `workers` threads: OpenCV decodes without Python's
     lock, and a thread, other than a process, needs no second copy of PyTorch (700 MB) and hands its picture over as it
-    is. Raises FacekitError, in its turn, at a picture that can't be read or has another size than sizes_wh says."""
+    is. In the place of a picture that can't be read, or has another size than sizes_wh says, comes the reason."""
     jobs = iter(zip(paths, sizes_wh or [None] * len(paths), strict=True))
     following = next(jobs, None)
     waiting: deque[tuple[Future[NDArray[np.uint8]], int]] = deque()
@@ -36,13 +46,19 @@ def read_ahead(paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, wo
                     size = _decoded_bytes(*following)
                     if waiting and held + size > BYTES_AHEAD:
                         break
-                    waiting.append((readers.submit(read_picture, *following), size))
+                    path, size_wh = following
+                    waiting.append((readers.submit(read_picture, path, size_wh, max_pixels=max_pixels), size))
                     held += size
                     following = next(jobs, None)
                 future, size = waiting.popleft()
                 held -= size
-                yield future.result()
+                try:
+                    result: NDArray[np.uint8] | FacekitError = future.result()
+                except FacekitError as error:
+                    result = error
                 del future  # holds the picture
+                yield result
+                del result
         finally:
             for future, _ in waiting:
                 future.cancel()

@@ -1,7 +1,8 @@
-"""Pictures into files."""
+"""Pictures into files, signed, so that they are never taken for what they were drawn on."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -9,16 +10,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.files import replacing
-from facekit.pictures.read import PICTURE_SUFFIXES
+from facekit.files import open_regular, replacing
+
+WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
+SIGNATURE = b"Drawn by facekit\0"
+SEARCHED_BYTES = 4096  # at each end of a file
+# EXIF with one entry: tag 0x0131, Software, ASCII.
+_EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 0) + SIGNATURE
 
 
 def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
-    """Encodes by the suffix and writes whole or not at all. Raises FacekitError where that fails."""
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise FacekitError(f"{path}: unknown kind of picture; expected one of {', '.join(PICTURE_SUFFIXES)}.")
-    done, data = cv2.imencode(path.suffix, image_bgr)
+    """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
+
+    Raises FacekitError where that fails, and for a file that the command reads.
+    """
+    check_picture_name(path)
+    suffix = path.suffix.lower()
+    done, data = False, np.empty(0, np.uint8)
+    try:
+        if suffix in _WITH_EXIF:
+            exif = np.frombuffer(_EXIF, np.uint8)
+            done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [exif])
+        else:
+            done, data = cv2.imencode(suffix, image_bgr)
+    except cv2.error:  # such as more pixels a side than the format has room for
+        done = False
     if not done:
-        raise FacekitError(f"{path}: the picture can't be encoded as {path.suffix}. Choose .png or .jpg.")
+        height, width = image_bgr.shape[:2]
+        raise FacekitError(f"{path}: {width}x{height} pixels can't be encoded as {suffix}. Choose .png or .jpg.")
+    # The other formats' readers stop at the end that the header tells.
+    signed = data.tobytes() if suffix in _WITH_EXIF else data.tobytes() + SIGNATURE
     with replacing(path) as beside:
-        beside.write_bytes(data.tobytes())
+        beside.write_bytes(signed)
+
+
+def check_picture_name(path: Path) -> None:
+    """Raises FacekitError for a suffix that can't be written."""
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise FacekitError(f"{path}: unknown kind of picture; expected one of {', '.join(WRITTEN_SUFFIXES)}.")
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether write_picture wrote the file."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(SEARCHED_BYTES) or b""
+            file.seek(max(0, path.stat().st_size - SEARCHED_BYTES))
+            return SIGNATURE in head or SIGNATURE in (file.read(SEARCHED_BYTES) or b"")
+    except (OSError, FacekitError):  # reading it will say so
+        return False

@@ -80,14 +80,13 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
 def _named_template(model: ov.Model) -> str | None:
     for path in (["facekit", "template"], ["framework", "facekit_template"]):
         if model.has_rt_info(path):
-            return f"{model.get_rt_info(path).astype(str)}"
+            return str(model.get_rt_info(path).astype(str))
     return None
 
 
 def _type_name(value: ov.Output) -> str:
-    return {"f32": "float32", "f64": "float64", "f16": "float16"}.get(
-        value.element_type.get_type_name(), value.element_type.get_type_name()
-    )
+    name = str(value.element_type.get_type_name())
+    return {"f32": "float32", "f64": "float64", "f16": "float16"}.get(name, name)
 
 
 def _name(value: ov.Output, place: int) -> str:

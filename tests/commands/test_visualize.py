@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
-from collections.abc import Iterator
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,18 @@ import pytest
 from numpy.typing import NDArray
 
 from facekit.commands import visualize
-from facekit.commands.visualize import visualize_pictures, visualize_video
-from facekit.errors import FacekitError
-from facekit.pictures.draw import BOX_BGR, LANDMARK_BGR, draw_faces
-from facekit.pictures.listing import list_pictures
-from facekit.pictures.read import PICTURE_SUFFIXES
-from facekit.pictures.window import has_display
-from facekit.pictures.write import write_picture
+from facekit.commands.visualize import (
+    Drawn,
+    Watched,
+    plan_pictures,
+    plan_video,
+    visualize_pictures,
+    visualize_video,
+)  # fmt: skip
+from facekit.errors import FacekitError, Interrupted
+from facekit.pictures.draw import draw_faces
 from facekit.structures import Detections
-
-HEIGHT, WIDTH = 64, 96
-
-
-def faces(*boxes: tuple[float, ...], landmarks: bool = False, score: float = 0.9) -> Detections:
-    count = len(boxes)
-    points = np.tile(np.array([[20, 30], [40, 30], [30, 40], [22, 50], [38, 50]], np.float32), (count, 1, 1))
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.full(count, score, np.float32),
-        points if landmarks else None,
-    )
+from tests.pictures.support import HEIGHT, WIDTH, black, faces, frames_of, picture, vary_rate, video
 
 
 class StubDetector:
@@ -47,183 +38,76 @@ class StubDetector:
         return Detections(boxes, np.array([0.9, 0.3], np.float32))
 
 
+class FaceLess(StubDetector):
+    """Leaves frames as they are."""
+
+    def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        self.seen.append(image_bgr.shape)
+        return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+
 def stub() -> Any:
     return StubDetector()
 
 
-def black() -> NDArray[np.uint8]:
-    return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-
-
-def picture(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), black())
-    return path
-
-
-def video(path: Path, frames: int = 3) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (WIDTH, HEIGHT))
-    for _ in range(frames):
-        writer.write(black())
-    writer.release()
-    return path
-
-
-def frames_of(path: Path) -> list[NDArray[Any]]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        more, frame = capture.read()
-        if not more:
-            return frames
-        frames.append(frame)
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
 
-class TestDrawFaces:
-    def test_no_faces(self) -> None:
-        image_bgr = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        canvas = draw_faces(image_bgr, faces())
-        assert canvas is not image_bgr
-        np.testing.assert_array_equal(canvas, image_bgr)
-
-    def test_input_stays_and_the_box_is_drawn(self) -> None:
-        image_bgr = black()
-        canvas = draw_faces(image_bgr, faces((30, 20, 80, 60)))
-        assert not image_bgr.any()
-        for x, y in ((30, 40), (80, 40), (50, 60), (75, 20)):
-            assert np.abs(canvas[y, x] - np.array(BOX_BGR)).max() < 40  # lines have soft edges
-        assert not canvas[30:55, 40:70].any()  # the face itself stays to be seen
-
-    @pytest.mark.parametrize("top", [40, 0])
-    def test_score_is_written_above_or_inside(self, top: int) -> None:
-        sure, unsure = (draw_faces(black(), faces((30, top, 90, 63), score=score)) for score in (0.91, 0.27))
-        changed = np.nonzero((sure != unsure).any(axis=2))[0]
-        assert len(changed)
-        assert (changed < top).all() if top else (changed < 20).all()
-
-    def test_landmarks(self) -> None:
-        canvas = draw_faces(black(), faces((10, 20, 60, 60), landmarks=True))
-        assert tuple(canvas[30, 20]) == LANDMARK_BGR[0]
-        assert tuple(canvas[50, 38]) == LANDMARK_BGR[4]
-
-    @pytest.mark.parametrize("box", [(-50, -50, 200, 200), (500, 500, 600, 600), (5, 5, 5, 5)])
-    def test_boxes_that_leave_the_picture(self, box: tuple[float, ...]) -> None:
-        assert draw_faces(black(), faces(box)).shape == (HEIGHT, WIDTH, 3)
+def draw(detector: Any, sources: list[Path] | Path, output: Path | None, threshold: float = 0.5) -> Drawn:
+    names = [str(source) for source in (sources if isinstance(sources, list) else [sources])]
+    return visualize_pictures(detector, plan_pictures(names, output), threshold)
 
 
-class TestHasDisplay:
-    def test_none(self, no_display: None) -> None:
-        assert not has_display()
-
-    @pytest.mark.parametrize("display", ["", ":4711", ":4711.0", "127.0.0.1:4711.0"])
-    def test_unset_or_stale(self, no_display: None, monkeypatch: pytest.MonkeyPatch, display: str) -> None:
-        monkeypatch.setenv("DISPLAY", display)
-        assert not has_display()
-
-    @pytest.fixture
-    def socket_path(self) -> Iterator[Path]:
-        folder = Path("/tmp/.X11-unix")
-        folder.mkdir(exist_ok=True)
-        path = folder / f"X{40_000 + os.getpid() % 20_000}"
-        yield path
-        path.unlink(missing_ok=True)
-
-    def test_server_that_listens(self, no_display: None, monkeypatch: pytest.MonkeyPatch, socket_path: Path) -> None:
-        monkeypatch.setenv("DISPLAY", f":{socket_path.name[1:]}.0")
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(socket_path))
-            server.listen()
-            assert has_display()
-
-    def test_socket_of_a_server_that_died(
-        self, no_display: None, monkeypatch: pytest.MonkeyPatch, socket_path: Path
-    ) -> None:
-        monkeypatch.setenv("DISPLAY", f":{socket_path.name[1:]}")
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(socket_path))
-        assert socket_path.exists()
-        assert not has_display()
-
-    def test_wayland(self, no_display: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-        assert has_display()
-
-
-class TestListPictures:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        for name in ("b.jpg", "a.PNG", "sub/c.webp", "sub/deep/d.jpeg"):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        (tmp_path / "notes.txt").touch()
-        (tmp_path / "folder.jpg").mkdir()
-        return tmp_path
-
-    def test_file(self, folder: Path) -> None:
-        assert list_pictures(str(folder / "b.jpg")) == [folder / "b.jpg"]
-
-    def test_folder(self, folder: Path) -> None:
-        names = ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.jpeg"]
-        assert list_pictures(str(folder)) == [folder / name for name in names]
-
-    @pytest.mark.parametrize(("pattern", "names"), [
-        ("*.jpg", ["b.jpg"]), ("*", ["a.PNG", "b.jpg"]), ("**/*.jp*g", ["b.jpg", "sub/deep/d.jpeg"]),
-        ("sub/?.webp", ["sub/c.webp"]),
-    ])  # fmt: skip
-    def test_glob(self, folder: Path, pattern: str, names: list[str]) -> None:
-        assert list_pictures(str(folder / pattern)) == [folder / name for name in names]
-
-    @pytest.mark.parametrize("name", ["none.jpg", "*.gif", "empty", "sub/*.txt"])
-    def test_nothing(self, folder: Path, name: str) -> None:
-        (folder / "empty").mkdir()
-        with pytest.raises(FacekitError, match=r"--images .*no pictures there\. Give a file, a folder or a quoted"):
-            list_pictures(str(folder / name))
+def watch(detector: Any, source: Path | str, output: Path | None, **options: Any) -> Watched:
+    return visualize_video(detector, plan_video(str(source), output), 0.5, **options)
 
 
 class TestPictures:
     def test_into_a_folder(self, tmp_path: Path) -> None:
         detector = stub()
         sources = [picture(tmp_path / "in" / name) for name in ("a.png", "b.jpg")]
-        written = visualize_pictures(detector, sources, tmp_path / "out", 0.5)
-        assert written == [tmp_path / "out" / "a.png", tmp_path / "out" / "b.jpg"]
-        canvas = cv2.imread(str(written[0]))
+        drawn = draw(detector, sources, tmp_path / "out")
+        assert drawn.written == [tmp_path / "out" / "a.png", tmp_path / "out" / "b.jpg"]
+        assert not drawn.losses
+        canvas = cv2.imread(str(drawn.written[0]))
         np.testing.assert_array_equal(canvas, draw_faces(black(), faces((10, 20, 60, 55))))
         assert detector.seen == [(HEIGHT, WIDTH, 3)] * 2
 
     def test_threshold(self, tmp_path: Path) -> None:
         source = picture(tmp_path / "a.png")
-        [low] = visualize_pictures(stub(), [source], tmp_path / "low", 0.1)
-        [high] = visualize_pictures(stub(), [source], tmp_path / "high", 0.95)
+        [low] = draw(stub(), source, tmp_path / "low", 0.1).written
+        [high] = draw(stub(), source, tmp_path / "high", 0.95).written
         assert cv2.imread(str(low))[50, 70].any()
         assert not cv2.imread(str(high)).any()
 
     def test_single_into_a_file(self, tmp_path: Path) -> None:
-        written = visualize_pictures(stub(), [picture(tmp_path / "a.png")], tmp_path / "new" / "drawn.jpg", 0.5)
-        assert written == [tmp_path / "new" / "drawn.jpg"]
+        drawn = draw(stub(), picture(tmp_path / "a.png"), tmp_path / "new" / "drawn.jpg")
+        assert drawn.written == [tmp_path / "new" / "drawn.jpg"]
         assert [p.name for p in (tmp_path / "new").iterdir()] == ["drawn.jpg"]
 
     def test_same_names_do_not_overwrite_each_other(self, tmp_path: Path) -> None:
-        names = ["x/a.png", "y/a.png", "z/a_2.png", "w/a.png", "v/a_2.png"]
+        names = ["x/a.png", "y/a.png", "z/a_2.png", "w/a.png", "v/a_2.png", "u/A.png"]
         sources = [picture(tmp_path / "in" / name) for name in names]
-        written = visualize_pictures(stub(), sources, tmp_path / "out", 0.5)
-        assert len({*written}) == len(sources)
+        written = draw(stub(), sources, tmp_path / "out").written
+        assert len({str(path).lower() for path in written}) == len(sources)
         assert all(path.is_file() for path in written)
         assert written[0].name == "a.png"
-        assert {path.suffix for path in written} == {".png"}
+
+    def test_kinds_that_cannot_be_written_become_jpeg(self, tmp_path: Path) -> None:
+        cv2.imwrite(str(tmp_path / "a.gif"), black())
+        [written] = draw(stub(), tmp_path / "a.gif", tmp_path / "out").written
+        assert written.name == "a.jpg"
 
     def test_no_display_writes_files_and_says_so(
-        self, tmp_path: Path, no_display: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.chdir(tmp_path)
         source = picture(tmp_path / "in" / "a.png")
         with caplog.at_level(logging.INFO, "facekit"):
-            visualize_pictures(stub(), [source], None, 0.5)
+            draw(stub(), source, None)
         assert (tmp_path / "facekit_output" / "a.png").is_file()
         assert f"no display to open a window on: writing pictures to {tmp_path / 'facekit_output'}" in caplog.text
 
@@ -239,45 +123,153 @@ class TestPictures:
         monkeypatch.setattr(visualize, "show", show)
         monkeypatch.chdir(tmp_path)
         sources = [picture(tmp_path / "in" / f"{i}.png") for i in range(3)]
-        assert visualize_pictures(stub(), sources, None, 0.5) == []
+        assert draw(stub(), sources, None).written == []
         assert len(shown) == 2
         assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
     def test_unwritable(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        detector = stub()
         with pytest.raises(FacekitError, match="can't write there"):
-            visualize_pictures(detector, [picture(tmp_path / "a.png")], tmp_path / "file" / "out", 0.5)
-        assert not detector.seen  # said before the work
+            plan_pictures([str(picture(tmp_path / "a.png"))], tmp_path / "file" / "out")
 
-    def test_broken_picture_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "a.jpg").write_bytes(b"text")
+    def test_signal_ends_between_two_pictures(self, tmp_path: Path) -> None:
+        class Stopping(StubDetector):
+            def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
+                if len(self.seen) == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return super().detect(image_bgr)
+
+        sources = [picture(tmp_path / "in" / f"{i}.png") for i in range(5)]
+        with pytest.raises(Interrupted, match="after 2 of 5 pictures") as caught:
+            draw(Stopping(), sources, tmp_path / "out")
+        assert caught.value.exit_code == 143
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
+class TestBadPictures:
+    """F8, P8."""
+
+    def test_the_others_are_done(self, tmp_path: Path) -> None:
+        for name in ("a.png", "c.png"):
+            picture(tmp_path / "in" / name)
+        (tmp_path / "in" / "b.jpg").write_bytes(b"no picture")
+        (tmp_path / "in" / "d.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
+        (tmp_path / "in" / "e.png").symlink_to(tmp_path / "none.png")
+        drawn = draw(stub(), tmp_path / "in", tmp_path / "out")
+        assert [path.name for path in drawn.written] == ["a.png", "c.png"]
+        assert [Path(loss.what).name for loss in drawn.losses] == ["b.jpg", "d.heic", "e.png"]
+        assert "not a picture" in drawn.losses[0].why
+        assert not any(loss.why.startswith(str(tmp_path)) for loss in drawn.losses)
+
+    def test_none_is_left(self, tmp_path: Path) -> None:
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).write_bytes(b"text")
         with pytest.raises(FacekitError, match=r"a\.jpg: not a picture"):
-            visualize_pictures(stub(), [tmp_path / "a.jpg"], tmp_path / "out", 0.5)
+            draw(stub(), tmp_path / "a.jpg", tmp_path / "out")
+        with pytest.raises(FacekitError, match="None of the 2 pictures could be read"):
+            draw(stub(), tmp_path, tmp_path / "out")
         assert not list((tmp_path / "out").iterdir())
 
+    def test_one_over_the_limit(self, tmp_path: Path) -> None:
+        names = [str(picture(tmp_path / "a.png"))]
+        big = tmp_path / "b.png"
+        cv2.imwrite(str(big), np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
+        plan = plan_pictures([*names, str(big)], tmp_path / "out")
+        drawn = visualize_pictures(stub(), plan, 0.5, max_pixels=HEIGHT * WIDTH)
+        assert len(drawn.written) == 1
+        assert "over the limit of 6144" in drawn.losses[0].why
 
-class TestWritePicture:
-    @pytest.mark.parametrize("suffix", PICTURE_SUFFIXES)
-    def test_every_kind_that_is_read_is_written(self, tmp_path: Path, suffix: str) -> None:
-        write_picture(tmp_path / f"a{suffix}", black())
-        assert cv2.imread(str(tmp_path / f"a{suffix}")).shape == (HEIGHT, WIDTH, 3)
 
-    @pytest.mark.parametrize("name", ["a", "a.gif", "a.txt"])
-    def test_unknown_kind(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(FacekitError, match=rf"{name}: unknown kind of picture; expected one of \.jpg"):
-            write_picture(tmp_path / name, black())
-        assert not list(tmp_path.iterdir())
+class TestInputsAreSacred:
+    """F1: refused before anything is loaded or written, whatever the name."""
+
+    @pytest.fixture
+    def own(self, tmp_path: Path) -> Path:
+        picture(tmp_path / "own" / "a.png")
+        picture(tmp_path / "own" / "sub" / "b.png")
+        return tmp_path / "own"
+
+    @pytest.mark.parametrize(
+        "output", ["own", "own/.", "own/sub/..", "link", "a.png", "own/a.png", "hard", "hard/a.png"]
+    )
+    def test_pictures(self, own: Path, output: str) -> None:
+        (own.parent / "link").symlink_to(own)
+        (own.parent / "a.png").symlink_to(own / "a.png")
+        (own.parent / "hard").mkdir()
+        os.link(own / "a.png", own.parent / "hard" / "a.png")
+        before = (own / "a.png").read_bytes()
+        with pytest.raises(FacekitError, match="would be written over, but this command reads it"):
+            plan_pictures([str(own / "a.png")], own.parent / output)
+        assert (own / "a.png").read_bytes() == before
+        assert sorted(p.name for p in own.rglob("*")) == ["a.png", "b.png", "sub"]
+
+    def test_source_by_a_link(self, own: Path) -> None:
+        (own.parent / "link.png").symlink_to(own / "a.png")
+        with pytest.raises(FacekitError, match="this command reads it"):
+            plan_pictures([str(own.parent / "link.png")], own / "a.png")
+
+    def test_one_of_many(self, own: Path) -> None:
+        """own/sub/b.png would go to own/b.png, which is free; own/a.png to itself."""
+        with pytest.raises(FacekitError, match=r"a\.png: would be written over"):
+            plan_pictures([str(own)], own)
+
+    def test_a_folder_beside_or_below_is_fine(self, own: Path) -> None:
+        assert plan_pictures([str(own)], own / "out").targets == [own / "out" / "a.png", own / "out" / "b.png"]
+        assert plan_pictures([str(own / "sub")], own).targets == [own / "b.png"]
+
+    @pytest.mark.parametrize("output", [".", "in.avi", "link.avi", "hard.avi", "folder"])
+    def test_video(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        source = video(tmp_path / "in.avi")
+        (tmp_path / "in.mp4").symlink_to(source)
+        (tmp_path / "link.avi").symlink_to("in.avi")
+        os.link(source, "hard.avi")
+        (tmp_path / "folder").symlink_to(tmp_path)
+        before = source.read_bytes()
+        with pytest.raises(FacekitError, match="this command reads it"):
+            plan_video("in.avi", Path(output))
+        assert source.read_bytes() == before
+
+    def test_again_and_again(self, tmp_path: Path) -> None:
+        """P9: 6, 12, 24, 48 pictures."""
+        for index in range(6):
+            picture(tmp_path / "in" / f"{index}.png")
+        for output in ("out", "out", "other", "out"):
+            assert len(draw(stub(), tmp_path / "in", tmp_path / "in" / output).written) == 6
+
+
+class TestOutputs:
+    """F6, F7."""
+
+    @pytest.mark.parametrize("name", ["faces.json", "one.jpg", "out.v2"])
+    def test_a_file_for_many(self, tmp_path: Path, name: str) -> None:
+        names = [str(picture(tmp_path / "in" / f"{i}.png")) for i in range(2)]
+        with pytest.raises(FacekitError, match="a name with a suffix is a file, and there are 2 pictures"):
+            plan_pictures(names, tmp_path / name)
+        assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+    def test_no_picture_for_one(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"faces\.json: unknown kind of picture"):
+            plan_pictures([str(picture(tmp_path / "a.png"))], tmp_path / "faces.json")
+
+    def test_a_folder_with_a_suffix_that_is_there(self, tmp_path: Path) -> None:
+        (tmp_path / "out.v2").mkdir()
+        assert draw(stub(), picture(tmp_path / "a.png"), tmp_path / "out.v2").written == [tmp_path / "out.v2" / "a.png"]
+
+    def test_several_names(self, tmp_path: Path) -> None:
+        sources = [picture(tmp_path / name) for name in ("a.png", "b.png", "sub/c.png")]
+        assert len(draw(stub(), [*sources, tmp_path / "sub"], tmp_path / "out").written) == 3
 
 
 class TestVideo:
-    @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
-    def test_every_frame_is_drawn(self, tmp_path: Path, no_display: None, suffix: str) -> None:
+    @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mov", ".mkv"])
+    def test_every_frame_is_drawn(self, tmp_path: Path, suffix: str) -> None:
         detector = stub()
         output = tmp_path / "out" / f"drawn{suffix}"
-        count, fps = visualize_video(detector, str(video(tmp_path / "in.avi", frames=4)), output, 0.5)
-        assert (count, len(detector.seen)) == (4, 4)
-        assert fps > 0
+        watched = watch(detector, video(tmp_path / "in.avi", frames=4), output)
+        assert (watched.frames, watched.written, watched.output_fps, len(detector.seen)) == (4, 4, 5, 4)
+        assert watched.fps > 0
+        assert not watched.losses
         frames = frames_of(output)
         assert len(frames) == 4
         for frame in frames:
@@ -286,85 +278,135 @@ class TestVideo:
         assert [p.name for p in output.parent.iterdir()] == [output.name]
 
     def test_no_display_writes_a_file_and_says_so(
-        self, tmp_path: Path, no_display: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.chdir(tmp_path)
         with caplog.at_level(logging.INFO, "facekit"):
-            visualize_video(stub(), str(video(tmp_path / "in.avi")), None, 0.5)
+            watch(stub(), video(tmp_path / "in.avi"), None)
         assert len(frames_of(tmp_path / "facekit_output.mp4")) == 3
         assert f"no display to open a window on: writing the video to {tmp_path / 'facekit_output.mp4'}" in caplog.text
 
-    def test_into_a_folder(self, tmp_path: Path, no_display: None) -> None:
-        (tmp_path / "out").mkdir()
-        visualize_video(stub(), str(video(tmp_path / "in.avi")), tmp_path / "out", 0.5)
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_into_a_folder(self, tmp_path: Path, exists: bool) -> None:
+        if exists:
+            (tmp_path / "out").mkdir()
+        watch(stub(), video(tmp_path / "in.avi"), tmp_path / "out")
         [written] = (tmp_path / "out").iterdir()
-        assert written.suffix == ".mp4"
+        assert written.name == "in.mp4"
         assert len(frames_of(written)) == 3
 
-    def test_without_a_suffix_it_is_a_folder(self, tmp_path: Path, no_display: None) -> None:
-        visualize_video(stub(), str(video(tmp_path / "in.avi")), tmp_path / "new", 0.5)
-        [written] = (tmp_path / "new").iterdir()
-        assert len(frames_of(written)) == 3
+    def test_overlay_is_only_written_if_asked_for(self, tmp_path: Path) -> None:
+        """F14."""
+        source = video(tmp_path / "in.avi")
+        watch(FaceLess(), source, tmp_path / "plain.avi")
+        watch(FaceLess(), source, tmp_path / "told.avi", overlay=True)
+        assert frames_of(tmp_path / "plain.avi")[0].max() < 20  # frame 0 is black
+        assert frames_of(tmp_path / "told.avi")[0].max() > 150
 
-    def test_missing(self, tmp_path: Path, no_display: None) -> None:
-        with pytest.raises(FacekitError, match=r"--video .*none\.avi: there is no such file"):
-            visualize_video(stub(), str(tmp_path / "none.avi"), tmp_path / "out.mp4", 0.5)
-        assert not list(tmp_path.iterdir())
-
-    @pytest.mark.parametrize("data", [b"", b"this is no video"])
-    def test_no_video(self, tmp_path: Path, no_display: None, data: bytes) -> None:
-        (tmp_path / "in.avi").write_bytes(data)
-        with pytest.raises(FacekitError, match=r"--video .*in\.avi: can't open"):
-            visualize_video(stub(), str(tmp_path / "in.avi"), tmp_path / "out.mp4", 0.5)
-        assert [p.name for p in tmp_path.iterdir()] == ["in.avi"]
-
-    def test_no_frames(self, tmp_path: Path, no_display: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(visualize, "frames_of", lambda capture: iter(()))
-        with pytest.raises(FacekitError, match="gave no frame"):
-            visualize_video(stub(), str(video(tmp_path / "in.avi")), tmp_path / "out.mp4", 0.5)
-        assert [p.name for p in tmp_path.iterdir()] == ["in.avi"]
-
-    @pytest.mark.parametrize("camera", ["77"])
-    def test_no_camera(self, tmp_path: Path, no_display: None, camera: str) -> None:
-        with pytest.raises(FacekitError, match="can't open camera 77"):
-            visualize_video(stub(), camera, tmp_path / "out.mp4", 0.5)
-
-    @pytest.mark.parametrize("name", ["out.txt", "out.jpg"])
-    def test_no_kind_of_video(self, tmp_path: Path, no_display: None, name: str) -> None:
+    @pytest.mark.parametrize("name", ["out.txt", "out.jpg", "faces.json"])
+    def test_no_kind_of_video(self, tmp_path: Path, name: str) -> None:
         source = video(tmp_path / "in.avi")
         with pytest.raises(FacekitError, match=r"can't be written; use \.mp4, \.avi"):
-            visualize_video(stub(), str(source), tmp_path / name, 0.5)
+            plan_video(str(source), tmp_path / name)
         assert [p.name for p in tmp_path.iterdir()] == ["in.avi"]
 
-    def test_unwritable(self, tmp_path: Path, no_display: None) -> None:
+    def test_unwritable(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(FacekitError, match="can't write there"):
-            visualize_video(stub(), str(video(tmp_path / "in.avi")), tmp_path / "file" / "out.mp4", 0.5)
+            plan_video(str(video(tmp_path / "in.avi")), tmp_path / "file" / "out.mp4")
 
-    def test_failure_leaves_the_old_video(self, tmp_path: Path, no_display: None) -> None:
+    def test_failure_leaves_the_old_video(self, tmp_path: Path) -> None:
         class Failing(StubDetector):
             def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
                 if len(self.seen) == 2:
                     raise FacekitError("broken")
                 return super().detect(image_bgr)
 
-        failing: Any = Failing()
         output = tmp_path / "out" / "a.mp4"
         output.parent.mkdir()
         output.write_bytes(b"old")
         with pytest.raises(FacekitError, match="broken"):
-            visualize_video(failing, str(video(tmp_path / "in.avi")), output, 0.5)
+            watch(Failing(), video(tmp_path / "in.avi"), output)
         assert output.read_bytes() == b"old"
         assert [p.name for p in output.parent.iterdir()] == ["a.mp4"]
 
-    def test_ctrl_c_keeps_what_was_recorded(self, tmp_path: Path, no_display: None) -> None:
-        class Interrupted(StubDetector):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_signals_finish_the_file(self, tmp_path: Path, number: signal.Signals) -> None:
+        """F13."""
+
+        class Stopping(StubDetector):
             def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
-                if len(self.seen) == 2:
-                    raise KeyboardInterrupt
+                if len(self.seen) == 1:
+                    os.kill(os.getpid(), number)
                 return super().detect(image_bgr)
 
-        interrupted: Any = Interrupted()
-        with pytest.raises(KeyboardInterrupt):
-            visualize_video(interrupted, str(video(tmp_path / "in.avi")), tmp_path / "a.avi", 0.5)
-        assert len(frames_of(tmp_path / "a.avi")) == 2
+        with pytest.raises(Interrupted, match=r"Stopped after 2 frames.*a\.mp4 holds them") as caught:
+            watch(Stopping(), video(tmp_path / "in.avi"), tmp_path / "a.mp4")
+        assert caught.value.exit_code == 128 + number
+        assert len(frames_of(tmp_path / "a.mp4")) == 2
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "in.avi"]
+
+
+class TestTimes:
+    """P10: the frame of a time comes at that time."""
+
+    def test_varying_rate(self, tmp_path: Path) -> None:
+        source = video(tmp_path / "in.mp4", frames=15, fps=25)
+        steps = [2, 2, 1] * 5
+        vary_rate(source, steps)
+        watched = watch(FaceLess(), source, tmp_path / "out.mp4")
+        assert (watched.frames, watched.written, watched.output_fps) == (15, 25, 25)
+        assert not watched.losses
+        times = np.cumsum([0, *steps[:-1]])
+        for slot, frame in enumerate(frames_of(tmp_path / "out.mp4")):
+            expected = int(np.flatnonzero(times <= slot)[-1])
+            assert abs(int(frame[5, 5, 0]) - 16 * expected) < 8
+
+    def test_a_gap(self, tmp_path: Path) -> None:
+        source = video(tmp_path / "in.mp4", frames=10, fps=10)
+        vary_rate(source, [1, 1, 1, 1, 20, 1, 1, 1, 1, 1])
+        watched = watch(FaceLess(), source, tmp_path / "out.mp4")
+        assert (watched.frames, watched.written, watched.output_fps) == (10, 29, 10)
+        assert not watched.losses
+
+    def test_even_rate_is_left_alone(self, tmp_path: Path) -> None:
+        source = video(tmp_path / "in.mp4", frames=30, fps=29.97)
+        watched = watch(FaceLess(), source, tmp_path / "out.mp4")
+        assert (watched.written, watched.output_fps) == (30, 29.97)
+
+
+class TestLosses:
+    """F11, P11: what is lost is said."""
+
+    def test_cut_video(self, tmp_path: Path) -> None:
+        whole = video(tmp_path / "whole.avi", frames=30, size_wh=(320, 240))
+        cut = tmp_path / "cut.avi"
+        cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        watched = watch(stub(), cut, tmp_path / "out.mp4")
+        assert 5 < watched.frames < 25
+        assert len(frames_of(tmp_path / "out.mp4")) == watched.frames
+        (loss,) = watched.losses
+        assert loss.what == str(cut)
+        assert f"{watched.frames} of 30 frames could be read" in loss.why
+
+    def test_frames_of_another_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Turning(StubDetector):
+            def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
+                return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+        monkeypatch.setattr(visualize, "draw_faces", lambda image_bgr, _: image_bgr[:: self.skip(), :])
+        self.calls = 0
+        watched = watch(Turning(), video(tmp_path / "in.avi"), tmp_path / "out.mp4")
+        assert len(frames_of(tmp_path / "out.mp4")) == 3
+        assert "2 frames of another size scaled to 96x64" in str(watched.losses[0])
+
+    def skip(self) -> int:
+        self.calls += 1
+        return 1 if self.calls == 1 else 2
+
+    def test_odd_sides_keep_their_last_pixels(self, tmp_path: Path) -> None:
+        source = video(tmp_path / "in.avi", size_wh=(98, 66))
+        detector = FaceLess()
+        plan = plan_video(str(source), tmp_path / "out.mp4")
+        visualize_video(detector, plan, 0.5)
+        assert frames_of(tmp_path / "out.mp4")[0].shape == (66, 98, 3)

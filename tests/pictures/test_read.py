@@ -16,7 +16,7 @@ from facekit.pictures.read import is_damaged, picture_size, read_picture
 
 WIDTH, HEIGHT = 48, 32
 ORIENTATION, ROTATE_90 = 0x0112, 6  # the viewer turns the stored picture clockwise
-REMEDY = "Mend the file or take it out of the labels"
+REMEDY = "Mend the file or leave it out"
 
 
 def scene() -> Image.Image:
@@ -168,7 +168,7 @@ class TestBroken:
         assert done
         bomb = bytearray(data.tobytes())
         bomb[16:24] = (1 << 20).to_bytes(4, "big") * 2
-        assert REMEDY in complaint(write(tmp_path, bytes(bomb), "a.png"))
+        assert "1048576x1048576 pixels, over the limit" in complaint(write(tmp_path, bytes(bomb), "a.png"))
 
     @given(st.integers(2, 400), st.binary(min_size=1, max_size=8))
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -178,7 +178,7 @@ class TestBroken:
         try:
             assert read_picture(write(tmp_path, bytes(data))).ndim == 3
         except FacekitError as error:
-            assert REMEDY in str(error)
+            assert REMEDY in str(error) or "--max-pixels" in str(error)
 
     @pytest.mark.parametrize("size_wh", [(HEIGHT, WIDTH), (WIDTH + 1, HEIGHT), (1, 1)])
     def test_wrong_size(self, tmp_path: Path, size_wh: tuple[int, int]) -> None:

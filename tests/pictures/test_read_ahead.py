@@ -53,10 +53,10 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     lock, begun = threading.Lock(), [0]
     read = reading.read_picture
 
-    def counted(*job: object) -> np.ndarray:
+    def counted(*job: object, **limits: object) -> np.ndarray:
         with lock:
             begun[0] += 1
-        return read(*job)  # type: ignore[arg-type]
+        return read(*job, **limits)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reading, "read_picture", counted)
     for taken, _ in enumerate(read_ahead(paths), start=1):

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facekit.errors import FacekitError
+from facekit.files import protecting
+from facekit.pictures.read import is_cut_off, is_damaged, read_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, is_drawn, write_picture
+from tests.pictures.support import HEIGHT, WIDTH, black
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+class TestEveryKind:
+    def test_is_written(self, tmp_path: Path, suffix: str) -> None:
+        write_picture(tmp_path / f"a{suffix}", black())
+        assert cv2.imread(str(tmp_path / f"a{suffix}")).shape == (HEIGHT, WIDTH, 3)
+
+    def test_is_known_again(self, tmp_path: Path, suffix: str) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)  # larger than what is searched
+        cv2.imwrite(str(tmp_path / f"other{suffix}"), noise)
+        assert not is_drawn(tmp_path / f"other{suffix}")
+        path = tmp_path / f"a{suffix}"
+        write_picture(path, noise)
+        assert is_drawn(path)
+        assert not is_cut_off(path.read_bytes()) and not is_damaged(path.read_bytes())
+        if suffix in (".png", ".bmp", ".tif"):
+            np.testing.assert_array_equal(read_picture(path), noise)
+
+
+@pytest.mark.parametrize("name", ["a", "a.gif", "a.txt"])
+def test_unknown_kind(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FacekitError, match=rf"{name}: unknown kind of picture; expected one of \.jpg"):
+        write_picture(tmp_path / name, black())
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_than_the_format_has_room_for(tmp_path: Path) -> None:
+    with pytest.raises(FacekitError, match=r"70000x2 pixels can't be encoded as \.jpg"):
+        write_picture(tmp_path / "a.jpg", np.zeros((2, 70_000, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_never_over_what_is_read(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", black())
+    before = (tmp_path / "a.png").read_bytes()
+    with protecting([tmp_path / "a.png"]), pytest.raises(FacekitError, match="this command reads it"):
+        write_picture(tmp_path / "a.png", black() + 1)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("data", [b"", b"Drawn", b"x" * 10_000])
+def test_files_that_are_no_pictures(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert not is_drawn(tmp_path / "a.jpg")
+    assert not is_drawn(tmp_path / "none.jpg")
