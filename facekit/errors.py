@@ -9,6 +9,10 @@ class FacekitError(Exception):
     """A mistake that the user can mend: its message says what, where, what was expected and got, and the remedy."""
 
 
+class ArgumentError(FacekitError):
+    """Arguments out of their range, or that don't go together; found before any work is done."""
+
+
 class Interrupted(FacekitError):
     """The user, or the system, asked for an end, and what was done so far is safe; the message says how to go on."""
 

@@ -183,7 +183,5 @@ def test_levels_under_others_names_are_told_apart_by_their_shapes() -> None:
     ],
 )
 def test_inputs_of_no_detector_are_refused(shapes: list[list[int | None]], types: list[str]) -> None:
-    with pytest.raises(
-        FacekitError, match=r"one input, float32 \(batch, 3, height, width\); this graph"
-    ):
+    with pytest.raises(FacekitError, match=r"one input, float32 \(batch, 3, height, width\); this graph"):
         GraphInput(shapes, types, "other.onnx")
