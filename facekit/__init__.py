@@ -1,23 +1,59 @@
-"""facekit: pick a face detector template, fine-tune it, measure it, export it, compress it, watch it."""
+"""facekit: pick a face detector template, fine-tune it, measure it, export it, compress it, watch it.
+
+Each command is a function that does what the command line does: facekit.train("yunet-n", train_ann_files="labels.json",
+save_checkpoints_to="outputs") is `facekit train --template yunet-n ...`. help(facekit.train) lists what it takes.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.5.0"
 
 if TYPE_CHECKING:
+    from facekit.commands.browse_data import browse_data
+    from facekit.commands.check_data import check_data
+    from facekit.commands.compress import compress
+    from facekit.commands.convert_data import convert_data
+    from facekit.commands.download_data import download_data
+    from facekit.commands.eval_predictions import eval_predictions
+    from facekit.commands.evaluate import evaluate
+    from facekit.commands.export import export
+    from facekit.commands.flops import flops
+    from facekit.commands.import_weights import import_weights
+    from facekit.commands.instantiate import instantiate
+    from facekit.commands.plot import plot
+    from facekit.commands.priors import priors
+    from facekit.commands.report import report
+    from facekit.commands.reproduce import reproduce
+    from facekit.commands.train import train
     from facekit.detector import Detector
 
-__all__ = ["Detector", "__version__"]
+# What is reached lazily, so that `import facekit` pays for nothing.
+_MODULES = {"Detector": "facekit.detector"} | {
+    name: f"facekit.commands.{name}"
+    for name in (
+        "browse_data", "check_data", "compress", "convert_data", "download_data", "eval_predictions", "evaluate",
+        "export", "flops", "import_weights", "instantiate", "plot", "priors", "report", "reproduce", "train",
+    )
+}  # fmt: skip
+
+__all__ = [
+    "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "download_data",
+    "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "plot", "priors", "report",
+    "reproduce", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    # Lazy, so that `import facekit` and `facekit --help` don't pay for torch.
-    if name == "Detector":
+    if name in _MODULES:
         from facekit.extras import optional_packages
 
         with optional_packages():
-            from facekit.detector import Detector
-        return Detector
+            return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'facekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

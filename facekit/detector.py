@@ -41,7 +41,7 @@ class Passes:
     def __post_init__(self) -> None:
         if not self.factors or not 0.1 <= min(self.factors) <= max(self.factors) <= 8:
             raise FacekitError(
-                f"multi_scale: expected factors from 0.1 to 8, got {', '.join(map(str, self.factors)) or 'none'}. "
+                f"`multi_scale`: expected factors from 0.1 to 8, got {', '.join(map(str, self.factors)) or 'none'}. "
                 f"Give some like 0.5,1,2."
             )
 
@@ -70,7 +70,7 @@ class Detector:
         if self.passes.factors != (1.0,) and backend.fixed_size_hw is not None:
             height, width = backend.fixed_size_hw
             raise FacekitError(
-                f"multi_scale: the exported graph takes {width}x{height} pictures alone. Measure the .pth instead."
+                f"`multi_scale`: the exported graph takes {width}x{height} pictures alone. Measure the .pth instead."
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)

@@ -28,6 +28,10 @@ class FacekitError(Exception):
         super().__init__(masked(str(message)))
 
 
+class ArgumentError(FacekitError):
+    """Arguments out of their range, or that don't go together; found before any work is done."""
+
+
 class Interrupted(FacekitError):
     """The user, or the system, asked for an end, and what was done so far is safe; the message says how to go on."""
 

@@ -383,7 +383,7 @@ def at_scale(template: Template, scale: str) -> Template:
         settings = dataclasses.replace(settings, size_hw=(int(match[2]), int(match[1])))
     else:
         raise FacekitError(
-            f"--scale {scale}: expected template, origin, 640, vga, max:N or WxH, such as max:1024 or 640x480, "
+            f"`scale={scale}`: expected template, origin, 640, vga, max:N or WxH, such as max:1024 or 640x480, "
             f"up to 9999 pixels."
         )
     return dataclasses.replace(template, evaluation=rule, input=settings)

@@ -78,5 +78,5 @@ def test_anything_else(scale: str) -> None:
 
 @pytest.mark.parametrize("scale", ["max:0", "0x480", "640x0", "max:00000"])
 def test_no_pixels(scale: str) -> None:
-    with pytest.raises(FacekitError, match="--scale"):
+    with pytest.raises(FacekitError, match="`scale="):
         at_scale(bundled("yunet-n"), scale)

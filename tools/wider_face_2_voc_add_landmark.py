@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from facekit.cli import run_command
-from facekit.datasets.convert import ConvertOptions, convert
+from facekit.datasets.convert import convert
+from facekit.datasets.convert_options import ConvertOptions
 
 FOLDER = click.Path(path_type=Path)
 

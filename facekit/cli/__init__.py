@@ -1,4 +1,4 @@
-"""The commands: parse, call, show errors. Nothing heavy is imported before a command runs."""
+"""The command line: parse, call, print, word errors. Nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from typing import Any
 import click
 
 from facekit import __version__
-from facekit.cli.data import data, priors
+from facekit.cli.data import data
 from facekit.cli.evaluation import eval_predictions, evaluate, report
-from facekit.cli.options import FILE, data_options, read_label_files, read_template, template_option
-from facekit.cli.training import plot, reproduce, train
+from facekit.cli.options import (
+    EXIT_ERROR,
+    EXIT_USAGE,
+    as_flags,
+)
+from facekit.cli.training import compress, flops, plot, priors, reproduce, train
 from facekit.cli.visualize import visualize
-from facekit.errors import FacekitError, Interrupted
+from facekit.cli.weights import export, import_weights, instantiate
+from facekit.errors import ArgumentError, FacekitError, Interrupted
 from facekit.extras import explain_import_error
 
 
@@ -27,7 +32,7 @@ class _Screen(logging.Handler):
         from tqdm import tqdm
 
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(prefix + record.getMessage(), file=sys.stderr)
+        tqdm.write(prefix + as_flags(record.getMessage()), file=sys.stderr)
 
 
 def main(
@@ -56,17 +61,17 @@ def run_command(
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        click.echo(str(stop), err=True)
+        click.echo(as_flags(str(stop)), err=True)
         sys.exit(stop.exit_code)
     except FacekitError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        click.echo(f"Error: {as_flags(str(error))}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
         explained = explain_import_error(error)
         if explained is None:
             raise
         click.echo(f"Error: {explained}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
@@ -77,7 +82,7 @@ def run_in_work_dir(command: str, work_dir: Path) -> None:
     """What a work dir's scripts call: the command with the work dir's template, snapshot and output folders."""
     snapshot = work_dir / "snapshot.pth"
     defaults: dict[str, Any] = {"template": str(work_dir / "template.yaml")}
-    if command != "train" and snapshot.is_file():
+    if command == "visualize" and snapshot.is_file():
         defaults["load_weights"] = str(snapshot)
     defaults["save_checkpoints_to"] = str(work_dir / ("compressed" if command == "compress" else "outputs"))
     defaults["save_model_to"] = str(work_dir / "export")
@@ -90,99 +95,9 @@ def cli() -> None:
     """facekit: face detectors from template to deployment."""
 
 
-@cli.command()
-@click.argument("template")
-@click.argument("work_dir", type=FILE)
-@click.option("--snapshot", type=FILE, help="Weights to take instead of the published ones: .pth, or an IR's .xml.")
-@click.option("--no-snapshot", is_flag=True, help="Make the work dir without weights.")
-@click.option("--force", is_flag=True, help="Write into a folder that holds something else.")
-def instantiate(template: str, work_dir: Path, snapshot: Path | None, no_snapshot: bool, force: bool) -> None:
-    """Make a work dir of a template: its scripts and its snapshot."""
-    from facekit.commands.instantiate import instantiate
-    from facekit.template import find_template
-
-    if snapshot and no_snapshot:
-        raise click.UsageError("Give --snapshot or --no-snapshot, not both.")
-    instantiate(find_template(template), work_dir, snapshot, no_snapshot, force)
-    click.echo(f"{work_dir} is ready: train.py, eval.py, export.py, compress.py, visualize.py" + (
-        "" if no_snapshot else ", snapshot.pth"))  # fmt: skip
-
-
-@cli.command("import-weights")
-@click.argument("source", type=FILE)
-@template_option
-@click.option("--output", type=FILE, required=True, help="The snapshot.pth to write.")
-def import_weights(source: Path, template: str, output: Path) -> None:
-    """Turn weights into a snapshot: other systems' .pth, an Open Model Zoo IR (.xml with .bin), or a checkpoint of
-    facekit's own, of which optimiser and all else that only training needs are left out."""
-    from facekit.weights.checkpoint import save_checkpoint, weights_alone
-    from facekit.weights.load import load_weights
-
-    checkpoint = load_weights(source, read_template(template))
-    save_checkpoint(output, weights_alone(checkpoint))
-    click.echo(f"{output}: {len(checkpoint.state_dict)} tensors of {source}, epoch {checkpoint.epoch}")
-
-
-@cli.command()
-@click.argument("template")
-@click.option("--per-layer", is_flag=True, help="A table with a line a layer above the totals.")
-@click.option("--input-size", metavar="WxH", help="Pixels of the picture [template's].")
-def flops(template: str, per_layer: bool, input_size: str | None) -> None:
-    """Count parameters and FLOPs of a template's network: a name, template.yaml or work dir."""
-    from facekit.commands.flops import format_costs, parse_size, template_costs
-
-    loaded = read_template(template)
-    try:
-        size_hw = parse_size(input_size) if input_size is not None else loaded.input.size_hw
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--input-size") from error
-    click.echo(format_costs(template_costs(loaded, size_hw), size_hw, per_layer))
-
-
-@cli.command("export")
-@template_option
-@click.option("--load-weights", type=FILE, required=True, help="Weights to export.")
-@click.option("--save-model-to", type=FILE, required=True, help="Folder for model.onnx, model.xml, model.bin.")
-@click.option("--onnx/--no-onnx", default=True, show_default=True)
-@click.option("--openvino/--no-openvino", default=True, show_default=True)
-def export(template: str, load_weights: Path, save_model_to: Path, onnx: bool, openvino: bool) -> None:
-    """Export to ONNX and OpenVINO, each compared with PyTorch before it is kept."""
-    from facekit.commands.export import export_weights
-
-    for path in export_weights(load_weights, read_template(template), save_model_to, onnx, openvino):
-        click.echo(f"{path} ({path.stat().st_size / 1024:.1f} KiB)")
-
-
-@cli.command()
-@template_option
-@click.option("--load-weights", type=FILE, required=True, help="Float weights.")
-@data_options("train-ann-files", "train-data-roots", required=True)
-@data_options("val-ann-files", "val-data-roots")
-@click.option(
-    "--save-checkpoints-to", type=FILE, required=True, help="Folder for compressed.pth, model.xml, model.bin."
-)
-@click.option("--nncf-quantization", "quantization", is_flag=True, help="INT8: calibrate, then fine-tune.")
-@click.option("--nncf-sparsity", "sparsity", is_flag=True, help="Prune to the template's ratio, then fine-tune.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures a step [template's].")
-@click.option("--passes", type=click.IntRange(min=0), help="Fine-tuning passes over the training set [template's].")
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read data.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--max-iterations", type=click.IntRange(min=1), help="Cut each pass short (for trying things out).")
-def compress(
-    template: str, train_ann_files: str, train_data_roots: str, val_ann_files: str | None, val_data_roots: str | None,
-    **flags: Any,
-) -> None:  # fmt: skip
-    """Compress to INT8, sparse, or both; prints size and AP before and after."""
-    from facekit.engine.compress.run import CompressOptions, format_footprints
-    from facekit.engine.compress.run import compress as run
-
-    loaded = read_template(template)
-    train_pictures = read_label_files(train_ann_files, train_data_roots, "train")
-    val_pictures = read_label_files(val_ann_files, val_data_roots, "val")
-    path, rows = run(loaded, train_pictures, val_pictures, CompressOptions(**flags))
-    click.echo(format_footprints(rows, f"{len(val_pictures)} pictures; {loaded.protocol()}"))
-    click.echo(f"Done: {path}, {path.with_name('model.xml')}, {path.with_name('model.bin')}")
-
-
-for command in (train, reproduce, plot, evaluate, eval_predictions, report, data, priors, visualize):
+COMMANDS = (
+    instantiate, import_weights, train, reproduce, plot, priors, flops, evaluate, eval_predictions, report, export,
+    compress, visualize, data,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)

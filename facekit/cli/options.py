@@ -1,38 +1,128 @@
-"""What several commands take: options, and reading what they name."""
+"""Flags and arguments made of a command's options, and how a command over many ends."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
 from facekit.errors import Loss
+from facekit.options import OptionInfo, flag_of, info_of, types_of
 
-if TYPE_CHECKING:
-    from facekit.labels.picture_labels import PictureLabels
-    from facekit.template import Template
-
-FILE = click.Path(path_type=Path)
 F = Callable[..., Any]
+FILE = click.Path(path_type=Path)
+FLAG_OF: dict[str, str] = {}  # name of an option -> its flag, of all commands
 
 
-def template_option(function: F) -> F:
-    return click.option("--template", required=True, help="Template name, template.yaml or work dir.")(function)
+class Numbers(click.ParamType[Any]):
+    """Numbers with commas or colons between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(number) for number in re.split("[,:]", str(value)))
+        except ValueError:
+            self.fail(f"expected numbers such as 0.5,1,2, got {value!r}.", param, ctx)
 
 
-def data_options(*names: str, required: bool = False) -> Callable[[F], F]:
+def options_of(options: Any) -> Callable[[F], F]:
+    """Flags and arguments for each field of a command's options: names, types, ranges, defaults and words."""
+    hints = types_of(options)
+
     def decorate(function: F) -> F:
-        for name in reversed(names):
-            files = name.endswith("files")
-            what = "labels of any format" if files else "folders above their pictures [where the formats have them]"
-            option = click.option(f"--{name}", required=required and files, help=f"Comma-separated {what}.")
-            function = option(function)
+        for field in dataclasses.fields(options):
+            FLAG_OF[field.name] = flag_of(field)
+        for field in reversed(dataclasses.fields(options)):
+            info = info_of(field)
+            make = _argument if info.is_positional else _flag
+            function = make(field, info, hints[field.name])(function)
         return function
 
     return decorate
+
+
+def _argument(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callable[[F], F]:
+    is_list = typing.get_origin(hint) is tuple
+    kind = _click_type(typing.get_args(hint)[0] if is_list else hint, info)
+    is_required = field.default is dataclasses.MISSING
+    return click.argument(
+        field.name, type=kind, nargs=-1 if is_list else 1, required=is_required, metavar=info.metavar
+    )  # fmt: skip
+
+
+def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callable[[F], F]:
+    flag, help = flag_of(field), as_flags(info.help)
+    if hint is bool:
+        names = f"{flag}/--no-{flag.removeprefix('--')}" if field.default else flag
+        return click.option(names, field.name, is_flag=True, default=field.default, help=help)
+    more: dict[str, Any] = {}
+    default = None if field.default is dataclasses.MISSING else field.default
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is not float:
+        more = {"multiple": True}
+        hint = typing.get_args(hint)[0]
+    elif default is not None:
+        more = {"default": default, "show_default": not isinstance(default, tuple)}
+    if info.bare_value is not None:
+        more |= {"is_flag": False, "flag_value": info.bare_value}
+    flags = [flag] if info.other_flag is None else [flag, info.other_flag]
+    return click.option(
+        *flags, field.name, type=_click_type(hint, info), required=field.default is dataclasses.MISSING,
+        help=help, metavar=info.metavar, **more,
+    )  # fmt: skip
+
+
+def _click_type(hint: Any, info: OptionInfo) -> click.ParamType[Any]:
+    if typing.get_origin(hint) is Literal:
+        return click.Choice(typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return Numbers()
+    if hint is Path:
+        return click.Path(path_type=Path)
+    if hint in (int, float):
+        if info.least is None and info.most is None:
+            return click.INT if hint is int else click.FLOAT
+        if hint is float:
+            return click.FloatRange(info.least, info.most, min_open=info.is_over_least)
+        least, most = (None if bound is None else int(bound) for bound in (info.least, info.most))
+        return click.IntRange(least, most, min_open=info.is_over_least)
+    return click.STRING
+
+
+def as_flags(text: str) -> str:
+    """A message in which the library names options, `like_this` or `like_this=value`, with the flags of these."""
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in FLAG_OF:
+            return match[0]
+        return FLAG_OF[name] + ("" if value in (None, "True") else f" {value}")
+
+    return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", flag, text)
+
+
+EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_LOSSES = 0, 1, 2, 3
+LOSSES_SHOWN = 20
+
+
+def finish(losses: Sequence[Loss]) -> None:
+    """The end of a command over many: says last what was left out, and ends with exit code 3 if anything was."""
+    if not losses:
+        return
+    for loss in losses[:LOSSES_SHOWN]:
+        click.echo(f"Left out: {as_flags(str(loss))}", err=True)
+    if len(losses) > LOSSES_SHOWN:
+        click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
+    click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)
+    sys.exit(EXIT_LOSSES)
 
 
 def multi_scale_option(function: F) -> F:
@@ -55,40 +145,3 @@ def read_factors(multi_scale: str | None) -> tuple[float, ...]:
         return tuple(float(factor) for factor in ("1" if multi_scale is None else multi_scale).split(","))
     except ValueError as error:
         raise click.UsageError(f"--multi-scale: expected factors like 0.5,1,2, got {multi_scale!r}.") from error
-
-
-def read_template(name: str) -> Template:
-    from facekit.template import find_template, load_template
-
-    return load_template(find_template(name))
-
-
-def read_label_files(ann_files: str | None, data_roots: str | None, what: str) -> list[PictureLabels]:
-    """Pictures of all the comma-separated files, each with its own root."""
-    if not ann_files:
-        return []
-    from facekit.labels.formats import read_labels
-
-    files = ann_files.split(",")
-    roots: list[Path | None] = [Path(root) for root in data_roots.split(",")] if data_roots else [None] * len(files)
-    if len(files) != len(roots):
-        raise click.UsageError(
-            f"--{what}-ann-files names {len(files)} files, --{what}-data-roots {len(roots)} folders: one a file."
-        )
-    return [picture for file, root in zip(files, roots, strict=True) for picture in read_labels(Path(file), root)]
-
-
-EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_LOSSES = 0, 1, 2, 3
-LOSSES_SHOWN = 20
-
-
-def finish(losses: Sequence[Loss]) -> None:
-    """The end of a command over many: says last what was left out, and ends with exit code 3 if anything was."""
-    if not losses:
-        return
-    for loss in losses[:LOSSES_SHOWN]:
-        click.echo(f"Left out: {loss}", err=True)
-    if len(losses) > LOSSES_SHOWN:
-        click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
-    click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)
-    sys.exit(EXIT_LOSSES)

@@ -2,197 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from facekit.commands.inputs import check_roots, find_weights, read_label_files, read_template
+from facekit.engine.evaluation.options import EvaluateOptions
+from facekit.errors import ArgumentError
+from facekit.options import takes
 
-from facekit.detector import Detector, Passes
-from facekit.engine.evaluation.details import Details, curve_points, wider_rows
-from facekit.engine.evaluation.evaluate import (
-    Measured,
-    OnPicture,
-    coco_metric,
-    detect_over_processes,
-    model_metrics,
-    result_names,
-    wider_metrics,
-    wider_pictures,
-    wider_predictions,
-)
-from facekit.errors import FacekitError
-from facekit.files import check_writable_folder
-from facekit.labels.picture_labels import PictureLabels
-from facekit.machine.environment import describe, environment, versions
-from facekit.machine.processes import join_processes, leave_processes, lost_process, rank
-from facekit.metrics.wider import (
-    Curve,
-    WiderGroundTruth,
-    find_wider_ground_truth,
-    read_wider_ground_truth,
-    wider_curves,
-)
-from facekit.pictures.draw import draw_faces
-from facekit.pictures.write import write_picture
-from facekit.records.evaluation import EvaluationRecord, GroupRow, Metric
-from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
-from facekit.results.wider import write_predictions
-from facekit.structures import Detections
-from facekit.template import Template
+if TYPE_CHECKING:
+    from facekit.engine.evaluation.measure import Measurement
 
 
-@dataclass(frozen=True)
-class EvalOptions:
-    """Flags of eval.py."""
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> Measurement | None:
+    """Measures weights and writes what is asked for. Of several processes that were started together the first one has
+    the figures, the others return None.
 
-    load_weights: Path
-    scale: str = "template"  # the preset's name; the template given to measure() already follows it
-    published_protocol: str | None = None  # what the template's published figures hold for; None: for this template
-    passes: Passes = dataclasses.field(default_factory=Passes)
-    batch_size: int = 1
-    wider_dir: Path | None = None
-    wider_gt: Path | None = None
-    save_metrics_to: Path | None = None
-    save_output_to: Path | None = None
-    save_predictions: Path | None = None
-    report: Path | None = None
-    threshold: float = 0.5  # of the boxes drawn
-
-
-def measure(
-    template: Template, pictures: list[PictureLabels], options: EvalOptions
-) -> tuple[str, EvaluationRecord] | None:
-    """Runs the evaluations asked for and writes what is asked for, but the page; returns the table and the record.
-
-    Processes that were started together, by torchrun or srun, share the pictures; the first one has the figures, the
-    others return None. Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
+    Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
     """
-    device = join_processes()
-    try:
-        return _measure(template, pictures, options, device)
-    except RuntimeError as error:
-        if (lost := lost_process(error, "Start all again.")) is not None:
-            raise lost from error
-        raise
-    finally:
-        leave_processes()
-
-
-def _measure(
-    template: Template, pictures: list[PictureLabels], options: EvalOptions, device: torch.device
-) -> tuple[str, EvaluationRecord] | None:
-    _check_destinations(options)
-    detector = Detector.open(options.load_weights, template, str(device), options.passes)
-    ground_truth = None
-    if options.wider_dir is not None:
-        ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
-        to_measure = wider_pictures(options.wider_dir, ground_truth)  # complains before anything is run
-    elif options.save_predictions is not None:
-        result_names(pictures)  # so does this
-    labelled = wider = None
-    if pictures:
-        labelled = detect_over_processes(
-            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size
+    if not options.test_ann_files and options.wider_dir is None:
+        raise ArgumentError(
+            "Nothing to measure on: give `test_ann_files` (with `test_data_roots`), `wider_dir`, or both."
         )
-    if ground_truth is not None:
-        wider = detect_over_processes(
-            detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
-        )
-    if rank() > 0:
-        return None
-    record = _record(detector, labelled, wider, ground_truth, options)
-    _write(record, labelled, wider, options)
-    return format_table(record), record
+    check_roots(options.test_ann_files, options.test_data_roots, "test_ann_files", "test_data_roots")
+    template = read_template(options.template)
+    weights = find_weights(options.load_weights, options.template)
 
+    from facekit.engine.evaluation.measure import measure
+    from facekit.files import write_text
 
-def _check_destinations(options: EvalOptions) -> None:
-    """Refused now rather than after an hour of measuring."""
-    files = (options.save_metrics_to, options.report)
-    for folder in (*(file and file.parent for file in files), options.save_output_to, options.save_predictions):
-        if folder is not None:
-            check_writable_folder(folder)
-    if options.save_metrics_to is not None:
-        read_metrics(options.save_metrics_to)
-    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
-        raise FacekitError(f"--report {options.report}: a page is written; give it a name that ends in .html.")
+    pictures = read_label_files(options.test_ann_files, options.test_data_roots, "test")
+    measurement = measure(template, weights, pictures, options)
+    if measurement is not None and options.report is not None:
+        from facekit.pages.evaluation import evaluation_page
 
-
-def _record(
-    detector: Detector,
-    labelled: Measured | None,
-    wider: Measured | None,
-    ground_truth: WiderGroundTruth | None,
-    options: EvalOptions,
-) -> EvaluationRecord:
-    template = detector.template
-    metrics: list[Metric] = []
-    groups: list[GroupRow] = []
-    curves: dict[str, Curve] = {}
-    sets = []
-    if labelled is not None:
-        metrics.append(coco_metric(labelled))
-        sets.append(f"{len(labelled.pictures)} labelled pictures")
-    if wider is not None and ground_truth is not None:
-        predictions = wider_predictions(wider)
-        curves = wider_curves(predictions, ground_truth)
-        metrics += wider_metrics(curves)
-        groups = wider_rows(predictions, ground_truth)
-        sets.append(f"{len(predictions)} WIDER pictures")
-    shown = labelled or wider  # the details are the labelled set's where both were measured
-    assert shown is not None
-    details = Details(shown)
-    metrics += [*details.metrics(), *model_metrics(template)]
-    preset = f"scale {options.scale}: {detector.protocol()}"
-    found = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    runtime = options.load_weights.suffix.lstrip(".")
-    return EvaluationRecord(
-        detector=template.name,
-        summary=template.summary,
-        weights=options.load_weights.name,
-        weights_sha256=weight_files(options.load_weights)[0]["sha256"],
-        runtime=runtime,
-        protocol=f"{preset}; {', '.join(sets)}; {runtime}",
-        sets=tuple(sets),
-        measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        versions=versions(found),
-        machine=describe(found),
-        metrics=tuple(metrics),
-        published=_published(detector, options),
-        curves=tuple(curve_points(curves)),
-        groups=(*details.groups(), *groups),
-        calibration=tuple(details.calibration()),
-        crops=tuple(details.crops(options.threshold)) if options.report is not None else (),
-    )
-
-
-def _published(detector: Detector, options: EvalOptions) -> dict[str, float]:
-    """The template's figures; measured by another protocol, only what no protocol changes stands beside them."""
-    comparable = options.published_protocol in (None, detector.protocol())
-    return {metric.key: metric.value for metric in detector.template.metrics if comparable or metric.key == "size"}
-
-
-def _write(record: EvaluationRecord, labelled: Measured | None, wider: Measured | None, options: EvalOptions) -> None:
-    for folder in (options.save_predictions, options.save_output_to and options.save_output_to / "wider_predictions"):
-        if folder is None:
-            continue
-        if wider is not None:
-            write_predictions(folder, wider_predictions(wider))
-        elif labelled is not None and folder == options.save_predictions:
-            write_predictions(folder, wider_predictions(labelled))
-    if options.save_metrics_to is not None:
-        write_metrics(options.save_metrics_to, options.load_weights, record)
-
-
-def _drawer(options: EvalOptions, kind: str) -> OnPicture | None:
-    if options.save_output_to is None:
-        return None
-    folder = options.save_output_to / kind
-
-    def draw(path: Path, image_bgr: NDArray[np.uint8], faces: Detections) -> None:
-        write_picture(folder / path.parent.name / path.name, draw_faces(image_bgr, faces.above(options.threshold)))
-
-    return draw
+        write_text(options.report, evaluation_page(measurement.record))
+    return measurement

@@ -1,50 +1,36 @@
-"""The export command: weights in, verified files out."""
+"""The export command: weights in, files for other runtimes out, each compared with PyTorch before it is kept."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from pathlib import Path
 
-from facekit.errors import FacekitError
-from facekit.files import check_writable_folder
-from facekit.targets import TARGETS, load_target
-from facekit.targets.graph import ExportGraph
-from facekit.targets.pytorch import PyTorchBackend
-from facekit.targets.verify import verify_export
-from facekit.template import Template
-
-log = logging.getLogger(__name__)
+from facekit.commands.inputs import find_weights, read_template
+from facekit.errors import ArgumentError
+from facekit.options import TEMPLATE, command_options, option, takes
 
 
-def export_weights(
-    weights: Path, template: Template, folder: Path, onnx: bool = True, openvino: bool = True
-) -> list[Path]:
-    """Writes model.onnx and/or model.xml with model.bin into the folder, each compared with PyTorch first.
+@command_options
+class ExportOptions:
+    """Options of an export."""
+
+    template: str = option(TEMPLATE, kw_only=False)
+    load_weights: Path | None = option("Weights to export [a work dir's best or newest].", default=None, kw_only=False)
+    save_model_to: Path = option("Folder for model.onnx, model.xml, model.bin.")
+    onnx: bool = option("model.onnx.", default=True)
+    openvino: bool = option("model.xml with model.bin.", default=True)
+
+
+@takes(ExportOptions)
+def export(options: ExportOptions) -> list[Path]:
+    """Exports to ONNX and OpenVINO; returns the files written.
 
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a graph that differs.
     """
-    if not (onnx or openvino):
-        raise FacekitError("Nothing to export: leave --onnx or --openvino on.")
-    check_writable_folder(folder)
-    backend = PyTorchBackend.from_file(weights, template, device="cpu")
-    if backend.is_compressed:
-        raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")
-    graph = ExportGraph(backend.network, template)
-    written = []
-    with tempfile.TemporaryDirectory(prefix="facekit-export-", dir=folder) as scratch:
-        # Made and checked aside: a graph that fails the check never takes the place of a good one.
-        draft = Path(scratch) / "model.onnx"
-        log.info("Exporting %s ...", weights)
-        load_target(TARGETS["onnx"]).write(graph, draft, template.name)
-        targets = [draft] if onnx else []
-        if openvino:
-            load_target(TARGETS["openvino"]).write(draft, draft.with_suffix(".xml"), template.name)
-            targets.append(draft.with_suffix(".xml"))
-        for target in targets:
-            difference = max(verify_export(target, backend, template, size_hw) for size_hw in graph.check_sizes_hw)
-            log.info("%s agrees with PyTorch (largest score difference %.1e)", target.name, difference)
-        for name in (["model.onnx"] if onnx else []) + (["model.bin", "model.xml"] if openvino else []):
-            (Path(scratch) / name).replace(folder / name)
-            written.append(folder / name)
-    return written
+    if not (options.onnx or options.openvino):
+        raise ArgumentError("Nothing to export: leave `onnx` or `openvino` on.")
+    template = read_template(options.template)
+    weights = find_weights(options.load_weights, options.template)
+
+    from facekit.targets.export import export_weights
+
+    return export_weights(weights, template, options.save_model_to, options.onnx, options.openvino)

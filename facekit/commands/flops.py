@@ -4,13 +4,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from facekit.errors import FacekitError
-from facekit.models import build_model
-from facekit.ops.complexity import COUNTED, LayerCost, layer_costs
-from facekit.template import Template
+from facekit.commands.inputs import read_template
+from facekit.errors import ArgumentError, FacekitError
+from facekit.options import command_options, option, takes
+
+if TYPE_CHECKING:
+    from facekit.ops.complexity import LayerCost
+    from facekit.template import Template
 
 LONGEST_SIDE = 4096  # counting runs the network, which beyond this takes many GB
+
+
+@command_options
+class FlopsOptions:
+    """Options of counting."""
+
+    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False)
+    input_size: str | None = option("Pixels of the picture [template's].", default=None, metavar="WxH")
+    per_layer: bool = option("A table with a line a layer above the totals.", default=False)
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs on one picture."""
+
+    layers: list[LayerCost]
+    size_hw: tuple[int, int]  # of the picture
+    table: str
+
+
+@takes(FlopsOptions)
+def flops(options: FlopsOptions) -> Complexity:
+    """Counts parameters and FLOPs of a template's network. Raises FacekitError where it can't take such pictures."""
+    try:
+        size_hw = parse_size(options.input_size) if options.input_size is not None else None
+    except ValueError as error:
+        raise ArgumentError(f"`input_size`: {error}") from error
+    template = read_template(options.template)
+    size_hw = size_hw or template.input.size_hw
+    layers = template_costs(template, size_hw)
+    return Complexity(layers, size_hw, format_costs(layers, size_hw, options.per_layer))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -23,6 +59,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def template_costs(template: Template, size_hw: tuple[int, int]) -> list[LayerCost]:
     """The template's network, a row a layer. Raises FacekitError where it can't take pictures of that size."""
+    from facekit.models import build_model
+    from facekit.ops.complexity import layer_costs
+
     network = build_model(template)
     try:
         return layer_costs(network, size_hw)
@@ -37,6 +76,8 @@ def template_costs(template: Template, size_hw: tuple[int, int]) -> list[LayerCo
 
 def format_costs(rows: Sequence[LayerCost], size_hw: tuple[int, int], per_layer: bool) -> str:
     """The totals, below a table with a line a layer if asked for."""
+    from facekit.ops.complexity import COUNTED
+
     parameters, macs = sum(row.parameters for row in rows), sum(row.macs for row in rows)
     totals = [
         f"input:   {_size_text(size_hw)}, one picture",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.files import check_writable_folder, write_text
-from facekit.template import Template, load_template
-from facekit.weights.checkpoint import save_checkpoint
-from facekit.weights.load import load_weights
-from facekit.weights.snapshots import fetch_snapshot
+from facekit.options import command_options, option, takes
+
+if TYPE_CHECKING:
+    from facekit.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +37,45 @@ if __name__ == "__main__":
 '''
 
 
-def instantiate(
-    template_path: Path, work_dir: Path, snapshot: Path | None = None, no_snapshot: bool = False, force: bool = False
-) -> Path | None:
-    """Makes the work dir and returns its snapshot.pth; None with no_snapshot.
+@command_options
+class InstantiateOptions:
+    """Options of an instantiation."""
+
+    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False)
+    work_dir: Path = option("The folder to make.", positional=True, kw_only=False)
+    snapshot: Path | None = option(
+        "Weights to take instead of the published ones: .pth, or an IR's .xml.", default=None
+    )
+    no_snapshot: bool = option("Make the work dir without weights.", default=False)
+    force: bool = option("Write into a folder that holds something else.", default=False)
+
+
+@takes(InstantiateOptions)
+def instantiate(options: InstantiateOptions) -> Path | None:
+    """Makes a work dir of a template, its scripts and its snapshot; returns its snapshot.pth, None without.
 
     Raises FacekitError where the folder holds something else (and force is not set), and NoSnapshotError, the work dir
     being complete but for the snapshot, where no source of it can be reached.
     """
+    if options.snapshot is not None and options.no_snapshot:
+        raise ArgumentError("Give `snapshot` or `no_snapshot`, not both.")
+    from facekit.template import find_template, load_template
+
+    template_path, work_dir = find_template(options.template), options.work_dir
     template = load_template(template_path)
-    _refuse_foreign_folder(work_dir, template, force)
+    _refuse_foreign_folder(work_dir, template, options.force)
     check_writable_folder(work_dir)
     write_text(work_dir / "template.yaml", template_path.read_text(encoding="utf-8"))
     for command, summary in SCRIPTS.items():
         write_text(work_dir / f"{command}.py", _SCRIPT.format(command=command, summary=summary))
-    if no_snapshot:
+    if options.no_snapshot:
         return None
+    from facekit.weights.checkpoint import save_checkpoint
+    from facekit.weights.load import load_weights
+    from facekit.weights.snapshots import fetch_snapshot
+
     target = work_dir / "snapshot.pth"
-    source = snapshot or fetch_snapshot(template)
+    source = options.snapshot or fetch_snapshot(template)
     save_checkpoint(target, load_weights(source, template))
     log.info("Snapshot %s imported to %s", source, target)
     return target
@@ -66,12 +88,15 @@ def _refuse_foreign_folder(work_dir: Path, template: Template, force: bool) -> N
         return
     held = work_dir / "template.yaml"
     if not held.is_file():
-        raise FacekitError(f"{work_dir}: is not empty and no work dir. Choose another folder, or give --force.")
+        raise FacekitError(f"{work_dir}: is not empty and no work dir. Choose another folder, or give `force=True`.")
+    from facekit.template import load_template
+
     try:
         name = load_template(held).name
     except FacekitError:
         name = "something unreadable"
     if name != template.name:
         raise FacekitError(
-            f"{work_dir}: is the work dir of {name}, not of {template.name}. Choose another folder, or give --force."
+            f"{work_dir}: is the work dir of {name}, not of {template.name}. Choose another folder, or give "
+            f"`force=True`."
         )

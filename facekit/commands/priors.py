@@ -1,178 +1,42 @@
-"""Prior sizes chosen for a data set: its faces as training sees them, clustered, and what the clusters reach."""
+"""The priors command: labels in, prior sizes for a template out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-import yaml
-from torch import Tensor
+from facekit.options import DATA_ROOT, TEMPLATE, command_options, option, takes
 
-from facekit.errors import FacekitError
-from facekit.files import write_text
-from facekit.labels.picture_labels import PictureLabels
-from facekit.ops.coders import DistanceCoder
-from facekit.ops.head import Head, declared_head
-from facekit.ops.prior_clusters import best_prior_iou, cluster_sizes, refine_sizes
-from facekit.progress import progress_bar
-from facekit.schema import parse_yaml
-from facekit.template import Template
-from facekit.training_data.training_set import TrainingSet
-from facekit.training_data.transforms import mean_colour_bgr
-
-MAX_FACES = 10_000  # that are looked at; more change the sizes by less than another seed does
-MAX_PASSES = 20  # over the pictures, each with crops of its own
-RECALL_IOUS = (0.35, 0.5)
-
-PriorSizes = tuple[tuple[tuple[float, float], ...], ...]  # width and height in pixels of the input, a list a level
+if TYPE_CHECKING:
+    from facekit.training_data.prior_choice import PriorChoice
 
 
-@dataclass(frozen=True)
-class PriorFit:
-    """How near the priors of a grid come to faces."""
+@command_options
+class PriorsOptions:
+    """Options of a choice of priors."""
 
-    recalls: tuple[float, ...]  # 0..1: share of faces whose best prior reaches each of RECALL_IOUS
-    mean_iou: float  # 0..1: of the faces with their best priors
-
-
-@dataclass(frozen=True)
-class PriorChoice:
-    """Sizes for a template's priors, and what the old and the new ones reach."""
-
-    sizes_wh: PriorSizes
-    before: PriorFit
-    after: PriorFit
-    faces: int  # that were looked at
-    distinct: int  # of their sizes
-
-    def text(self) -> str:
-        """The comparison, and the lines for the template."""
-        rows = [("", *(f"IoU {iou:g}" for iou in RECALL_IOUS), "mean IoU")]
-        for name, fit in (("before", self.before), ("after", self.after)):
-            rows.append((name, *(f"{recall:.1%}" for recall in fit.recalls), f"{fit.mean_iou:.3f}"))
-        table = [f"{name:<8}" + "".join(f"{cell:>10}" for cell in cells) for name, *cells in rows]
-        count = sum(map(len, self.sizes_wh))
-        doubled = (
-            [f"The faces have {self.distinct} sizes, fewer than the {count} priors: the largest is repeated."]
-            if self.distinct < count
-            else []
-        )
-        return "\n".join([
-            f"Share of {self.faces} faces, cropped and scaled as in training, whose best prior of the grid reaches",
-            *table, *doubled, "", "  prior_sizes_wh:", *(f"    - {_flow(level)}" for level in self.sizes_wh),
-        ])  # fmt: skip
+    labels: Path = option("Labels of any format.", positional=True, kw_only=False)
+    template: str = option(TEMPLATE)
+    data_root: Path | None = option(DATA_ROOT, default=None)
+    output: Path | None = option("template.yaml to write: the template with the new priors.", default=None)
+    seed: int = option("Of crops and clusters.", default=0, least=0)
 
 
-def choose_priors(template: Template, pictures: Sequence[PictureLabels], seed: int) -> PriorChoice:
-    """As many sizes as the template has, the smallest to its finest level. The same seed gives the same sizes.
+@takes(PriorsOptions)
+def priors(options: PriorsOptions) -> PriorChoice:
+    """Chooses prior sizes for a data set by clustering its faces, and writes a template with them if asked for.
 
     Raises FacekitError for a detector without prior sizes to choose, and where there is no face to train on.
     """
-    head = declared_head(template.model)
-    if _has_points(head):
-        raise FacekitError(
-            f"{template.name} learns from one point a cell and its priors are the cells themselves: there are no sizes "
-            f"to choose, and none are missed. Give a template with prior boxes, such as face-detection-0200."
-        )
-    boxes_xyxy = training_boxes(template, pictures, seed)
-    sizes_wh = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    size_hw = template.input.size_hw
-    level_of = torch.arange(len(head.strides)).repeat_interleave(torch.tensor(head.priors_a_cell))
-    clusters_wh = cluster_sizes(sizes_wh, len(level_of), seed)
-    refined_wh = refine_sizes(boxes_xyxy, clusters_wh, level_of, head.priors(size_hw).tensors())
-    chosen = tuple(
-        tuple(sorted(((round(width, 2), round(height, 2)) for width, height in level.tolist()), key=math.prod))
-        for level in refined_wh.split(head.priors_a_cell)
-    )
-    return PriorChoice(
-        chosen,
-        before=prior_fit(boxes_xyxy, head, size_hw),
-        after=prior_fit(boxes_xyxy, replace(head, prior_sizes_wh=chosen), size_hw),
-        faces=len(boxes_xyxy),
-        distinct=len(sizes_wh.unique(dim=0)),
-    )
+    from facekit.template import find_template, load_template
 
+    source = find_template(options.template)
+    template = load_template(source)
 
-def _has_points(head: Head) -> bool:
-    """Whether boxes are regressed from points, or from cells, whose sizes are no one's choice."""
-    cells = tuple(((float(stride), float(stride)),) for stride in head.strides)
-    return isinstance(head.coder, DistanceCoder) or head.prior_sizes_wh == cells
+    from facekit.labels.formats import read_labels
+    from facekit.training_data.prior_choice import choose_priors, write_template
 
-
-def training_boxes(template: Template, pictures: Sequence[PictureLabels], seed: int) -> Tensor:
-    """(N, 4) boxes in pixels of the template's input, as its augmentation cuts and scales them; at most MAX_FACES.
-
-    Small sets are gone through several times, as training does. Raises FacekitError where no face is trained on.
-    """
-    faces = TrainingSet(
-        pictures, template.augmentation, template.input.size_hw, mean_colour_bgr(template.input), 1, seed
-    )
-    found: list[np.ndarray] = []
-    for number in range(MAX_PASSES):
-        faces.epoch.fill_(number)
-        found += [faces.boxes_of(index) for index in progress_bar(range(len(faces)), delay_s=2, desc="faces")]
-        if sum(map(len, found)) >= MAX_FACES or not any(map(len, found)):
-            break
-    boxes_xyxy = np.concatenate([np.empty((0, 4), np.float32), *found])
-    if not len(boxes_xyxy):
-        raise FacekitError(
-            f"{len(pictures)} pictures hold no face that {template.name} trains on: it leaves out faces under "
-            f"{template.augmentation.min_face_size:g} pixels (augmentation.min_face_size). Give labels with larger."
-        )
-    order = np.random.default_rng(seed).permutation(len(boxes_xyxy))[:MAX_FACES]
-    return torch.from_numpy(boxes_xyxy[order])
-
-
-def prior_fit(boxes_xyxy: Tensor, head: Head, size_hw: tuple[int, int]) -> PriorFit:
-    """Of (N, 4) boxes, N over 0, in pixels of an input of that size, with all priors of the head's grid."""
-    best = best_prior_iou(boxes_xyxy, head.priors(size_hw).tensors())
-    return PriorFit(tuple(float((best >= iou).double().mean()) for iou in RECALL_IOUS), float(best.double().mean()))
-
-
-def write_template(source: Path, sizes_wh: PriorSizes, output: Path) -> None:
-    """The template of the file `source` with these priors and all else as it stands there, comments too; but without
-    snapshot and metrics, which belong to the old priors. Raises FacekitError where the disk refuses."""
-    text = source.read_text(encoding="utf-8")
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert root is not None
-    column = _value(_value(root, "model"), "prior_sizes_wh").start_mark.column
-    # From the end, for the places before to stay.
-    for path, value in (
-        (("metrics",), "[]"),
-        (("snapshot",), "[]"),
-        (("model", "prior_sizes_wh"), ("\n" + " " * column).join(f"- {_flow(level)}" for level in sizes_wh)),
-    ):
-        node: yaml.Node = root
-        for name in path:
-            node = _value(node, name)
-        if isinstance(node, yaml.SequenceNode) and node.flow_style and path[-1] == "prior_sizes_wh":
-            value = _flow(sizes_wh)
-        text = text[: node.start_mark.index] + value + text[_end(node) :]
-    written = parse_yaml(text, output, Template)
-    assert written.model.prior_sizes_wh == sizes_wh
-    write_text(output, text)
-
-
-def _value(node: yaml.Node, name: str) -> yaml.Node:
-    assert isinstance(node, yaml.MappingNode)
-    return cast(yaml.Node, next(value for key, value in node.value if key.value == name))
-
-
-def _end(node: yaml.Node) -> int:
-    """Where the node's text ends: the mark of a list a line an entry stands at what follows, behind the comments."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _end(last[1] if isinstance(last, tuple) else last)
-    return int(node.end_mark.index)
-
-
-def _flow(value: object) -> str:
-    """Lists of numbers in YAML's brackets."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return f"{value:g}"
+    choice = choose_priors(template, read_labels(options.labels, options.data_root), options.seed)
+    if options.output is not None:
+        write_template(source, choice.sizes_wh, options.output)
+    return choice

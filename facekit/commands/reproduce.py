@@ -5,33 +5,79 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from facekit.commands.train import read_pictures
 from facekit.engine.training.options import TrainOptions
-from facekit.engine.training.train import train
 from facekit.errors import FacekitError
-from facekit.labels.picture_labels import PictureLabels
-from facekit.records.run import (
-    NAME,
-    RunRecord,
-    data_differences,
-    digest_data,
-    file_sha256,
-    from_plain,
-    read_record,
-    teacher_differences,
-    teacher_origin,
-)
+from facekit.options import ANN_FILES, DATA_ROOTS, arguments_of, command_options, option, split_paths, takes
+
+if TYPE_CHECKING:
+    from facekit.labels.picture_labels import PictureLabels
+    from facekit.records.run import RunRecord
 
 log = logging.getLogger(__name__)
+
+
+@command_options
+class ReproduceOptions:
+    """Options of a repetition; what is given says where data lie that have moved."""
+
+    record: Path = option("run.json of the run.", positional=True, kw_only=False)
+    save_checkpoints_to: Path | None = option(
+        "Folder for the checkpoints [reproduced, beside the record].", default=None
+    )
+    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
+    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
+    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    teacher: Path | None = option("Weights of the detector that the run learnt from.", default=None)
+    teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
+    distill_pictures: Path | None = option("Pictures that the teacher marked: a folder, or labels.", default=None)
+    force: bool = option("Run it with other data or weights, too.", default=False)
+
+
+MOVED = (
+    "train_ann_files", "train_data_roots", "val_ann_files", "val_data_roots", "teacher", "teacher_template",
+    "distill_pictures",
+)  # fmt: skip
+
+
+@takes(ReproduceOptions)
+def reproduce(options: ReproduceOptions) -> str:
+    """Trains again by a run.json and returns a line that says that the weights are the recorded ones.
+
+    Raises FacekitError where data or weights are not those of the record (unless `force`), and where the weights that
+    come out differ, naming versions and machine where these do.
+    """
+    from facekit.machine.launch import launch_over_gpus
+    from facekit.records.run import read_record
+    from facekit.template import find_template
+
+    record = read_record(options.record)
+    moved: dict[str, Any] = {name: getattr(options, name) for name in MOVED if getattr(options, name)}
+    if options.teacher_template is not None:
+        moved["teacher_template"] = find_template(str(options.teacher_template))
+    folder = options.save_checkpoints_to or options.record.parent / "reproduced"
+    training = recorded_options(record, options.record, save_checkpoints_to=folder, tensorboard_dir=None, **moved)
+    if launch_over_gpus(record.processes_on_gpus(), False, ["reproduce", *arguments_of(options)]):
+        return f"Done: {folder}"
+    train_pictures, val_pictures = read_pictures(training)
+    return repeat(record, options.record, training, train_pictures, val_pictures, options.force)
 
 
 def recorded_options(record: RunRecord, path: Path, **changes: Any) -> TrainOptions:
     """The run's flags as train() takes them, some of them changed. Raises FacekitError, naming `path`, for flags that
     this facekit lacks."""
+    from facekit.records.run import from_plain
+
+    flags = dict(record.flags)
+    for name, value in flags.items():
+        if name.endswith(("ann_files", "data_roots")) and (value is None or isinstance(value, str)):
+            flags[name] = [str(part) for part in split_paths(value)] if value else []  # as 0.4.0 wrote them
     try:
-        options: TrainOptions = from_plain(TrainOptions, record.flags, "flags")
-        return dataclasses.replace(options, **changes)
+        read: TrainOptions = from_plain(TrainOptions, {"template": str(path), **flags}, "flags")
+        return dataclasses.replace(read, **changes)
     except ValueError as error:
         raise FacekitError(
             f"{path}: {error}. Reproduce it with the facekit that wrote it ({_version(record)})."
@@ -45,7 +91,7 @@ def _version(record: RunRecord) -> str:
     return f"{environment.facekit} {environment.git_revision}".strip()
 
 
-def reproduce(
+def repeat(
     record: RunRecord,
     path: Path,
     options: TrainOptions,
@@ -53,11 +99,10 @@ def reproduce(
     val_pictures: list[PictureLabels],
     force: bool,
 ) -> str:
-    """Trains by the record of the file `path` and returns a line that says that the weights are the recorded ones.
+    """reproduce() for the record of the file `path`, with the training's options and pictures."""
+    from facekit.engine.training.train import train
+    from facekit.records.run import NAME, read_record
 
-    Raises FacekitError where data or weights are not those of the record (unless `force`), and where the weights that
-    come out differ, naming versions and machine where these do.
-    """
     template = record.read_template(path)
     _refuse_differing(record, path, options, train_pictures, val_pictures, force)
     latest = train(template, train_pictures, val_pictures, options)
@@ -84,6 +129,8 @@ def _refuse_differing(
     val_pictures: list[PictureLabels],
     force: bool,
 ) -> None:
+    from facekit.records.run import data_differences, digest_data, file_sha256, teacher_differences, teacher_origin
+
     if record.result is None or not record.sessions:
         raise FacekitError(f"{path}: the run was not finished; there is nothing to compare with. Finish it first.")
     if record.sessions[0].from_iteration and record.weights is None:
@@ -100,7 +147,7 @@ def _refuse_differing(
     if differing and not force:
         raise FacekitError(
             f"{path}: can't be reproduced, for these are not as recorded: {'; '.join(differing)}. Bring them back, or "
-            f"give --force to run it all the same."
+            f"give `force=True` to run it all the same."
         )
     for part in differing:
         log.warning("Not as recorded: %s.", part)

@@ -38,7 +38,7 @@ FDDB_LABELS = "FDDB-ellipses.txt"
 def check_landmarks(labels: Path) -> None:
     """Raises FacekitError for labels without any landmarks: asked before hours of downloading."""
     if not any(np.isfinite(picture.landmarks_xy).all(axis=(1, 2)).any() for picture in read_labels(labels, None, True)):
-        raise FacekitError(f"{labels}: expected labels with five landmarks a face, got none. Leave --landmarks out.")
+        raise FacekitError(f"{labels}: expected labels with five landmarks a face, got none. Leave `landmarks` out.")
 
 
 def arrange_widerface(destination: Path, parts: Sequence[str] = WIDER_PARTS, landmarks: Path | None = None) -> str:

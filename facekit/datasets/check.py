@@ -313,7 +313,7 @@ def _inspect_all(
         return _collect(tasks, pool.map(inspect, tasks, chunksize=8))
     except BrokenProcessPool as error:
         raise FacekitError(
-            "A process that reads pictures was ended by the system, perhaps for want of memory. Try --workers 1."
+            "A process that reads pictures was ended by the system, perhaps for want of memory. Try `workers=1`."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

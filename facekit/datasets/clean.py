@@ -77,12 +77,12 @@ def clean(checked: Checked) -> Cleaned:
 def check_destinations(fix: Path | None, json_file: Path | None, sources: Sequence[Path | None]) -> None:
     """Raises FacekitError where a file to write would take the place of a file that is read, or of the other."""
     kept = {source.resolve(): source for source in sources if source is not None}
-    for flag, path in (("--fix", fix), ("--json", json_file)):
+    for name, path in (("fix", fix), ("json", json_file)):
         if path is None:
             continue
         if path.suffix != ".json" or path.resolve() in kept:
             raise FacekitError(
-                f"{flag} {path}: expected a new .json file, not labels or pictures. Choose another name."
+                f"`{name}={path}`: expected a new .json file, not labels or pictures. Choose another name."
             )
         kept[path.resolve()] = path
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, sync_disk, write_text
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
@@ -26,19 +27,6 @@ Source = tuple[Path, Path | None]  # labels, and the folder above their pictures
 MARKER = ".facekit-labels"  # holds the format's name, in folders that may be written again
 _SPLIT_NAMES = ("train", "val", "test")
 _INVALID = 3  # in WIDER_ATTRIBUTES
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """What convert and merge do on the way."""
-
-    min_size: float = 0.0  # pixels; faces with a smaller width or height are left out
-    drop_invalid: bool = False  # leave out the faces that WIDER calls invalid, where the labels say it
-    subset: Path | None = None  # a text file with the names of the pictures to keep
-    split: tuple[float, ...] = ()  # shares of train, val and test
-    seed: int = 0
-    pictures: str | None = None  # one of PICTURE_MODES; None: copy into layouts that hold pictures
-    force: bool = False
 
 
 @dataclass
@@ -101,14 +89,6 @@ def convert(
     return summary
 
 
-def parse_split(text: str) -> tuple[float, ...]:
-    """'0.9:0.1' -> (0.9, 0.1); raises ValueError for anything but two or three shares above 0."""
-    shares = tuple(float(share) for share in text.split(":"))
-    if len(shares) not in (2, 3) or not all(0 < share < float("inf") for share in shares):
-        raise ValueError(f"expected two or three shares above 0, such as 0.9:0.1, got {text!r}")
-    return shares
-
-
 def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
     """Sizes from the pictures where the labels have none, and without the boxes that then turn out to lie outside."""
     unknown = {name for name, labels in named if labels.size_wh is None}
@@ -144,7 +124,7 @@ def _check_attributes(pictures: Sequence[PictureLabels]) -> None:
     faces = any(len(labels.boxes_xywh) for labels in pictures)
     if faces and all(labels.attributes is None for labels in pictures):
         raise FacekitError(
-            "--drop-invalid: none of the labels have attributes, so nothing says which faces are invalid. Leave it out."
+            "`drop_invalid`: none of the labels have attributes, so nothing says which faces are invalid. Leave it out."
         )
 
 
@@ -216,7 +196,7 @@ def _split(parts: Mapping[str, list[Named]], options: ConvertOptions) -> dict[st
     bounds = np.rint(np.cumsum(options.split) / sum(options.split) * len(named)).astype(int)
     pieces = np.split(shuffled, bounds[:-1])
     if any(len(piece) == 0 for piece in pieces):
-        raise FacekitError(f"--split: {len(named)} pictures are too few for these shares: a part would be empty.")
+        raise FacekitError(f"`split`: {len(named)} pictures are too few for these shares: a part would be empty.")
     return {part: [named[i] for i in sorted(piece)] for part, piece in zip(_SPLIT_NAMES, pieces, strict=False)}
 
 
@@ -231,7 +211,7 @@ def _check_destination(
         if destination.is_dir():
             raise FacekitError(f"{destination}: is a folder. Give the name of the file to write.")
         if destination.exists() and not force:
-            raise FacekitError(f"{destination}: is there already. Choose another file, or give --force.")
+            raise FacekitError(f"{destination}: is there already. Choose another file, or give `force=True`.")
         return
     if destination.is_file():
         raise FacekitError(f"{destination}: is a file. Give the name of a folder.")
@@ -245,7 +225,7 @@ def _refuse_foreign(folder: Path, format_name: str, force: bool) -> None:
     if not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace").strip() != format_name:
         raise FacekitError(
             f"{folder}: is not empty and not a {format_name} data set written by this command. "
-            f"Choose another folder, or give --force."
+            f"Choose another folder, or give `force=True`."
         )
 
 

@@ -18,20 +18,21 @@ from facekit.machine.processes import adopt_slurm
 log = logging.getLogger(__name__)
 
 
-def launch_over_gpus(wanted: int, asked: bool) -> bool:
-    """Starts this very command once a GPU under torchrun and waits; False where one process is enough (go on then).
+def launch_over_gpus(wanted: int, asked: bool, arguments: Sequence[str]) -> bool:
+    """Starts `facekit ARGUMENTS` once a GPU under torchrun and waits; False where one process is enough (go on then).
 
     `asked`: the number comes from the user, not from the template. Raises FacekitError when a process fails, or when
     the user asks for more GPUs than there are; Interrupted when they all ended after a SIGTERM or SIGINT.
     """
+    is_under_slurm = adopt_slurm()
     if wanted == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA
         return False
-    if "LOCAL_RANK" in os.environ or adopt_slurm():  # started several times already, by torchrun or by srun
+    if "LOCAL_RANK" in os.environ or is_under_slurm:  # started several times already, by torchrun or by srun
         return False
     available = torch.cuda.device_count()
     if asked and wanted > max(available, 1):
-        raise FacekitError(f"--gpu-num {wanted}: this machine has {available} GPUs. Give --gpu-num {available}.")
+        raise FacekitError(f"`gpu_num={wanted}`: this machine has {available} GPUs. Give `gpu_num={available}`.")
     if wanted > max(available, 1):
         log.info(
             "The template was made with %d GPUs; training in one process on %s.",
@@ -41,7 +42,8 @@ def launch_over_gpus(wanted: int, asked: bool) -> bool:
     if count < 2:
         return False
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *sys.argv
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
+        "--module", "facekit", *arguments,
     ]  # fmt: skip
     run_and_forward(command)
     return True

@@ -86,6 +86,18 @@ def adopt_slurm() -> bool:
     return True
 
 
+def processes_started() -> int:
+    """How many were started together, before they have joined."""
+    adopt_slurm()
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_first_started() -> bool:
+    """Whether this is the first of them."""
+    adopt_slurm()
+    return os.environ.get("RANK", "0") == "0"
+
+
 def first_node(nodes: str) -> str:
     """The first host of SLURM's short form: "gpu[07-09,12],login1" -> "gpu07"."""
     return re.sub(r"\[(\w+)[^]]*\]", r"\1", re.split(r",(?![^[]*\])", nodes)[0])

@@ -95,7 +95,7 @@ def find_wider_ground_truth(folder: Path) -> Path:
         raise FacekitError(
             f"WIDER FACE ground truth: {', '.join(missing[fewest])} missing in {places[fewest]}; "
             f"looked in {', '.join(map(str, places))}. "
-            "Unpack the official eval_tools.zip and give its ground_truth folder with --wider-gt."
+            "Unpack the official eval_tools.zip and give its ground_truth folder as `wider_gt`."
         )
     return places[fewest]
 
@@ -199,7 +199,7 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:  # scipy and the cells inside fail in too many ways to list
         raise FacekitError(
             f"{path}: can't be read as a WIDER FACE ground truth file ({type(error).__name__}: {error}). "
-            "Unpack the official eval_tools.zip again and give its ground_truth folder with --wider-gt."
+            "Unpack the official eval_tools.zip again and give its ground_truth folder as `wider_gt`."
         ) from error
 
 

@@ -44,7 +44,7 @@ class Run:
 def plot_runs(paths: Sequence[Path], output: Path) -> None:
     """Reads each run (its folder or its log.jsonl) and writes the SVG. Raises FacekitError where one holds nothing."""
     if output.suffix.lower() != ".svg":
-        raise FacekitError(f"{output}: only .svg is written. Give --output a name that ends so.")
+        raise FacekitError(f"{output}: only .svg is written. Give `output` a name that ends so.")
     journals = [path / JOURNAL if path.is_dir() else path for path in paths]
     runs = [read_run(path, name) for path, name in zip(journals, _names(journals), strict=True)]
     write_text(output, draw(runs))

@@ -111,8 +111,8 @@ class RunRecord:
         return parse_yaml(json.dumps(self.template, ensure_ascii=False), path, Template)
 
 
-def digest_data(pictures: Sequence[PictureLabels], ann_files: str | None) -> DataDigest:
-    """Of labels that were read from the comma-separated ann_files."""
+def digest_data(pictures: Sequence[PictureLabels], ann_files: Sequence[Path]) -> DataDigest:
+    """Of labels that were read from those files."""
     labels, files = hashlib.sha256(), hashlib.sha256()
     faces = 0
     for picture in progress_bar(pictures, delay_s=2, desc="sizes of pictures", unit="picture"):
@@ -127,7 +127,7 @@ def digest_data(pictures: Sequence[PictureLabels], ann_files: str | None) -> Dat
         except OSError:  # training will say so
             size = -1
         files.update(name + f"\0{size}\0".encode())
-    single = [Path(name) for name in (ann_files or "").split(",") if name and Path(name).is_file()]
+    single = [path for path in ann_files if path.is_file()]
     digests = {str(path): file_sha256(path) for path in single}
     return DataDigest(len(pictures), faces, labels.hexdigest(), files.hexdigest(), digests)
 
@@ -192,8 +192,8 @@ def begin_record(
 def _absolute(name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.resolve())
-    if value and name.endswith(("ann_files", "data_roots")):
-        return ",".join(os.path.abspath(part) for part in value.split(","))  # noqa: PTH100 - a part may be DIR:train
+    if name.endswith(("ann_files", "data_roots")):
+        return [os.path.abspath(part) for part in value]  # noqa: PTH100 - a part may be DIR:train
     return value
 
 

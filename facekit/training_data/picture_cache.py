@@ -70,10 +70,10 @@ def fill_cache(kind: Literal["ram", "disk"], pictures: Iterable[PictureLabels], 
     if not unique:
         return PictureCache((), np.empty(0, dtype=np.uint8))
     if not places:
-        raise FacekitError(f"--cache {kind}: not one picture fits into {limit_gib:g} GiB. Give a larger --cache-limit.")
+        raise FacekitError(f"`cache={kind}`: not one picture fits into {limit_gib:g} GiB. Give a larger `cache_limit`.")
     if len(places) < len(unique):
         log.warning(
-            "--cache-limit %g GiB holds %d of the %d pictures (%.1f GiB): the others are decoded each time.",
+            "`cache_limit=%g` GiB holds %d of the %d pictures (%.1f GiB): the others are decoded each time.",
             limit_gib, len(places), len(unique), wanted / 2**30,
         )  # fmt: skip
     if kind == "ram":
@@ -119,15 +119,15 @@ def _check_memory(total: int) -> None:
     """Refuses what would end in swapping, or in workers without the pictures."""
     if multiprocessing.get_start_method() != "fork":
         raise FacekitError(
-            "--cache ram: this system doesn't fork processes, so they can't share it. Give --cache disk."
+            "`cache=ram`: this system doesn't fork processes, so they can't share it. Give `cache=disk`."
         )
     meminfo = Path("/proc/meminfo")
     lines = meminfo.read_text(encoding="ascii").splitlines() if meminfo.is_file() else []
     available = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
     if available is not None and total > available:
         raise FacekitError(
-            f"--cache ram: the pictures need {total / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are "
-            f"free. Give a smaller --cache-limit, or --cache disk."
+            f"`cache=ram`: the pictures need {total / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are "
+            f"free. Give a smaller `cache_limit`, or `cache=disk`."
         )
 
 

@@ -78,7 +78,7 @@ def _bring(weights: WeightsEnum, name: str) -> Path | None:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         log.warning(
             "%s can't be had (%s): the backbone starts from random weights. To start from these, get %s elsewhere, put "
-            "it at %s, and run the command again; --from-scratch does without them and this warning.",
+            "it at %s, and run the command again; `from_scratch` does without them and this warning.",
             name, reason, weights.url, path,
         )  # fmt: skip
         return None

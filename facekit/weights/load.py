@@ -81,5 +81,5 @@ def _refuse_another_templates_snapshot(source: Path, template: Template) -> None
         if digest in published and other.name != template.name:
             raise FacekitError(
                 f"{source}: these are the published weights of {other.name!r}, not of {template.name!r}. "
-                f"Use --template {other.name} or its work dir."
+                f"Use `template={other.name}` or its work dir."
             )

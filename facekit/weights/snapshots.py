@@ -46,8 +46,8 @@ def fetch_snapshot(template: Template) -> Path:
             failures.append(str(error))
         except FacekitError as error:
             failures.append(f"  {error}")
-    bring = "Bring the file yourself: --snapshot FILE takes a .pth or an Open Model Zoo .xml (with its .bin)."
-    do_without = "Do without: --no-snapshot, and train from scratch or give train.py --load-weights."
+    bring = "Bring the file yourself: `snapshot=FILE` takes a .pth or an Open Model Zoo .xml (with its .bin)."
+    do_without = "Do without: `no_snapshot=True`, and train from scratch or give train.py `load_weights`."
     if not template.snapshot:
         raise NoSnapshotError(
             f"{template.name} has no snapshot to fetch: its weights are published nowhere that could be named (its "

@@ -97,7 +97,7 @@ class TestEval:
         assert "score 0.3, NMS 0.5, 7 boxes; scales x0.5, x1, x2, mirrored too, merged by box fusion" in text
 
     @pytest.mark.parametrize(
-        ("factors", "words"), [("1,a", "expected factors like 0.5,1,2"), ("0", "from 0.1 to 8"), ("", "got ''")]
+        ("factors", "words"), [("1,a", "expected numbers such as 0.5,1,2"), ("0", "from 0.1 to 8"), ("", "got ''")]
     )
     def test_bad_factors(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path, factors: str, words: str

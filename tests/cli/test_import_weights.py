@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekit.cli.options import read_template
+from facekit.commands.inputs import read_template
 from facekit.weights.checkpoint import read_torch_file, save_checkpoint
 from facekit.weights.load import load_weights
 from tests.cli.support import SSD, fails, run, written

@@ -73,14 +73,14 @@ class TestInstantiate:
         def unreachable(_: object) -> Path:
             raise NoSnapshotError("no network")
 
-        monkeypatch.setattr("facekit.commands.instantiate.fetch_snapshot", unreachable)
+        monkeypatch.setattr("facekit.weights.snapshots.fetch_snapshot", unreachable)
         with pytest.raises(NoSnapshotError):
             instantiate(YUNET, tmp_path / "work")
         assert names(tmp_path / "work") == {"template.yaml", *SCRIPTS}
         assert load_template(tmp_path / "work" / "template.yaml").name == "yunet-n"
 
     def test_fetched_snapshot_is_imported(self, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("facekit.commands.instantiate.fetch_snapshot", lambda template: weights)
+        monkeypatch.setattr("facekit.weights.snapshots.fetch_snapshot", lambda template: weights)
         assert instantiate(YUNET, tmp_path / "work") == tmp_path / "work" / "snapshot.pth"
 
     def test_broken_template_makes_nothing(self, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ class TestInstantiate:
 class TestRefusal:
     def test_folder_with_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("years of work")
-        with pytest.raises(FacekitError, match=rf"{tmp_path}: is not empty and no work dir\..*--force"):
+        with pytest.raises(FacekitError, match=rf"{tmp_path}: is not empty and no work dir\..*`force=True`"):
             instantiate(YUNET, tmp_path, no_snapshot=True)
         assert names(tmp_path) == {"thesis.tex"}
 
@@ -109,7 +109,7 @@ class TestRefusal:
 
     def test_another_templates_work_dir(self, tmp_path: Path) -> None:
         instantiate(YUNET, tmp_path, no_snapshot=True)
-        with pytest.raises(FacekitError, match=r"work dir of yunet-n, not of face-detection-0200.*--force"):
+        with pytest.raises(FacekitError, match=r"work dir of yunet-n, not of face-detection-0200.*`force=True`"):
             instantiate(SSD, tmp_path, no_snapshot=True)
         assert load_template(tmp_path / "template.yaml").name == "yunet-n"
         instantiate(SSD, tmp_path, no_snapshot=True, force=True)

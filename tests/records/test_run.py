@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekit.commands.reproduce import recorded_options, reproduce
+from facekit.commands.reproduce import recorded_options, repeat
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError
@@ -46,7 +46,7 @@ def flat_pictures(folder: Path, count: int = 4) -> list[PictureLabels]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run in out/, its pictures beside it."""
     folder = tmp_path_factory.mktemp("run")
-    options = TrainOptions(folder / "out", workers=0, val_ann_files=None, base_learning_rate=1e-3)
+    options = TrainOptions("yunet-n", save_checkpoints_to=folder / "out", workers=0, base_learning_rate=1e-3)
     train(small_template(), flat_pictures(folder), [], options)
     return folder
 
@@ -75,11 +75,15 @@ class TestRecord:
     def test_flags_come_back_as_options(self, run: Path) -> None:
         path = run / "out" / "run.json"
         options = recorded_options(read_record(path), path)
-        assert options == TrainOptions((run / "out").resolve(), workers=0, base_learning_rate=1e-3)
+        assert options == TrainOptions(
+            str(path), save_checkpoints_to=(run / "out").resolve(), workers=0, base_learning_rate=1e-3
+        )
 
     def test_weights_that_it_starts_from(self, run: Path, tmp_path: Path) -> None:
         source = run / "out" / "latest.pth"
-        options = TrainOptions(tmp_path, load_weights=source, workers=0, max_iterations=1)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, load_weights=source, workers=0, max_iterations=1
+        )
         train(small_template(), flat_pictures(run), [], options)
         weights = read_record(tmp_path / "run.json").weights
         assert weights is not None
@@ -89,7 +93,7 @@ class TestRecord:
 
     def test_resumption_is_added(self, run: Path, tmp_path: Path) -> None:
         pictures = flat_pictures(run)
-        options = TrainOptions(tmp_path, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0)
         train(small_template(), pictures, [], options)
         train(small_template(), pictures, [], dataclasses.replace(options, resume_from=tmp_path, epochs=2, workers=1))
         record = read_record(tmp_path / "run.json")
@@ -168,33 +172,33 @@ class TestDigestData:
     def test_depends_on_labels_and_sizes_not_on_the_place(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
-        one, other = (digest_data(flat_pictures(tmp_path / name), None) for name in "ab")
+        one, other = (digest_data(flat_pictures(tmp_path / name), ()) for name in "ab")
         assert one == other
         assert data_differences(one, other, "training") == []
 
     def test_moved_box(self, tmp_path: Path) -> None:
         pictures = flat_pictures(tmp_path)
-        one = digest_data(pictures, None)
+        one = digest_data(pictures, ())
         pictures[2].boxes_xywh[0, 0] += 0.25
-        (difference,) = data_differences(one, digest_data(pictures, None), "training")
+        (difference,) = data_differences(one, digest_data(pictures, ()), "training")
         assert difference.startswith("the training labels (4 pictures with 4 faces -> 4 with 4; sha256 ")
 
     def test_other_order(self, tmp_path: Path) -> None:
         pictures = flat_pictures(tmp_path)
-        assert data_differences(digest_data(pictures, None), digest_data(pictures[::-1], None), "training")
+        assert data_differences(digest_data(pictures, ()), digest_data(pictures[::-1], ()), "training")
 
     def test_changed_picture(self, tmp_path: Path) -> None:
         pictures = flat_pictures(tmp_path)
-        one = digest_data(pictures, None)
+        one = digest_data(pictures, ())
         with pictures[0].path.open("ab") as file:
             file.write(b"x")
-        assert data_differences(one, digest_data(pictures, None), "training") == [
+        assert data_differences(one, digest_data(pictures, ()), "training") == [
             "the training pictures (their files' sizes differ)"
         ]
 
     def test_label_files(self, tmp_path: Path) -> None:
         (tmp_path / "labels.json").write_text("{}")
-        digest = digest_data([], f"{tmp_path / 'labels.json'},{tmp_path}")
+        digest = digest_data([], (tmp_path / "labels.json", tmp_path))
         assert digest.label_files == {
             str(tmp_path / "labels.json"): "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
         }
@@ -206,14 +210,14 @@ class TestReproduce:
         path = run / "out" / "run.json"
         record = dataclasses.replace(read_record(path), **changes)
         options = recorded_options(record, path, save_checkpoints_to=out)
-        return reproduce(record, path, options, pictures, [], force)
+        return repeat(record, path, options, pictures, [], force)
 
     def test_bit_equal(self, run: Path, tmp_path: Path) -> None:
         assert self.again(run, tmp_path, flat_pictures(run)).startswith("Bit-equal: ")
 
     def test_other_labels_are_refused(self, run: Path, tmp_path: Path) -> None:
         pictures = flat_pictures(run)[:3]
-        with pytest.raises(FacekitError, match=r"the training labels \(4 pictures with 4 faces -> 3 .*--force"):
+        with pytest.raises(FacekitError, match=r"the training labels \(4 pictures with 4 faces -> 3 .*`force=True`"):
             self.again(run, tmp_path / "out", pictures)
         assert not (tmp_path / "out").exists()
 
@@ -256,5 +260,5 @@ class TestReproduce:
 
 
 def test_plain_record_needs_no_sessions() -> None:
-    digest = digest_data([], None)
+    digest = digest_data([], ())
     assert RunRecord({}, {}, digest, digest, None, ()).processes_on_gpus() == 0

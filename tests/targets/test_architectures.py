@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facekit.commands.export import export_weights
 from facekit.models import build_model
 from facekit.targets import Backend, open_backend
+from facekit.targets.export import export_weights
 from facekit.targets.graph import ExportGraph
 from facekit.targets.onnx import write
 from facekit.targets.pytorch import PyTorchBackend

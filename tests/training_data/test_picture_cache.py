@@ -75,7 +75,7 @@ class TestBoth:
         assert len(fill_cache(kind, pictures, (limit - 1) / GIB)) == 2
 
     def test_limit_for_nothing(self, kind: Literal["ram", "disk"], pictures: list[PictureLabels]) -> None:
-        with pytest.raises(FacekitError, match=f"--cache {kind}: not one picture fits into .*--cache-limit"):
+        with pytest.raises(FacekitError, match=f"`cache={kind}`: not one picture fits into .*`cache_limit`"):
             fill_cache(kind, pictures, 100 / GIB)
 
     def test_no_pictures(self, kind: Literal["ram", "disk"]) -> None:
@@ -142,12 +142,12 @@ class TestDisk:
 class TestMemory:
     def test_more_than_there_is(self, pictures: list[PictureLabels], monkeypatch: pytest.MonkeyPatch) -> None:
         huge = [dataclasses.replace(labels, size_wh=(10**7, 10**7)) for labels in pictures]
-        with pytest.raises(FacekitError, match=r"--cache ram: the pictures need .* GiB of memory are free"):
+        with pytest.raises(FacekitError, match=r"`cache=ram`: the pictures need .* GiB of memory are free"):
             fill_cache("ram", huge, 1e9)
 
     def test_processes_that_are_not_forked(
         self, pictures: list[PictureLabels], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(picture_cache.multiprocessing, "get_start_method", lambda: "spawn")
-        with pytest.raises(FacekitError, match="--cache disk"):
+        with pytest.raises(FacekitError, match="`cache=disk`"):
             fill_cache("ram", pictures, 1)

@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
+from facekit.targets.openvino_run import OpenVinoBackend
 from openvino import opset13 as ops
 from torch import Tensor
 
@@ -19,7 +20,6 @@ from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.ops.nms import select_detections
 from facekit.ops.pixels import normalise
-from facekit.targets.openvino_run import OpenVinoBackend
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.weights.checkpoint import load_state

@@ -1,4 +1,4 @@
-"""The compress command: float weights in; a compressed checkpoint and its IR, measured before and after, out."""
+"""A compression: float weights in; a compressed checkpoint and its IR, measured before and after, out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from facekit.detector import Detector
 from facekit.engine.compress.int8 import quantize
+from facekit.engine.compress.options import CompressOptions
 from facekit.engine.compress.sparsity import measured_sparsity, sparsify
 from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.engine.training.batch_norm import prepare_folded
@@ -45,21 +46,6 @@ MOMENTUM = 0.9  # whatever optimiser the template trains with: compression mends
 
 
 @dataclass(frozen=True)
-class CompressOptions:
-    """Flags of compress.py; None where the template decides."""
-
-    save_checkpoints_to: Path
-    load_weights: Path
-    quantization: bool
-    sparsity: bool
-    batch_size: int | None = None
-    passes: int | None = None
-    workers: int = 2
-    seed: int = 0
-    max_iterations: int | None = None
-
-
-@dataclass(frozen=True)
 class Footprint:
     """One row of the table that compress prints."""
 
@@ -71,24 +57,26 @@ class Footprint:
 
 
 def compress(
-    template: Template, train_pictures: list[PictureLabels], val_pictures: list[PictureLabels], options: CompressOptions
+    template: Template,
+    weights: Path,
+    train_pictures: list[PictureLabels],
+    val_pictures: list[PictureLabels],
+    options: CompressOptions,
 ) -> tuple[Path, list[Footprint]]:
     """Writes compressed.pth, model.xml and model.bin; returns the checkpoint's path and the rows before and after.
 
     With validation pictures, the best state by AP of calibration and of every pass is kept, so fine-tuning can't ruin
     what calibration gave. Raises FacekitError for weights that don't fit or a folder that can't be written.
     """
-    if not (options.quantization or options.sparsity):
-        raise FacekitError("Nothing to do: give --nncf-quantization, --nncf-sparsity, or both.")
     check_writable_folder(options.save_checkpoints_to)
-    checkpoint = load_weights(options.load_weights, template)
+    checkpoint = load_weights(weights, template)
     if checkpoint.meta.get("compression"):
-        raise FacekitError(f"{options.load_weights}: compressed already; give the weights that it was made from.")
+        raise FacekitError(f"{weights}: compressed already; give the weights that it was made from.")
     torch.manual_seed(options.seed)
     # Compression changes every layer, and mends every layer.
     template = dataclasses.replace(template, training=dataclasses.replace(template.training, frozen=()))
     network = build_model(template)
-    load_state(network, checkpoint.state_dict, str(options.load_weights))
+    load_state(network, checkpoint.state_dict, str(weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
     network.to(device)  # not channels last: NNCF flattens weights by view()

@@ -162,7 +162,7 @@ def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[Pict
     if missing:
         raise FacekitError(
             f"{images}: {len(missing)} of the {len(pictures)} pictures that the WIDER ground truth lists are not on "
-            f"the disk; the first is {missing[0]}. Unpack WIDER_val.zip there, or give --wider-gt a ground truth of "
+            f"the disk; the first is {missing[0]}. Unpack WIDER_val.zip there, or give `wider_gt` a ground truth of "
             f"the pictures that you have."
         )
     return pictures
@@ -178,7 +178,7 @@ def result_names(pictures: Sequence[PictureLabels]) -> list[str]:
         doubled = next(name for name, count in Counter(names).items() if count > 1)
         raise FacekitError(
             f"{doubled}: two pictures would have this one result file. WIDER's layout names a picture by its file and "
-            f"the folder above it: rename one, or leave --save-predictions out."
+            f"the folder above it: rename one, or leave `save_predictions` out."
         )
     return names
 

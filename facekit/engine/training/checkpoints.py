@@ -60,7 +60,7 @@ def newest_checkpoint(folder: Path, template: Template) -> tuple[Path, Checkpoin
     what = "no checkpoint there is whole" if present else "there is no checkpoint"
     raise FacekitError(
         f"{folder}: {what} (looked for {LATEST}, {PREVIOUS}, epoch_N.pth, {BEST}). Give the folder that the run saved "
-        f"to, or start it anew without --resume-from."
+        f"to, or start it anew without `resume_from`."
     )
 
 

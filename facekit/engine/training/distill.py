@@ -122,24 +122,16 @@ class Teacher:
         return loss
 
 
-def check_teacher(weights: Path | None, template: Path | None, pictures: Sequence[PictureLabels]) -> None:
-    """Raises FacekitError for flags that need each other."""
-    if (weights is None) != (template is None):
-        raise FacekitError("Give --teacher (its weights) and --teacher-template (its template) together.")
-    if weights is None and not all(picture.is_labelled for picture in pictures):
-        raise FacekitError("--distill-pictures needs a --teacher (with --teacher-template) to mark their faces.")
-
-
 def open_teacher(
     weights: Path, template: Template, student: Head, size_hw: tuple[int, int], weight: float, device: torch.device
 ) -> Teacher:
     """Of weights of any kind. Raises FacekitError for weights that are missing or another detector's."""
     if not weights.is_file():
-        raise FacekitError(f"--teacher {weights}: there is no such file. Check the path.")
+        raise FacekitError(f"`teacher={weights}`: there is no such file. Check the path.")
     try:
         backend = open_backend(weights, template, str(device))
     except FacekitError as error:
-        raise FacekitError(f"--teacher (with the --teacher-template {template.name}): {error}") from error
+        raise FacekitError(f"`teacher` (with the `teacher_template={template.name}`): {error}") from error
     return Teacher(backend, template, student, size_hw, weight)
 
 
@@ -207,7 +199,7 @@ def best_boxes(decoded: Decoded, faces: TaughtFaces) -> tuple[Tensor, Tensor]:
         return taught, column[taught]
 
 
-def pictures_without_labels(source: Path, flag: str = "--distill-pictures") -> list[PictureLabels]:
+def pictures_without_labels(source: Path, flag: str = "`distill_pictures`") -> list[PictureLabels]:
     """All pictures of a folder and its subfolders, or those that a label file names; labels are passed over.
 
     Raises FacekitError, which names the flag that asked for them, where there are none.

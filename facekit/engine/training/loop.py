@@ -253,7 +253,7 @@ def _look(meter: Meter, batches: Batches, parameters: list[Tensor], progress: Pr
     progress.stopped_by = int(signal_number)
     if not is_bad:
         return
-    advice = "Lower --base-learning-rate; the last saved checkpoint is not affected."
+    advice = "Lower `base_learning_rate`; the last saved checkpoint is not affected."
     if found is None:
         raise NonFiniteLossError(f"The loss of another process became no finite number. {advice}", None)
     back, losses = found

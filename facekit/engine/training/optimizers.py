@@ -36,7 +36,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any], s
     if complaint := _complaint(optimizer, saved):
         raise FacekitError(
             f"{source}: its optimiser can't go on in this template's ({type(optimizer).__name__}): {complaint} Give "
-            f"--load-weights {source} to start at epoch 0 with its weights and a fresh optimiser, or the "
+            f"`load_weights={source}` to start at epoch 0 with its weights and a fresh optimiser, or the "
             f"training.optimizer that it was trained with."
         )
     groups = optimizer.state_dict()["param_groups"]

@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from facekit.errors import ArgumentError
+from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, option
 
 AUTO = Path("auto")  # to resume from: what stands in the folder to save to, if anything does
 
 
-@dataclass(frozen=True)
+@command_options
 class TrainOptions:
-    """Flags of train.py; None where the template decides."""
+    """Options of a training; None where the template decides."""
 
-    save_checkpoints_to: Path
-    resume_from: Path | None = None  # a checkpoint, or a folder: the newest whole one in it; AUTO
-    load_weights: Path | None = None
-    from_scratch: bool = False  # random weights even where the template names ImageNet weights for its backbone
-    epochs: int | None = None  # the absolute last epoch
-    batch_size: int | None = None
-    base_learning_rate: float | None = None
-    tensorboard_dir: Path | None = None
-    val_interval: int | None = None  # epochs; None: 1
-    checkpoint_interval: int | None = None  # iterations; None: at the end of epochs alone
-    workers: int = 2
-    seed: int = 0
-    max_iterations: int | None = None  # an epoch's; for demonstrations and tests
-    precision: str = "auto"  # auto, fp32, bf16 or fp16: see engine.precision
-    compile: bool = False  # the network, for speed
-    cache: Literal["ram", "disk"] | None = None  # of decoded pictures
-    cache_limit: float = 4.0  # GiB, a process
-    preset: str | None = None  # that the template's training was adapted by; kept in run.json
-    teacher: Path | None = None  # weights of a detector that is learnt from, with its template.yaml
-    teacher_template: Path | None = None
-    teacher_weight: float = 1.0  # of the loss on its scores
-    distill_pictures: Path | None = None  # pictures of the training set that the teacher marks: kept in run.json alone
-    # Where the pictures came from, comma-separated: kept in run.json, read from nowhere else.
-    train_ann_files: str | None = None
-    train_data_roots: str | None = None
-    val_ann_files: str | None = None
-    val_data_roots: str | None = None
+    template: str = option(TEMPLATE, kw_only=False)
+    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
+    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
+    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    teacher: Path | None = option(
+        "Weights of a detector to learn from: landmarks where labels have none, and scores.", default=None
+    )
+    teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
+    distill_pictures: Path | None = option(
+        "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None
+    )
+    teacher_weight: float = option("Of the loss on the teacher's scores; 0: labels alone.", default=1.0, least=0)
+    resume_from: Path | None = option(
+        "Go on from this checkpoint, or the newest whole one of a folder; auto: of `save_checkpoints_to`, or start "
+        "anew where it has none.",
+        default=None,
+    )
+    load_weights: Path | None = option("Start at epoch 0 from these weights.", default=None)
+    preset: Literal["fine-tune", "scratch"] | None = option(
+        "Choose what no flag gives by the data set's size, and say why.", default=None
+    )
+    from_scratch: bool = option("Start from random weights, not the template's ImageNet backbone.", default=False)
+    save_checkpoints_to: Path = option("Folder for latest.pth, best.pth, epoch_N.pth.")
+    epochs: int | None = option("The absolute last epoch [template's].", default=None, least=1)
+    batch_size: int | None = option("Pictures a process [template's].", default=None, least=1)
+    gpu_num: int | None = option("GPUs to use, 0 for the CPU [template's, if there].", default=None, least=0)
+    base_learning_rate: float | None = option(
+        "[template's]. Beyond the template's last epoch: the rate itself.", default=None, over=0
+    )
+    tensorboard_dir: Path | None = option("Folder for TensorBoard scalars and pictures.", default=None)
+    val_interval: int | None = option("Epochs between tests [1, or the preset's].", default=None, least=1)
+    checkpoint_interval: int | None = option("Iterations between checkpoints [an epoch].", default=None, least=1)
+    workers: int = option("Processes that read data.", default=2, least=0)
+    seed: int = option("Of weights, order and augmentation.", default=0)
+    max_iterations: int | None = option("Cut each epoch short (for trying things out).", default=None, least=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "Of the network; auto: 16 bits where the hardware is faster with them.", default="auto"
+    )
+    compile: bool = option("Compile the network first, for GPUs; try what it gives.", default=False)
+    cache: Literal["ram", "disk"] | None = option("Keep decoded pictures for the next epochs.", default=None)
+    cache_limit: float = option("GiB of `cache` a process; pictures beyond are decoded each time.", default=4.0, over=0)
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for options that don't go together."""
+        source = self.resume_from or self.load_weights
+        is_auto = self.resume_from is not None and str(self.resume_from) == str(AUTO)
+        if self.resume_from and self.load_weights and not is_auto:
+            raise ArgumentError("Give `resume_from` (go on) or `load_weights` (start at epoch 0 from there), not both.")
+        if self.from_scratch and source and not is_auto:
+            raise ArgumentError(
+                f"`from_scratch` starts from random weights: give it without {source}, or leave it out."
+            )
+        if (self.teacher is None) != (self.teacher_template is None):
+            raise ArgumentError("Give `teacher` (its weights) and `teacher_template` (its template) together.")
+        if self.distill_pictures is not None and self.teacher is None:
+            raise ArgumentError("`distill_pictures` needs a `teacher` (with `teacher_template`) to mark their faces.")
+        if self.preset == "fine-tune" and source is None:
+            raise ArgumentError(
+                "`preset=fine-tune` needs weights: give `load_weights`, such as a work dir's snapshot.pth."
+            )
+        if self.preset == "scratch" and self.load_weights:
+            raise ArgumentError("`preset=scratch` starts without weights: leave `load_weights` out, or give fine-tune.")

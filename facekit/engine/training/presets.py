@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.processes import is_first_started
 from facekit.template import AdamW, CosineDecay, EarlyStopping, Template
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def choose_preset(name: PresetName, template: Template, size: DataSize, given: G
 
 def _batch_size(template: Template, size: DataSize, given: Given) -> Choice:
     if given.batch_size is not None:
-        return Choice("batch_size", given.batch_size, "--batch-size")
+        return Choice("batch_size", given.batch_size, "`batch_size`")
     own = template.training.batch_size
     few = max(4, size.pictures // 8)
     if few >= own:
@@ -120,7 +120,7 @@ def _batch_size(template: Template, size: DataSize, given: Given) -> Choice:
 
 def _fine_tune_length(template: Template, size: DataSize, given: Given, step_pictures: int) -> list[Choice]:
     if given.epochs is not None:
-        return [Choice("epochs", given.epochs, "--epochs"), Choice("dataset_repeats", 1, "an epoch is one pass")]
+        return [Choice("epochs", given.epochs, "`epochs`"), Choice("dataset_repeats", 1, "an epoch is one pass")]
     epoch_steps = max(1, math.ceil(size.pictures / step_pictures))
     epochs = min(max(math.ceil(1600 / epoch_steps), 3), 20)
     return [
@@ -131,7 +131,7 @@ def _fine_tune_length(template: Template, size: DataSize, given: Given, step_pic
 
 def _scratch_length(template: Template, size: DataSize, given: Given, step_pictures: int) -> list[Choice]:
     if given.epochs is not None:
-        return [Choice("epochs", given.epochs, "--epochs"), Choice("dataset_repeats", 1, "an epoch is one pass")]
+        return [Choice("epochs", given.epochs, "`epochs`"), Choice("dataset_repeats", 1, "an epoch is one pass")]
     passes = template.training.epochs * template.training.dataset_repeats
     epochs, reason = passes, "the template's passes; more would learn the pictures by heart"
     if size.pictures > TEMPLATES_PICTURES:
@@ -148,7 +148,7 @@ def _repeats(size: DataSize, epochs: int, step_pictures: int, least_steps: int) 
 
 def _learning_rate(name: PresetName, template: Template, size: DataSize, given: Given, batch_size: int) -> Choice:
     if given.base_learning_rate is not None:
-        return Choice("base_learning_rate", given.base_learning_rate, "--base-learning-rate")
+        return Choice("base_learning_rate", given.base_learning_rate, "`base_learning_rate`")
     own = template.training.base_learning_rate
     part, reason = 1.0, f"the template's {own:g}"
     if name == "fine-tune":
@@ -188,7 +188,7 @@ def _kept_parts(name: PresetName, template: Template, size: DataSize) -> list[Ch
 
 def _val_interval(name: PresetName, given: Given, epochs: int) -> Choice:
     if given.val_interval is not None:
-        return Choice("val_interval", given.val_interval, "--val-interval")
+        return Choice("val_interval", given.val_interval, "`val_interval`")
     return Choice("val_interval", max(1, epochs // 50), "at most about 50 evaluations")
 
 
@@ -207,11 +207,12 @@ def adapt(
     train_pictures: Sequence[PictureLabels],
     val_pictures: Sequence[PictureLabels],
     given: Given,
+    processes: int,
 ) -> Preset:
     """choose_preset() for those pictures, said aloud: one line a value."""
     size = measure_data(train_pictures, val_pictures, template.augmentation.min_face_size)
-    preset = choose_preset(name, template, size, given, int(os.environ.get("WORLD_SIZE", 1)))  # as torchrun sets it
-    if os.environ.get("RANK", "0") == "0":
+    preset = choose_preset(name, template, size, given, processes)
+    if is_first_started():
         log.info(
             "Preset %s for %d pictures with %d faces, %.0f pixels in the middle, %d large enough to be learnt "
             "(augmentation.min_face_size %g):",

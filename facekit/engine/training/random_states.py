@@ -40,5 +40,5 @@ def restore_random_states(states: Any, device: torch.device, source: str) -> Non
             torch.cuda.set_rng_state(state["cuda"], device)
     except (RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise FacekitError(
-            f"{source}: its random states are damaged ({error}). Give --load-weights {source} to start at epoch 0."
+            f"{source}: its random states are damaged ({error}). Give `load_weights={source}` to start at epoch 0."
         ) from error

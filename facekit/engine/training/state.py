@@ -48,7 +48,7 @@ class TrainingState:
         if not self.is_sound():
             raise FacekitError(
                 f"The weights are no finite numbers behind iteration {self.progress.iteration}, and were not saved. "
-                f"Lower --base-learning-rate; the last saved checkpoint is not affected."
+                f"Lower `base_learning_rate`; the last saved checkpoint is not affected."
             )
         meta = new_meta(self.template, self.progress.epoch, self.progress.iteration) | {
             "epoch_iteration": self.progress.epoch_iteration,

@@ -33,7 +33,7 @@ class Stagnation:
         return (
             f"Stopped early behind epoch {self.epoch}: AP has not gained {self.settings.least_gain:g} points on epoch "
             f"{self.gain_epoch}'s {self.ap:.2f} % in {self.settings.patience} epochs. To go on, raise "
-            f"training.early_stopping.patience and give --resume-from."
+            f"training.early_stopping.patience and give `resume_from`."
         )
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from facekit.engine.evaluation.evaluate import BrokenOff, evaluate_labelled, met
 from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.checkpoints import LATEST, has_checkpoint, newest_checkpoint, save_epoch, save_latest
-from facekit.engine.training.distill import Teacher, check_teacher, open_teacher
+from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
 from facekit.engine.training.journal import Journal
 from facekit.engine.training.loop import NonFiniteLossError, Progress, make_batches, train_one_epoch
@@ -72,12 +72,9 @@ def train(
     """
     if options.resume_from == AUTO:
         options = _go_on_or_start(options)
-    if options.resume_from and options.load_weights:
-        raise FacekitError("Give --resume-from (go on) or --load-weights (start at epoch 0 from there), not both.")
     source = options.resume_from or options.load_weights
-    if options.from_scratch and source:
-        raise FacekitError(f"--from-scratch starts from random weights: give it without {source}, or leave it out.")
-    check_teacher(options.teacher, options.teacher_template, train_pictures)
+    if options.teacher is None and not all(picture.is_labelled for picture in train_pictures):
+        raise FacekitError("Pictures without labels need a `teacher` (with `teacher_template`) to mark their faces.")
     check_writable_folder(options.save_checkpoints_to)
     last_epoch = options.epochs or template.training.epochs
     checkpoint = None
@@ -90,12 +87,12 @@ def train(
         raise FacekitError(f"{source}: compressed weights; fine-tune before compress.py, or with it.")
     if checkpoint is not None and options.resume_from is not None and options.preset and not settings_of(checkpoint):
         raise FacekitError(
-            f"{source}: no run of facekit's, so there is nothing to go on with, and --preset is for runs from epoch 0. "
-            f"Give --load-weights {source}."
+            f"{source}: no run of facekit's, so there is nothing to go on with, and `preset` is for runs from epoch 0. "
+            f"Give `load_weights={source}`."
         )
     if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
-            "%s has finished epoch %d and --epochs is %d: nothing to train. Give --epochs %d to add one more.",
+            "%s has finished epoch %d and `epochs` is %d: nothing to train. Give `epochs=%d` to add one more.",
             source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
@@ -104,13 +101,13 @@ def train(
         log.info("%s: nothing to train. %s", source, stagnation.message())
         return None
     if template.training.early_stopping is not None and not val_pictures:
-        log.warning("training.early_stopping does nothing without validation pictures: give --val-ann-files.")
+        log.warning("training.early_stopping does nothing without validation pictures: give `val_ann_files`.")
     device = join_processes()
     try:
         _check_same_start(checkpoint, options)
         return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
     except RuntimeError as error:
-        remedy = f"Start all again with --resume-from {options.save_checkpoints_to}."
+        remedy = f"Start all again with `resume_from={options.save_checkpoints_to}`."
         if (lost := lost_process(error, remedy)) is not None:
             raise lost from error
         raise
@@ -281,7 +278,9 @@ class _Run:
                 log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
 
     def _begin_record(self) -> None:
-        flags = {part.name: getattr(self.options, part.name) for part in dataclasses.fields(self.options)}
+        # The template is recorded whole, and the processes with their devices.
+        names = [part.name for part in dataclasses.fields(self.options) if part.name not in ("template", "gpu_num")]
+        flags = {name: getattr(self.options, name) for name in names}
         self.record = begin_record(
             self.template, flags, digest_data(self.train_pictures, self.options.train_ann_files),
             digest_data(self.val_pictures, self.options.val_ann_files), environment(self.device),
@@ -402,6 +401,6 @@ class _Run:
             wait_for_all()
         return Interrupted(
             f"Stopped by {signal.Signals(progress.stopped_by).name} behind iteration {progress.iteration}, saved as "
-            f"{self.folder / LATEST}. The same command goes on with --resume-from {self.folder}",
+            f"{self.folder / LATEST}. The same command goes on with `resume_from={self.folder}`",
             progress.stopped_by,
         )

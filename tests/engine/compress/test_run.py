@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from facekit.commands.export import export_weights
 from facekit.detector import Detector
-from facekit.engine.compress.run import CompressOptions, Footprint, compress, format_footprints
+from facekit.engine.compress.options import CompressOptions
+from facekit.engine.compress.run import Footprint, compress, format_footprints
 from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco
 from facekit.labels.picture_labels import PictureLabels
+from facekit.targets.export import export_weights
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import AdamW, Template, find_template, load_template
 
@@ -32,8 +33,11 @@ def pictures(drawn_dir: Path) -> list[PictureLabels]:
     return read_coco(drawn_dir / "annotations.json", drawn_dir)
 
 
-def options(weights: Path, folder: Path, quantization: bool, sparsity: bool) -> CompressOptions:
-    return CompressOptions(folder, weights, quantization, sparsity, batch_size=4, passes=1, workers=0, max_iterations=2)
+def options(folder: Path, quantization: bool, sparsity: bool) -> CompressOptions:
+    return CompressOptions(
+        "yunet-n", train_ann_files=(), save_checkpoints_to=folder, quantization=quantization, sparsity=sparsity,
+        batch_size=4, passes=1, workers=0, max_iterations=2,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def int8(
     template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Footprint]]:
     folder = tmp_path_factory.mktemp("int8")
-    return compress(template, pictures, pictures, options(drawn_weights, folder, True, False))
+    return compress(template, drawn_weights, pictures, pictures, options(folder, True, False))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def sparse_int8(
     template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Footprint]]:
     folder = tmp_path_factory.mktemp("both")
-    return compress(template, pictures, pictures, options(drawn_weights, folder, True, True))
+    return compress(template, drawn_weights, pictures, pictures, options(folder, True, True))
 
 
 def test_int8_is_small_and_still_finds_faces(int8: tuple[Path, list[Footprint]]) -> None:
@@ -95,7 +99,7 @@ def test_compressed_weights_are_refused_where_float_ones_belong(
     int8: tuple[Path, list[Footprint]], template: Template, pictures: list[PictureLabels], tmp_path: Path
 ) -> None:
     with pytest.raises(FacekitError, match="compressed"):
-        compress(template, pictures, [], options(int8[0], tmp_path, True, False))
+        compress(template, int8[0], pictures, [], options(tmp_path, True, False))
     with pytest.raises(FacekitError, match="compressed"):
         export_weights(int8[0], template, tmp_path)
 
@@ -112,15 +116,8 @@ def test_fine_tuning_is_by_sgd_whatever_the_template_trains_with(
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     training = dataclasses.replace(template.training, optimizer=AdamW("adamw", weight_decay=0.1))
     adamw = dataclasses.replace(template, training=training)
-    compress(adamw, pictures, [], options(drawn_weights, tmp_path, False, True))
+    compress(adamw, drawn_weights, pictures, [], options(tmp_path, False, True))
     assert set(made) == {(torch.optim.SGD, 0.9, 0)}
-
-
-def test_nothing_asked_for(
-    template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(FacekitError, match="--nncf-quantization"):
-        compress(template, pictures, [], options(drawn_weights, tmp_path, False, False))
 
 
 def test_table_without_validation_set() -> None:

@@ -352,7 +352,13 @@ class TestTraining:
     ) -> None:
         yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
         options = TrainOptions(
-            tmp_path / "taught", workers=0, epochs=8, teacher=drawn_weights, teacher_template=yunet, from_scratch=True
+            "yunet-n",
+            save_checkpoints_to=tmp_path / "taught",
+            workers=0,
+            epochs=8,
+            teacher=drawn_weights,
+            teacher_template=yunet,
+            from_scratch=True,
         )
         train(student_template(), box_labels, [], options)
         marks = losses_of(tmp_path / "taught", "loss_landmarks")
@@ -375,7 +381,14 @@ class TestTraining:
         )
         pictures = box_labels + pictures_without_labels(drawn_dir / "images")[:2]
         yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
-        options = TrainOptions(tmp_path / "whole", workers=0, epochs=2, teacher=drawn_weights, teacher_template=yunet)
+        options = TrainOptions(
+            "yunet-n",
+            save_checkpoints_to=tmp_path / "whole",
+            workers=0,
+            epochs=2,
+            teacher=drawn_weights,
+            teacher_template=yunet,
+        )
         train(template, pictures, [], options)
         parts = dataclasses.replace(options, save_checkpoints_to=tmp_path / "parts")
         # The learning rate's course ends where the run ends: stopped in between, not planned shorter.
@@ -396,7 +409,13 @@ class TestTraining:
         pictures = pictures_without_labels(drawn_dir / "images")[:4]
         yunet = TEMPLATES_DIR / "yunet-n" / "template.yaml"
         options = TrainOptions(
-            tmp_path, workers=0, epochs=12, teacher=drawn_weights, teacher_template=yunet, from_scratch=True
+            "yunet-n",
+            save_checkpoints_to=tmp_path,
+            workers=0,
+            epochs=12,
+            teacher=drawn_weights,
+            teacher_template=yunet,
+            from_scratch=True,
         )
         train(student_template(), pictures, [], options)
         for part in ("loss_box", "loss_landmarks", "loss_class"):
@@ -414,27 +433,34 @@ class TestPicturesWithoutLabels:
             assert not picture.is_labelled and not len(picture.boxes_xywh)
 
     def test_none_there(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"--distill-pictures .*: no pictures there"):
+        with pytest.raises(FacekitError, match=r"`distill_pictures` .*: no pictures there"):
             pictures_without_labels(tmp_path)
-        with pytest.raises(FacekitError, match=r"--distill-pictures .*nix: there is no such folder"):
+        with pytest.raises(FacekitError, match=r"`distill_pictures` .*nix: there is no such folder"):
             pictures_without_labels(tmp_path / "nix")
 
 
 class TestWrongTeacher:
     def test_needs_its_template(self, tmp_path: Path, drawn_weights: Path) -> None:
-        with pytest.raises(FacekitError, match=r"--teacher .* and --teacher-template .* together"):
-            train(student_template(), [], [], TrainOptions(tmp_path, teacher=drawn_weights))
+        with pytest.raises(FacekitError, match=r"`teacher` .* and `teacher_template` .* together"):
+            train(
+                student_template(), [], [], TrainOptions("yunet-n", save_checkpoints_to=tmp_path, teacher=drawn_weights)
+            )
 
     def test_pictures_need_a_teacher(self, drawn_dir: Path, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match="--distill-pictures needs a --teacher"):
-            train(student_template(), pictures_without_labels(drawn_dir), [], TrainOptions(tmp_path))
+        with pytest.raises(FacekitError, match="need a `teacher`"):
+            train(
+                student_template(),
+                pictures_without_labels(drawn_dir),
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path),
+            )
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"--teacher .*none\.pth: there is no such file"):
+        with pytest.raises(FacekitError, match=r"`teacher=.*none\.pth`: there is no such file"):
             open_teacher(tmp_path / "none.pth", template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0, CPU)
 
     def test_of_another_template(self, drawn_weights: Path) -> None:
         with pytest.raises(
-            FacekitError, match=r"--teacher .*--teacher-template scrfd-0\.5g\): .*yunet-n-drawn\.pth.*don't fit"
+            FacekitError, match=r"`teacher` .*`teacher_template=scrfd-0\.5g`\): .*yunet-n-drawn\.pth.*don't fit"
         ):
             open_teacher(drawn_weights, template_of("scrfd-0.5g"), head_of("yunet-n"), (64, 64), 1.0, CPU)

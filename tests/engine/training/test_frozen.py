@@ -37,7 +37,7 @@ class TestTraining:
         torch.manual_seed(0)
         start = build_model(small_template()).state_dict()
         train(asked(frozen=("backbone", "bbox_head.multi_level_cls.0")), ellipse_pictures(tmp_path, 6), [],
-              TrainOptions(tmp_path, workers=0, from_scratch=True))  # fmt: skip
+              TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, from_scratch=True))  # fmt: skip
         saved = read_torch_file(tmp_path / "latest.pth")
         state = saved["state_dict"] if which == "state_dict" else saved["extra"]["average"]["stepped"]
         moved = {name for name in start if not torch.equal(state[name], start[name])}
@@ -48,7 +48,7 @@ class TestTraining:
     def test_frozen_batch_norms_keep_their_statistics_alone(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         start = build_model(small_template()).state_dict()
-        options = TrainOptions(tmp_path, workers=0, from_scratch=True)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, from_scratch=True)
         train(asked(frozen_batch_norm=True), ellipse_pictures(tmp_path, 6), [], options)
         state = read_torch_file(tmp_path / "latest.pth")["extra"]["average"]["stepped"]
         moved = {name for name in start if not torch.equal(state[name], start[name])}

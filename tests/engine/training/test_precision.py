@@ -51,7 +51,7 @@ class TestAutocastDtype:
         assert autocast_dtype(name, CUDA) == dtype
 
     def test_half_precision_needs_a_gpu(self) -> None:
-        with pytest.raises(FacekitError, match=r"--precision fp16: .* needs a GPU\. Give auto, bf16 or fp32"):
+        with pytest.raises(FacekitError, match=r"`precision=fp16`: .* needs a GPU\. Give auto, bf16 or fp32"):
             autocast_dtype("fp16", CPU)
 
     def test_says_that_it_will_be_slow(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,7 +126,7 @@ class TestCompile:
     def test_without_a_compiler(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CXX", raising=False)
-        with pytest.raises(FacekitError, match=r"--compile: needs a C\+\+ compiler.*leave --compile out"):
+        with pytest.raises(FacekitError, match=r"`compile`: needs a C\+\+ compiler.*leave `compile` out"):
             compile_network(nn.Identity(), CPU)
 
     def test_the_compiler_that_is_named_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of pictures; beneath, in out/, an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     pictures = ellipse_pictures(folder, 6)
-    train(full_template(), pictures, pictures[:2], TrainOptions(folder / "out", workers=0))
+    train(
+        full_template(), pictures, pictures[:2], TrainOptions("yunet-n", save_checkpoints_to=folder / "out", workers=0)
+    )
     return folder
 
 
@@ -59,7 +61,7 @@ class TestResume:
         """Checkpoints stand behind steps alone: every third iteration, or the next that ends one."""
         pictures = ellipse_pictures(whole, 6)
         kill_behind(saves)
-        options = TrainOptions(tmp_path, checkpoint_interval=3, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, checkpoint_interval=3, workers=0)
         with pytest.raises(Killed):
             train(full_template(), pictures, pictures[:2], options)
         meta = state_of(tmp_path)["meta"]
@@ -72,18 +74,30 @@ class TestResume:
     ) -> None:  # fmt: skip
         monkeypatch.setattr("facekit.engine.training.train.StopSignals", lambda: AskedToStop())
         with pytest.raises(Interrupted):
-            train(full_template(accumulate=4), ellipse_pictures(whole, 6), [], TrainOptions(tmp_path, workers=0))
+            train(
+                full_template(accumulate=4),
+                ellipse_pictures(whole, 6),
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0),
+            )
         assert state_of(tmp_path)["meta"]["iteration"] == 4
 
     def test_cosine_ends_where_the_run_was_to_end(self, whole: Path, tmp_path: Path) -> None:
         """More epochs go on at the final rate."""
-        options = TrainOptions(tmp_path, workers=0, resume_from=whole / "out", epochs=3)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, resume_from=whole / "out", epochs=3)
         train(full_template(), ellipse_pictures(whole, 6), [], options)
         assert '"learning_rate": 0.0001,' in (tmp_path / "log.jsonl").read_text().splitlines()[0]
 
     def test_into_a_template_without_average(self, whole: Path, tmp_path: Path) -> None:
         """Goes on with the weights that the momentum belongs to."""
-        options = TrainOptions(tmp_path, workers=0, resume_from=whole / "out", epochs=3, base_learning_rate=1e-30)
+        options = TrainOptions(
+            "yunet-n",
+            save_checkpoints_to=tmp_path,
+            workers=0,
+            resume_from=whole / "out",
+            epochs=3,
+            base_learning_rate=1e-30,
+        )
         train(full_template(ema_decay=None), ellipse_pictures(whole, 6), [], options)
         stepped = state_of(whole / "out")["extra"]["average"]["stepped"]
         names = [name for name in stepped if name.startswith("bbox_head") and name.endswith("weight")]
@@ -97,7 +111,10 @@ class TestResume:
         save_checkpoint(tmp_path / "latest.pth", checkpoint)
         with pytest.raises(FacekitError, match=r"latest\.pth: its averaged weights are damaged"):
             train(
-                full_template(), ellipse_pictures(whole, 6), [], TrainOptions(tmp_path, workers=0, resume_from=tmp_path)
+                full_template(),
+                ellipse_pictures(whole, 6),
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, resume_from=tmp_path),
             )
 
 
@@ -122,7 +139,12 @@ class TestCheckpoints:
 
         monkeypatch.setattr(train_module, "evaluate_labelled", note)
         pictures = ellipse_pictures(whole, 6)
-        train(full_template(), pictures, pictures[:1], TrainOptions(tmp_path, workers=0, epochs=1))
+        train(
+            full_template(),
+            pictures,
+            pictures[:1],
+            TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, epochs=1),
+        )
         (evaluated,) = seen
         average = state_of(tmp_path)["state_dict"]
         assert all(torch.equal(evaluated[name], average[name]) for name in average)
@@ -131,7 +153,12 @@ class TestCheckpoints:
         """A tenth of the start, nine tenths of the first step's end."""
         pictures = ellipse_pictures(whole, 6)
         template = full_template(frozen=(), accumulate=1)
-        train(template, pictures, [], TrainOptions(tmp_path, workers=0, epochs=1, max_iterations=1))
+        train(
+            template,
+            pictures,
+            [],
+            TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, epochs=1, max_iterations=1),
+        )
         saved = state_of(tmp_path)
         name = "backbone.model0.bn1.running_mean"  # which starts as 0
         stepped = saved["extra"]["average"]["stepped"][name]
@@ -171,7 +198,12 @@ def main(folder: Path, out: Path) -> None:
         return evaluate(self)
 
     train_module._Run._evaluate = note_and_evaluate  # type: ignore[method-assign]
-    train(full_template(), ellipse_pictures(folder, 6), [], TrainOptions(out, epochs=1, workers=0))
+    train(
+        full_template(),
+        ellipse_pictures(folder, 6),
+        [],
+        TrainOptions("yunet-n", save_checkpoints_to=out, epochs=1, workers=0),
+    )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of pictures; beneath, in out/, an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     pictures = ellipse_pictures(folder, 6)
-    train(small_template(), pictures, pictures[:2], TrainOptions(folder / "out", workers=0))
+    train(
+        small_template(), pictures, pictures[:2], TrainOptions("yunet-n", save_checkpoints_to=folder / "out", workers=0)
+    )
     return folder
 
 
@@ -98,7 +100,7 @@ class TestMidEpoch:
     ) -> None:
         pictures, out = ellipse_pictures(whole, 6), tmp_path / "out"
         kill_behind(saves)
-        options = TrainOptions(out, checkpoint_interval=INTERVAL, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=out, checkpoint_interval=INTERVAL, workers=0)
         with pytest.raises(Killed):
             train(small_template(), pictures, pictures[:2], options)
         meta = state_of(out)["meta"]
@@ -111,7 +113,7 @@ class TestMidEpoch:
     ) -> None:
         pictures, out = ellipse_pictures(whole, 6), tmp_path / "out"
         kill_behind(2)
-        options = TrainOptions(out, checkpoint_interval=INTERVAL, workers=0, epochs=1)
+        options = TrainOptions("yunet-n", save_checkpoints_to=out, checkpoint_interval=INTERVAL, workers=0, epochs=1)
         with pytest.raises(Killed):
             train(small_template(), pictures, [], options)
         read: list[int] = []
@@ -136,7 +138,9 @@ class TestMidEpoch:
 
         monkeypatch.setattr("facekit.engine.training.loop.normalise", noisy)
         pictures = ellipse_pictures(tmp_path, 6)
-        options = TrainOptions(tmp_path / "whole", checkpoint_interval=INTERVAL, workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path / "whole", checkpoint_interval=INTERVAL, workers=0
+        )
         train(small_template(), pictures, pictures[:2], options)
         kill_behind(4)
         options = dataclasses.replace(options, save_checkpoints_to=tmp_path / "out")
@@ -148,7 +152,7 @@ class TestMidEpoch:
 
     def test_evaluation_does_not_matter(self, whole: Path, tmp_path: Path) -> None:
         pictures = ellipse_pictures(whole, 6)
-        train(small_template(), pictures, [], TrainOptions(tmp_path, workers=0))
+        train(small_template(), pictures, [], TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0))
         one, other = state_of(tmp_path), state_of(whole / "out")
         assert all(torch.equal(one["state_dict"][name], other["state_dict"][name]) for name in one["state_dict"])
         assert torch.equal(one["extra"]["random"][0]["cpu"], other["extra"]["random"][0]["cpu"])
@@ -158,7 +162,9 @@ class TestMidEpoch:
     ) -> None:
         pictures = ellipse_pictures(whole, 6)
         kill_behind(1)
-        options = TrainOptions(tmp_path, checkpoint_interval=INTERVAL, workers=0, epochs=1)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, checkpoint_interval=INTERVAL, workers=0, epochs=1
+        )
         with pytest.raises(Killed):
             train(small_template(), pictures, [], options)
         caplog.clear()
@@ -172,7 +178,9 @@ class TestMidEpoch:
     def test_warmup_is_settled_at_the_start(self, whole: Path, tmp_path: Path) -> None:
         pictures = ellipse_pictures(whole, 6)
         assert state_of(whole / "out")["meta"]["training"]["warmup_iterations"] == 18 // 10
-        options = TrainOptions(tmp_path, resume_from=whole / "out", epochs=40, max_iterations=1, workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, resume_from=whole / "out", epochs=40, max_iterations=1, workers=0
+        )
         template = small_template()
         template = dataclasses.replace(template, training=dataclasses.replace(template.training, epochs=40))
         train(template, pictures, [], dataclasses.replace(options, epochs=3))
@@ -183,7 +191,9 @@ class TestMidEpoch:
     ) -> None:
         pictures = ellipse_pictures(whole, 6)
         kill_behind(3)
-        options = TrainOptions(tmp_path, checkpoint_interval=INTERVAL, workers=2, epochs=1)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, checkpoint_interval=INTERVAL, workers=2, epochs=1
+        )
         with pytest.raises(Killed):
             train(small_template(), pictures, [], options)
         train(small_template(), pictures, [], dataclasses.replace(options, resume_from=tmp_path))
@@ -245,7 +255,12 @@ class TestDamaged:
     def test_run_goes_on_from_the_one_before(self, whole: Path, folder: Path) -> None:
         self.flip(folder / "latest.pth")
         pictures = ellipse_pictures(whole, 6)
-        train(small_template(), pictures, pictures[:2], TrainOptions(folder, resume_from=folder, workers=0))
+        train(
+            small_template(),
+            pictures,
+            pictures[:2],
+            TrainOptions("yunet-n", save_checkpoints_to=folder, resume_from=folder, workers=0),
+        )
         assert_same_end(folder, whole / "out")
 
 
@@ -265,7 +280,7 @@ class TestNotFinite:
         self, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fed = self.spoil(monkeypatch, 5)
-        options = TrainOptions(tmp_path, checkpoint_interval=1, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, checkpoint_interval=1, workers=0)
         with pytest.raises(FacekitError, match=r"became nan at iteration 5 of the run.*nonfinite_batch\.pth"):
             train(small_template(), ellipse_pictures(whole, 6), [], options)
         batch = read_torch_file(tmp_path / "nonfinite_batch.pth")
@@ -283,7 +298,7 @@ class TestNotFinite:
         """Where the losses are looked at late, as on a GPU: here never before the tenth step."""
         self.spoil(monkeypatch, 5)
         monkeypatch.setattr("facekit.engine.training.loop._look", lambda *_: None)
-        options = TrainOptions(tmp_path, checkpoint_interval=1, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, checkpoint_interval=1, workers=0)
         with pytest.raises(FacekitError, match="no finite numbers behind iteration 9, and were not saved"):
             train(small_template(), ellipse_pictures(whole, 6), [], options)
         assert state_of(tmp_path)["meta"]["iteration"] == 4
@@ -307,7 +322,9 @@ class TestKilledProcess:
         process.kill()
         process.communicate()
         pictures = ellipse_pictures(whole, 6)
-        options = TrainOptions(tmp_path / "out", resume_from=tmp_path / "out", workers=workers)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path / "out", resume_from=tmp_path / "out", workers=workers
+        )
         train(small_template(), pictures, pictures[:2], options)  # nothing is left to do if it was fast
         assert_same_end(tmp_path / "out", whole / "out")
 
@@ -327,7 +344,12 @@ class TestKilledProcess:
         assert f"Stopped by {number.name} behind iteration {position['iteration']}" in errors
         assert f"--resume-from {out}" in errors
         pictures = ellipse_pictures(whole, 6)
-        train(small_template(), pictures, pictures[:2], TrainOptions(out, resume_from=out, workers=0))
+        train(
+            small_template(),
+            pictures,
+            pictures[:2],
+            TrainOptions("yunet-n", save_checkpoints_to=out, resume_from=out, workers=0),
+        )
         assert_same_end(out, whole / "out")
 
 
@@ -341,14 +363,21 @@ def test_signal_during_the_evaluation(whole: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(train_module, "evaluate_labelled", stop)
     with pytest.raises(Interrupted) as caught:
-        train(small_template(), pictures, pictures[:2], TrainOptions(tmp_path, workers=0))
+        train(
+            small_template(), pictures, pictures[:2], TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0)
+        )
     assert caught.value.exit_code == 143
     meta = state_of(tmp_path)["meta"]
     assert (meta["epoch"], meta["epoch_iteration"], meta["iteration"]) == (0, 9, 9)
     assert not (tmp_path / "epoch_1.pth").exists()
     monkeypatch.undo()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    train(small_template(), pictures, pictures[:2], TrainOptions(tmp_path, resume_from=tmp_path, workers=0))
+    train(
+        small_template(),
+        pictures,
+        pictures[:2],
+        TrainOptions("yunet-n", save_checkpoints_to=tmp_path, resume_from=tmp_path, workers=0),
+    )
     assert (tmp_path / "epoch_1.pth").exists()
     assert_same_end(tmp_path, whole / "out")
 
@@ -381,7 +410,12 @@ def main(folder: Path, out: Path, workers: int, stop_one: bool) -> int:
         train_module.Progress.advance = advance_and_ask  # type: ignore[method-assign]
     pictures = ellipse_pictures(folder, 6)
     try:
-        train(small_template(), pictures, pictures[:2], TrainOptions(out, checkpoint_interval=1, workers=workers))
+        train(
+            small_template(),
+            pictures,
+            pictures[:2],
+            TrainOptions("yunet-n", save_checkpoints_to=out, checkpoint_interval=1, workers=workers),
+        )
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return stop.exit_code

@@ -89,7 +89,12 @@ class TestRun:
         aps += [10, 30, 30.4, 30.2]
         with caplog.at_level(logging.INFO, "facekit"):
             assert (
-                train(with_stopping(), pictures, pictures[:1], TrainOptions(out, workers=0, max_iterations=1))
+                train(
+                    with_stopping(),
+                    pictures,
+                    pictures[:1],
+                    TrainOptions("yunet-n", save_checkpoints_to=out, workers=0, max_iterations=1),
+                )
                 == out / "latest.pth"
             )
         assert "Stopped early behind epoch 4: AP has not gained 0.5 points on epoch 2's 30.00 %" in caplog.text
@@ -97,7 +102,7 @@ class TestRun:
         assert read_torch_file(out / "best.pth")["meta"]["epoch"] == 3
         result = read_record(out / "run.json").result
         assert result is not None and result.epoch == 4
-        again = TrainOptions(out, workers=0, max_iterations=1, resume_from=out)
+        again = TrainOptions("yunet-n", save_checkpoints_to=out, workers=0, max_iterations=1, resume_from=out)
         assert train(with_stopping(), pictures, pictures[:1], again) is None
         aps += [50, 50]
         train(with_stopping(patience=3, epochs=6), pictures, pictures[:1], again)
@@ -106,13 +111,20 @@ class TestRun:
     def test_patience_survives_an_interruption(self, tmp_path: Path, aps: list[float]) -> None:
         pictures, out = ellipse_pictures(tmp_path, 6), tmp_path / "out"
         aps += [10, 10]
-        train(with_stopping(epochs=2), pictures, pictures[:1], TrainOptions(out, workers=0))
+        train(
+            with_stopping(epochs=2), pictures, pictures[:1], TrainOptions("yunet-n", save_checkpoints_to=out, workers=0)
+        )
         aps += [10]
-        train(with_stopping(), pictures, pictures[:1], TrainOptions(out, workers=0, resume_from=out))
+        train(
+            with_stopping(),
+            pictures,
+            pictures[:1],
+            TrainOptions("yunet-n", save_checkpoints_to=out, workers=0, resume_from=out),
+        )
         assert read_torch_file(out / "latest.pth")["meta"]["epoch"] == 3
 
     def test_without_validation_pictures(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        options = TrainOptions(tmp_path, workers=0)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0)
         train(with_stopping(patience=1, epochs=3), ellipse_pictures(tmp_path, 6), [], options)
         assert "early_stopping does nothing without validation pictures" in caplog.text
         assert read_torch_file(tmp_path / "latest.pth")["meta"]["epoch"] == 3

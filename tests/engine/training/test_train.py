@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run of two epochs."""
     folder = tmp_path_factory.mktemp("run")
     pictures = ellipse_pictures(folder, 4)
-    options = TrainOptions(folder / "out", tensorboard_dir=folder / "board", workers=0)
+    options = TrainOptions("yunet-n", save_checkpoints_to=folder / "out", tensorboard_dir=folder / "board", workers=0)
     assert train(small_template(), pictures, pictures[:2], options) == folder / "out" / "latest.pth"
     return folder
 
@@ -104,7 +104,9 @@ class TestUninterrupted:
 class TestResume:
     def test_ends_with_the_same_weights(self, run: Path, tmp_path: Path) -> None:
         pictures = ellipse_pictures(run, 4)
-        options = TrainOptions(tmp_path, resume_from=run / "out" / "epoch_1.pth", workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, resume_from=run / "out" / "epoch_1.pth", workers=0
+        )
         train(small_template(), pictures, pictures[:2], options)
         assert_equal_weights(tmp_path / "latest.pth", run / "out" / "latest.pth")
         one, other = (read_torch_file(path / "latest.pth") for path in (tmp_path, run / "out"))
@@ -114,26 +116,42 @@ class TestResume:
         assert not (tmp_path / "epoch_1.pth").exists()
 
     def test_nothing_left_to_train(self, run: Path, tmp_path: Path) -> None:
-        options = TrainOptions(tmp_path, resume_from=run / "out" / "latest.pth", workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, resume_from=run / "out" / "latest.pth", workers=0
+        )
         assert train(small_template(), ellipse_pictures(run, 4), [], options) is None
         assert list(tmp_path.iterdir()) == []
 
     def test_one_more_epoch(self, run: Path, tmp_path: Path) -> None:
-        options = TrainOptions(tmp_path, resume_from=run / "out" / "latest.pth", epochs=3, workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, resume_from=run / "out" / "latest.pth", epochs=3, workers=0
+        )
         train(small_template(), ellipse_pictures(run, 4), [], options)
         meta = read_torch_file(tmp_path / "latest.pth")["meta"]
         assert (meta["epoch"], meta["iteration"]) == (3, 6)
 
     def test_weights_alone_start_at_the_beginning(self, run: Path, tmp_path: Path) -> None:
-        options = TrainOptions(tmp_path, load_weights=run / "out" / "latest.pth", epochs=1, max_iterations=1, workers=0)
+        options = TrainOptions(
+            "yunet-n",
+            save_checkpoints_to=tmp_path,
+            load_weights=run / "out" / "latest.pth",
+            epochs=1,
+            max_iterations=1,
+            workers=0,
+        )
         train(small_template(), ellipse_pictures(run, 4), [], options)
         meta = read_torch_file(tmp_path / "latest.pth")["meta"]
         assert (meta["epoch"], meta["iteration"]) == (1, 1)
 
     def test_not_both(self, run: Path, tmp_path: Path) -> None:
         latest = run / "out" / "latest.pth"
-        with pytest.raises(FacekitError, match=r"--resume-from .* or --load-weights .* not both"):
-            train(small_template(), [], [], TrainOptions(tmp_path, resume_from=latest, load_weights=latest))
+        with pytest.raises(FacekitError, match=r"`resume_from` .* or `load_weights` .* not both"):
+            train(
+                small_template(),
+                [],
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path, resume_from=latest, load_weights=latest),
+            )
 
 
 class TestOptimizers:
@@ -148,9 +166,14 @@ class TestOptimizers:
 
     def test_adamw_goes_on_as_if_never_stopped(self, run: Path, tmp_path: Path) -> None:
         template, pictures = self.with_adamw(), ellipse_pictures(run, 4)
-        train(template, pictures, [], TrainOptions(tmp_path / "whole", workers=0))
+        train(template, pictures, [], TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "whole", workers=0))
         first = tmp_path / "whole" / "epoch_1.pth"
-        train(template, pictures, [], TrainOptions(tmp_path / "rest", resume_from=first, workers=0))
+        train(
+            template,
+            pictures,
+            [],
+            TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "rest", resume_from=first, workers=0),
+        )
         assert_equal_weights(tmp_path / "rest" / "latest.pth", tmp_path / "whole" / "latest.pth")
         state = read_torch_file(tmp_path / "rest" / "latest.pth")["optimizer"]["state"]
         assert {int(entry["step"]) for entry in state.values()} == {4}
@@ -158,12 +181,19 @@ class TestOptimizers:
     def test_resume_with_another_optimizer(self, run: Path, tmp_path: Path) -> None:
         first = run / "out" / "epoch_1.pth"
         with pytest.raises(FacekitError, match=r"epoch_1\.pth: its optimiser can't go on .*\(AdamW\).*--load-weights"):
-            train(self.with_adamw(), ellipse_pictures(run, 4), [], TrainOptions(tmp_path, resume_from=first, workers=0))
+            train(
+                self.with_adamw(),
+                ellipse_pictures(run, 4),
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path, resume_from=first, workers=0),
+            )
         assert not list(tmp_path.glob("*.pth"))
 
     def test_load_weights_with_another_optimizer(self, run: Path, tmp_path: Path) -> None:
         first = run / "out" / "epoch_1.pth"
-        options = TrainOptions(tmp_path, load_weights=first, max_iterations=1, epochs=1, workers=0)
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path, load_weights=first, max_iterations=1, epochs=1, workers=0
+        )
         train(self.with_adamw(), ellipse_pictures(run, 4), [], options)
         assert (tmp_path / "latest.pth").is_file()
 
@@ -193,7 +223,12 @@ class TestStart:
 
     def backbone_after(self, folder: Path, template: Template, **flags: Any) -> Tensor:
         """A deep convolution of it after one step that hardly moves anything."""
-        train(template, ellipse_pictures(folder, 4), [], TrainOptions(folder, workers=0, max_iterations=1, **flags))
+        train(
+            template,
+            ellipse_pictures(folder, 4),
+            [],
+            TrainOptions("yunet-n", save_checkpoints_to=folder, workers=0, max_iterations=1, **flags),
+        )
         return weights_of(folder / "latest.pth")[f"backbone.{self.NAME}"]
 
     def test_imagenet_backbone(
@@ -239,13 +274,23 @@ class TestStart:
 
         monkeypatch.setattr("facekit.engine.training.train.load_imagenet_backbone", fail)
         monkeypatch.setattr("facekit.engine.training.train.rank", lambda: 1)
-        train(template, ellipse_pictures(tmp_path, 4), [], TrainOptions(tmp_path, workers=0, max_iterations=1))
+        train(
+            template,
+            ellipse_pictures(tmp_path, 4),
+            [],
+            TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, max_iterations=1),
+        )
 
     @pytest.mark.parametrize("flag", ["resume_from", "load_weights"])
     def test_from_scratch_with_weights(self, run: Path, tmp_path: Path, flag: str) -> None:
         flags: dict[str, Any] = {flag: run / "out" / "latest.pth"}
-        with pytest.raises(FacekitError, match=r"--from-scratch starts from random weights: .*latest\.pth"):
-            train(small_template(), [], [], TrainOptions(tmp_path / "out", from_scratch=True, **flags))
+        with pytest.raises(FacekitError, match=r"`from_scratch` starts from random weights: .*latest\.pth"):
+            train(
+                small_template(),
+                [],
+                [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "out", from_scratch=True, **flags),
+            )
         assert not (tmp_path / "out").exists()
 
 
@@ -259,7 +304,15 @@ def build_double(template: Template) -> nn.Module:
 def train_whole_batches(folder: Path, out: Path, count: int, batch_size: int) -> None:
     """One epoch of two steps."""
     pictures = ellipse_pictures(folder, count)
-    options = TrainOptions(out, epochs=1, batch_size=batch_size, base_learning_rate=0.01, workers=0, precision="fp32")
+    options = TrainOptions(
+        "yunet-n",
+        save_checkpoints_to=out,
+        epochs=1,
+        batch_size=batch_size,
+        base_learning_rate=0.01,
+        workers=0,
+        precision="fp32",
+    )
     train(small_template(), pictures, pictures[:3], options)
 
 

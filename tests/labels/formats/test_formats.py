@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from facekit.cli.data import FORMATS_WRITTEN
+from facekit.commands.convert_data import ConvertDataOptions
 from facekit.errors import FacekitError
 from facekit.labels.formats import WRITTEN, read_labels, recognise, split_part
+from facekit.options import types_of
 
 WIDTH, HEIGHT = 40, 30
 NAMES = ("0--Parade/a.jpg", "0--Parade/b c.png", "1--Riot/d.jpg")
@@ -38,7 +40,7 @@ def complaint(source: Path, root: Path | None = None) -> str:
 
 
 def test_the_command_line_knows_the_formats() -> None:
-    assert FORMATS_WRITTEN == WRITTEN
+    assert typing.get_args(types_of(ConvertDataOptions)["to"]) == WRITTEN
 
 
 # A good file of each text format about the pictures of `images`; the second picture has no face.

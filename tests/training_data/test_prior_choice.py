@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facekit.commands.priors import choose_priors, training_boxes, write_template
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
 from facekit.template import TEMPLATES_DIR, SquareCrop, Template, load_template
+from facekit.training_data.prior_choice import choose_priors, training_boxes, write_template
 
 
 def template_of(name: str) -> Template:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from scipy.io import savemat
 
-from facekit.commands.evaluate import EvalOptions, measure
-from facekit.detector import Passes
+from facekit.engine.evaluation.measure import measure
+from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
@@ -21,7 +21,7 @@ from facekit.metrics.wider import read_wider_ground_truth, wider_ap
 from facekit.records.evaluation import EvaluationRecord
 from facekit.records.metrics_yaml import write_metrics
 from facekit.results.wider import read_predictions
-from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from facekit.template import TEMPLATES_DIR, Template, load_template
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,21 @@ def wider_dir(drawn: list[PictureLabels], tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+def measured(*args: Any) -> EvaluationRecord:
+    measurement = measure(*args)
+    assert measurement is not None
+    return measurement.record
+
+
 def values(record: EvaluationRecord) -> dict[str, float]:
     return {metric.key: metric.value for metric in record.metrics}
 
 
 class TestLabelled:
     def test_all_figures(self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path) -> None:
-        table, record = measure(yunet, drawn, EvalOptions(drawn_weights))
+        measurement = measure(yunet, drawn_weights, drawn, EvaluateOptions("yunet-n"))
+        assert measurement is not None
+        record, table = measurement.record, measurement.table
         figures = values(record)
         assert list(figures) == [
             "ap", "ap_h10", "ap_h32", "ap_64x64", "ap_h100", "recall_fp_0.01", "recall_fp_0.1", "recall_fp_1", "ece",
@@ -109,12 +117,14 @@ class TestLabelled:
         bare = [
             dataclasses.replace(picture, landmarks_xy=np.full_like(picture.landmarks_xy, np.nan)) for picture in drawn
         ]
-        _, record = measure(yunet, bare[:3], EvalOptions(drawn_weights))
+        record = measured(yunet, drawn_weights, bare[:3], EvaluateOptions("yunet-n"))
         assert not {"nme", "landmark_faces"} & set(values(record))
 
     def test_no_faces_at_all(self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path) -> None:
         empty = [picture.take(np.zeros(len(picture.boxes_xywh), dtype=bool)) for picture in drawn[:2]]
-        table, record = measure(yunet, empty, EvalOptions(drawn_weights))
+        measurement = measure(yunet, drawn_weights, empty, EvaluateOptions("yunet-n"))
+        assert measurement is not None
+        record, table = measurement.record, measurement.table
         assert math.isnan(values(record)["ap"])
         assert math.isnan(values(record)["recall_fp_1"])
         assert "n/a" in table
@@ -123,19 +133,18 @@ class TestLabelled:
     def test_batches_change_nothing(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, batch_size: int
     ) -> None:
-        template = at_scale(yunet, "160x160")
-        alone = values(measure(template, drawn, EvalOptions(drawn_weights))[1])
-        together = values(measure(template, drawn, EvalOptions(drawn_weights, batch_size=batch_size))[1])
+        alone = values(measured(yunet, drawn_weights, drawn, EvaluateOptions("yunet-n", scale="160x160")))
+        options = EvaluateOptions("yunet-n", scale="160x160", batch_size=batch_size)
+        together = values(measured(yunet, drawn_weights, drawn, options))
         for key in ("ap", "ap_h10", "recall_fp_1", "nme"):
             assert together[key] == pytest.approx(alone[key], abs=0.05), key
 
     def test_flip_and_scales_stand_in_the_protocol_and_help(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path
     ) -> None:
-        template = at_scale(yunet, "max:160")
-        plain = measure(template, drawn, EvalOptions(drawn_weights, scale="max:160"))[1]
-        passes = Passes((1.0, 2.0), flip=True)
-        merged = measure(template, drawn, EvalOptions(drawn_weights, scale="max:160", passes=passes))[1]
+        plain = measured(yunet, drawn_weights, drawn, EvaluateOptions("yunet-n", scale="max:160"))
+        options = EvaluateOptions("yunet-n", scale="max:160", multi_scale=(1.0, 2.0), flip=True)
+        merged = measured(yunet, drawn_weights, drawn, options)
         words = "scales x1, x2; mirrored too; merged by box fusion at IoU 0.55".replace("; ", ", ")
         assert words in merged.protocol and words not in plain.protocol
         assert merged.protocol.startswith("scale max:160: fit into 160x160")
@@ -152,8 +161,8 @@ class TestLabelled:
             picture.take(keep),
             boxes_xywh=np.concatenate([picture.boxes_xywh[keep][:-1], [[2.0, 3, 25, 26]]]),
         )
-        options = EvalOptions(drawn_weights, report=tmp_path / "r.html")
-        _, record = measure(yunet, [changed], options)
+        options = EvaluateOptions("yunet-n", report=tmp_path / "r.html")
+        record = measured(yunet, drawn_weights, [changed], options)
         misses = [crop for crop in record.crops if crop.kind == "miss"]
         false = [crop for crop in record.crops if crop.kind == "false positive"]
         assert (2.0, 3.0, 27.0, 29.0) in [crop.box_xyxy for crop in misses]
@@ -170,10 +179,10 @@ class TestWider:
     def test_figures_files_and_names(
         self, yunet: Template, wider_dir: Path, drawn_weights: Path, tmp_path: Path
     ) -> None:
-        options = EvalOptions(
-            drawn_weights, wider_dir=wider_dir, save_predictions=tmp_path / "hand_in", save_output_to=tmp_path / "out"
+        options = EvaluateOptions(
+            "yunet-n", wider_dir=wider_dir, save_predictions=tmp_path / "hand_in", save_output_to=tmp_path / "out"
         )
-        _, record = measure(yunet, [], options)
+        record = measured(yunet, drawn_weights, [], options)
         figures = values(record)
         assert 60 < figures["widerface_h"] <= 100
         assert "ap" not in figures
@@ -194,8 +203,8 @@ class TestWider:
         self, yunet: Template, wider_dir: Path, drawn_weights: Path, tmp_path: Path
     ) -> None:
         # Every second picture's faces are marked invalid above.
-        options = EvalOptions(drawn_weights, wider_dir=wider_dir, report=tmp_path / "r.html", threshold=0.99)
-        _, record = measure(yunet, [], options)
+        options = EvaluateOptions("yunet-n", wider_dir=wider_dir, report=tmp_path / "r.html", threshold=0.99)
+        record = measured(yunet, drawn_weights, [], options)
         missed = {crop.picture for crop in record.crops if crop.kind == "miss"}
         names = read_wider_ground_truth(wider_dir).names
         valid = {f"{name}.jpg" for name in [*names[:7][::2], *names[7:][::2]]}
@@ -204,36 +213,36 @@ class TestWider:
     def test_missing_pictures_are_counted_before_anything_runs(
         self, yunet: Template, wider_dir: Path, drawn_weights: Path, tmp_path: Path
     ) -> None:
-        options = EvalOptions(drawn_weights, wider_dir=tmp_path, wider_gt=wider_dir)
+        options = EvaluateOptions("yunet-n", wider_dir=tmp_path, wider_gt=wider_dir)
         with pytest.raises(FacekitError, match="12 of the 12 pictures"):
-            measure(yunet, [], options)
+            measure(yunet, drawn_weights, [], options)
 
 
 class TestFiles:
     def test_predictions_of_labelled_pictures(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, tmp_path: Path
     ) -> None:
-        measure(yunet, drawn[:2], EvalOptions(drawn_weights, save_predictions=tmp_path))
+        measure(yunet, drawn_weights, drawn[:2], EvaluateOptions("yunet-n", save_predictions=tmp_path))
         assert list(read_predictions(tmp_path)) == ["images/00000", "images/00001"]
 
     def test_two_pictures_of_one_name(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(FacekitError, match="images/00000: two pictures"):
-            measure(yunet, [drawn[0], drawn[0]], EvalOptions(drawn_weights, save_predictions=tmp_path))
+            measure(yunet, drawn_weights, [drawn[0], drawn[0]], EvaluateOptions("yunet-n", save_predictions=tmp_path))
 
     def test_page_must_be_html(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(FacekitError, match=r"ends in \.html"):
-            measure(yunet, drawn, EvalOptions(drawn_weights, report=tmp_path / "report.pdf"))
+            measure(yunet, drawn_weights, drawn, EvaluateOptions("yunet-n", report=tmp_path / "report.pdf"))
 
     def test_groups_go_into_metrics_yaml_and_other_keys_stay(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, tmp_path: Path
     ) -> None:
         path = tmp_path / "metrics.yaml"
         path.write_text("owner: me\n")
-        _, record = measure(yunet, drawn[:4], EvalOptions(drawn_weights))
+        record = measured(yunet, drawn_weights, drawn[:4], EvaluateOptions("yunet-n"))
         write_metrics(path, drawn_weights, record)
         content = yaml.safe_load(path.read_text())
         assert list(content) == ["owner", "files", "metrics", "protocol", "groups"]

@@ -1,0 +1,40 @@
+"""The data browse command: labels in, a page of their pictures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facekit.commands.inputs import read_template
+from facekit.options import DATA_ROOT, command_options, option, takes
+
+
+@command_options
+class BrowseOptions:
+    """Options of a page of pictures."""
+
+    labels: Path = option("Labels of any format.", positional=True, kw_only=False)
+    data_root: Path | None = option(DATA_ROOT, default=None)
+    output: Path = option("The page to write.")
+    augment: str | None = option(
+        "Show what training this template makes of the pictures.", default=None, metavar="TEMPLATE"
+    )
+    limit: int = option("Pictures on the page.", default=200, least=1)
+    seed: int = option("Of the augmentation, as train's.", default=0, least=0)
+
+
+@takes(BrowseOptions)
+def browse_data(options: BrowseOptions) -> Path:
+    """Makes a page of pictures with boxes and landmarks, counts, and augmentation; returns its path.
+
+    Raises FacekitError for labels or pictures that can't be read, and a place that can't be written.
+    """
+    template = read_template(options.augment) if options.augment is not None else None
+
+    from facekit.files import write_text
+    from facekit.labels.formats import read_labels
+    from facekit.pages.browse import Augmentation, browse_page
+
+    augmentation = Augmentation(template, options.seed) if template is not None else None
+    pictures = read_labels(options.labels, options.data_root, as_written=True)
+    write_text(options.output, browse_page(options.labels.name, pictures, options.limit, augmentation))
+    return options.output

@@ -1,0 +1,60 @@
+"""The data check command: labels and pictures in, their defects out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekit.options import DATA_ROOT, command_options, option, takes
+
+if TYPE_CHECKING:
+    from facekit.datasets.check import Checked
+    from facekit.datasets.clean import Cleaned
+
+
+@command_options
+class CheckOptions:
+    """Options of a check."""
+
+    labels: Path = option("Labels of any format.", positional=True, kw_only=False)
+    data_root: Path | None = option(DATA_ROOT, default=None)
+    against: Path | None = option("Labels of a set that must share no picture with this one.", default=None)
+    against_root: Path | None = option("Folder above that set's pictures [the same].", default=None)
+    fix: Path | None = option(
+        "COCO json to write: the labels without what is wrong in them.", default=None, metavar="DST"
+    )
+    json: Path | None = option("Every finding, for programs.", default=None, metavar="FILE")
+    strict: bool = option("Exit with 1 for warnings too.", default=False)
+    workers: int = option("Processes that read data.", default=2, least=0)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found, and mended if asked for."""
+
+    checked: Checked
+    report: str
+    cleaned: Cleaned | None
+    cleaned_root: Path | None  # the data root that the mended labels are for
+    is_fine: bool  # no errors; with `strict`, no warnings either
+
+
+@takes(CheckOptions)
+def check_data(options: CheckOptions) -> CheckResult:
+    """Looks for defects in labels and pictures. Raises FacekitError for labels that can't be read at all."""
+    from facekit.datasets.check import check
+    from facekit.datasets.check_report import format_report, write_json
+    from facekit.datasets.clean import check_destinations, clean, write_cleaned
+    from facekit.labels.formats import read_labels
+
+    check_destinations(options.fix, options.json, [options.labels, options.against])
+    pictures = read_labels(options.labels, options.data_root, as_written=True)
+    others = read_labels(options.against, options.against_root, as_written=True) if options.against else []
+    checked = check(pictures, others, options.workers)
+    if options.json is not None:
+        write_json(checked, options.json)
+    cleaned = clean(checked) if options.fix is not None else None
+    root = write_cleaned(cleaned, options.fix) if cleaned is not None and options.fix is not None else None
+    is_fine = not (checked.has("error") or (options.strict and checked.has("warning")))
+    return CheckResult(checked, format_report(checked), cleaned, root, is_fine)

@@ -1,0 +1,46 @@
+"""The compress command: float weights in; a compressed checkpoint and its IR, measured before and after, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekit.commands.inputs import check_roots, find_weights, read_label_files, read_template
+from facekit.engine.compress.options import CompressOptions
+from facekit.errors import ArgumentError
+from facekit.options import takes
+
+if TYPE_CHECKING:
+    from facekit.engine.compress.run import Footprint
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What was written, and what it gave."""
+
+    checkpoint: Path  # compressed.pth; model.xml and model.bin lie beside it
+    footprints: list[Footprint]  # before and after
+    table: str  # of these, with the protocol of their AP
+
+
+@takes(CompressOptions)
+def compress(options: CompressOptions) -> Compressed:
+    """Compresses to INT8, sparse, or both.
+
+    Raises FacekitError for weights that don't fit, labels that can't be read, or a folder that can't be written.
+    """
+    if not (options.quantization or options.sparsity):
+        raise ArgumentError("Nothing to do: give `quantization`, `sparsity`, or both.")
+    check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
+    check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
+    template = read_template(options.template)
+    weights = find_weights(options.load_weights, options.template)
+
+    from facekit.engine.compress.run import compress as run
+    from facekit.engine.compress.run import format_footprints
+
+    train_pictures = read_label_files(options.train_ann_files, options.train_data_roots, "train")
+    val_pictures = read_label_files(options.val_ann_files, options.val_data_roots, "val")
+    path, rows = run(template, weights, train_pictures, val_pictures, options)
+    return Compressed(path, rows, format_footprints(rows, f"{len(val_pictures)} pictures; {template.protocol()}"))

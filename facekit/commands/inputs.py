@@ -1,0 +1,70 @@
+"""What several commands read: templates, labelled pictures, and the weights of a work dir."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekit.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from facekit.labels.picture_labels import PictureLabels
+    from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+
+def read_template(name: str) -> Template:
+    """Of a template's name, a template.yaml or a work dir."""
+    from facekit.template import find_template, load_template
+
+    return load_template(find_template(name))
+
+
+def read_label_files(files: Sequence[Path], roots: Sequence[Path], kind: str) -> list[PictureLabels]:
+    """Pictures of all the files, each with its own root. `kind` (train, val, test) names the options of both."""
+    check_roots(files, roots, f"{kind}_ann_files", f"{kind}_data_roots")
+    if not files:
+        return []
+    from facekit.labels.formats import read_labels
+
+    each: Sequence[Path | None] = roots or [None] * len(files)
+    return [picture for file, root in zip(files, each, strict=True) for picture in read_labels(file, root)]
+
+
+def check_roots(files: Sequence[Path], roots: Sequence[Path], files_name: str, roots_name: str) -> None:
+    """Raises ArgumentError, which names the two options, unless there is a root a file, or none at all."""
+    if roots and len(files) != len(roots):
+        raise ArgumentError(
+            f"`{files_name}` names {len(files)} files, `{roots_name}` {len(roots)} folders: one a file."
+        )
+
+
+def find_weights(load_weights: Path | None, template: str) -> Path:
+    """The weights to use: those that were given, or else the best or newest of the work dir that `template` names.
+
+    Raises ArgumentError where neither is there.
+    """
+    if load_weights is not None:
+        return load_weights
+    folder = Path(template) if Path(template).is_dir() else Path(template).parent
+    snapshot, best, latest = (folder / name for name in ("snapshot.pth", "outputs/best.pth", "outputs/latest.pth"))
+    if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
+        raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+    snapshot_time = _time(snapshot)
+    if _time(best) > snapshot_time:
+        log.info("Weights: %s, the best of the work dir's training", best)
+        return best
+    if _time(latest) > snapshot_time:
+        log.info("Weights: %s, the newest of the work dir's training, in which nothing was measured", latest)
+        return latest
+    trained = " (outputs/ holds older ones)" if max(_time(best), _time(latest)) >= 0 else ""
+    log.info("Weights: %s, the work dir's snapshot%s", snapshot, trained)
+    return snapshot
+
+
+def _time(path: Path) -> float:
+    """When the file was written; -1 where there is none."""
+    return path.stat().st_mtime if path.is_file() else -1.0

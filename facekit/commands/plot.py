@@ -1,0 +1,24 @@
+"""The plot command: the journals of trainings in, a picture of their course out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facekit.options import command_options, option, takes
+
+
+@command_options
+class PlotOptions:
+    """Options of a plot."""
+
+    runs: tuple[Path, ...] = option("Folders of checkpoints, or their log.jsonl.", positional=True, kw_only=False)
+    output: Path = option("The .svg to write.")
+
+
+@takes(PlotOptions)
+def plot(options: PlotOptions) -> Path:
+    """Draws the course of trainings into one file, which is returned. Raises FacekitError where one holds nothing."""
+    from facekit.pages.curves import plot_runs
+
+    plot_runs(options.runs, options.output)
+    return options.output

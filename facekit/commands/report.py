@@ -1,0 +1,31 @@
+"""The report command: reports that evaluations wrote in, one page beside each other out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facekit.errors import ArgumentError
+from facekit.options import command_options, option, takes
+
+
+@command_options
+class ReportOptions:
+    """Options of a comparison."""
+
+    reports: tuple[Path, ...] = option("Pages that `facekit eval --report` wrote.", positional=True, kw_only=False)
+    output: Path = option("The page to write.")
+
+
+@takes(ReportOptions)
+def report(options: ReportOptions) -> Path:
+    """Lays the reports beside each other on one page, which is returned. Raises FacekitError for other pages."""
+    if options.output.resolve() in {path.resolve() for path in options.reports}:
+        raise ArgumentError(f"`output={options.output}` is one of the reports. Choose another file.")
+    from facekit.files import write_text
+    from facekit.pages.comparison import comparison_page, run_names
+    from facekit.pages.evaluation import read_record
+
+    records = [read_record(path) for path in options.reports]
+    names = run_names(records, [path.stem for path in options.reports])
+    write_text(options.output, comparison_page(records, names))
+    return options.output

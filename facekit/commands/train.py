@@ -1,0 +1,74 @@
+"""The train command: a template and labelled pictures in, checkpoints out; on one process or one a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekit.commands.inputs import check_roots, read_label_files, read_template
+from facekit.engine.training.options import TrainOptions
+from facekit.errors import ArgumentError
+from facekit.options import arguments_of, takes
+
+if TYPE_CHECKING:
+    from facekit.labels.picture_labels import PictureLabels
+    from facekit.template import Template
+
+
+@takes(TrainOptions)
+def train(options: TrainOptions) -> Path | None:
+    """Trains or fine-tunes a detector, and returns latest.pth; None where there was nothing left to train.
+
+    Raises FacekitError for what can't be read, found or written, Interrupted after a SIGTERM or SIGINT.
+    """
+    _check(options)
+    template = read_template(options.template)
+    if options.teacher_template is not None:
+        from facekit.template import find_template
+
+        options = dataclasses.replace(options, teacher_template=find_template(str(options.teacher_template)))
+    from facekit.engine.training.train import train as run
+    from facekit.machine.launch import launch_over_gpus
+
+    gpus, is_asked = (template.gpu_num, False) if options.gpu_num is None else (options.gpu_num, True)
+    if launch_over_gpus(gpus, is_asked, ["train", *arguments_of(options)]):
+        return options.save_checkpoints_to / "latest.pth"
+    train_pictures, val_pictures = read_pictures(options)
+    if options.preset is not None:
+        template, options = _adapt(template, train_pictures, val_pictures, options)
+    return run(template, train_pictures, val_pictures, options)
+
+
+def _check(options: TrainOptions) -> None:
+    """Raises ArgumentError for options that don't go together."""
+    if not options.train_ann_files and options.distill_pictures is None:
+        raise ArgumentError("Nothing to train on: give `train_ann_files`, or `distill_pictures` with a `teacher`.")
+    check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
+    check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
+
+
+def read_pictures(options: TrainOptions) -> tuple[list[PictureLabels], list[PictureLabels]]:
+    """For training, with those that a teacher is to mark behind the labelled ones; and for validation."""
+    train_pictures = read_label_files(options.train_ann_files, options.train_data_roots, "train")
+    if options.distill_pictures is not None:
+        from facekit.engine.training.distill import pictures_without_labels
+
+        train_pictures += pictures_without_labels(options.distill_pictures)
+    return train_pictures, read_label_files(options.val_ann_files, options.val_data_roots, "val")
+
+
+def _adapt(
+    template: Template,
+    train_pictures: list[PictureLabels],
+    val_pictures: list[PictureLabels],
+    options: TrainOptions,
+) -> tuple[Template, TrainOptions]:
+    """The template and the options with the preset's values."""
+    from facekit.engine.training.presets import Given, adapt
+    from facekit.machine.processes import processes_started
+
+    assert options.preset is not None
+    given = Given(options.epochs, options.batch_size, options.base_learning_rate, options.val_interval)
+    preset = adapt(options.preset, template, train_pictures, val_pictures, given, processes_started())
+    return preset.template, dataclasses.replace(options, val_interval=preset.val_interval)

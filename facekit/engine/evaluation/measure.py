@@ -1,0 +1,192 @@
+"""An evaluation from weights to figures: a record, metrics.yaml, pictures with boxes and WIDER result files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facekit.detector import Detector, Passes
+from facekit.engine.evaluation.details import Details, curve_points, wider_rows
+from facekit.engine.evaluation.evaluate import (
+    Measured,
+    OnPicture,
+    coco_metric,
+    detect_over_processes,
+    model_metrics,
+    result_names,
+    wider_metrics,
+    wider_pictures,
+    wider_predictions,
+)
+from facekit.engine.evaluation.options import EvaluateOptions
+from facekit.errors import FacekitError
+from facekit.files import check_writable_folder
+from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.environment import describe, environment, versions
+from facekit.machine.processes import join_processes, leave_processes, lost_process, rank
+from facekit.metrics.wider import (
+    Curve,
+    WiderGroundTruth,
+    find_wider_ground_truth,
+    read_wider_ground_truth,
+    wider_curves,
+)
+from facekit.pictures.draw import draw_faces
+from facekit.pictures.write import write_picture
+from facekit.records.evaluation import EvaluationRecord, GroupRow, Metric
+from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
+from facekit.results.wider import write_predictions
+from facekit.structures import Detections
+from facekit.template import Template, at_scale, with_thresholds
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came out."""
+
+    record: EvaluationRecord
+    table: str  # of the figures, with their protocol
+
+
+def measure(
+    template: Template, weights: Path, pictures: list[PictureLabels], options: EvaluateOptions
+) -> Measurement | None:
+    """Runs the evaluations asked for and writes what is asked for, but the page.
+
+    Processes that were started together, by torchrun or srun, share the pictures; the first one has the figures, the
+    others return None. Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
+    """
+    device = join_processes()
+    try:
+        return _measure(template, weights, pictures, options, device)
+    except RuntimeError as error:
+        if (lost := lost_process(error, "Start all again.")) is not None:
+            raise lost from error
+        raise
+    finally:
+        leave_processes()
+
+
+def _measure(
+    own: Template, weights: Path, pictures: list[PictureLabels], options: EvaluateOptions, device: torch.device
+) -> Measurement | None:
+    _check_destinations(options)
+    template = with_thresholds(
+        at_scale(own, options.scale), options.score_threshold, options.nms_threshold, options.max_detections
+    )
+    detector = Detector.open(weights, template, str(device), Passes(options.multi_scale, options.flip))
+    ground_truth = None
+    if options.wider_dir is not None:
+        ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
+        to_measure = wider_pictures(options.wider_dir, ground_truth)  # complains before anything is run
+    elif options.save_predictions is not None:
+        result_names(pictures)  # so does this
+    labelled = wider = None
+    if pictures:
+        labelled = detect_over_processes(
+            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size
+        )
+    if ground_truth is not None:
+        wider = detect_over_processes(
+            detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
+        )
+    if rank() > 0:
+        return None
+    # The template's figures hold for its own protocol; by another one, only what no protocol changes stands beside.
+    comparable = own.protocol() == detector.protocol()
+    published = {metric.key: metric.value for metric in own.metrics if comparable or metric.key == "size"}
+    record = _record(detector, weights, labelled, wider, ground_truth, published, options)
+    _write(record, weights, labelled, wider, options)
+    return Measurement(record, format_table(record))
+
+
+def _check_destinations(options: EvaluateOptions) -> None:
+    """Refused now rather than after an hour of measuring."""
+    files = (options.save_metrics_to, options.report)
+    for folder in (*(file and file.parent for file in files), options.save_output_to, options.save_predictions):
+        if folder is not None:
+            check_writable_folder(folder)
+    if options.save_metrics_to is not None:
+        read_metrics(options.save_metrics_to)
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise FacekitError(f"`report={options.report}`: a page is written; give it a name that ends in .html.")
+
+
+def _record(
+    detector: Detector,
+    weights: Path,
+    labelled: Measured | None,
+    wider: Measured | None,
+    ground_truth: WiderGroundTruth | None,
+    published: dict[str, float],
+    options: EvaluateOptions,
+) -> EvaluationRecord:
+    template = detector.template
+    metrics: list[Metric] = []
+    groups: list[GroupRow] = []
+    curves: dict[str, Curve] = {}
+    sets = []
+    if labelled is not None:
+        metrics.append(coco_metric(labelled))
+        sets.append(f"{len(labelled.pictures)} labelled pictures")
+    if wider is not None and ground_truth is not None:
+        predictions = wider_predictions(wider)
+        curves = wider_curves(predictions, ground_truth)
+        metrics += wider_metrics(curves)
+        groups = wider_rows(predictions, ground_truth)
+        sets.append(f"{len(predictions)} WIDER pictures")
+    shown = labelled or wider  # the details are the labelled set's where both were measured
+    assert shown is not None
+    details = Details(shown)
+    metrics += [*details.metrics(), *model_metrics(template)]
+    preset = f"scale {options.scale}: {detector.protocol()}"
+    found = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    runtime = weights.suffix.lstrip(".")
+    return EvaluationRecord(
+        detector=template.name,
+        summary=template.summary,
+        weights=weights.name,
+        weights_sha256=weight_files(weights)[0]["sha256"],
+        runtime=runtime,
+        protocol=f"{preset}; {', '.join(sets)}; {runtime}",
+        sets=tuple(sets),
+        measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(found),
+        machine=describe(found),
+        metrics=tuple(metrics),
+        published=published,
+        curves=tuple(curve_points(curves)),
+        groups=(*details.groups(), *groups),
+        calibration=tuple(details.calibration()),
+        crops=tuple(details.crops(options.threshold)) if options.report is not None else (),
+    )
+
+
+def _write(
+    record: EvaluationRecord, weights: Path, labelled: Measured | None, wider: Measured | None, options: EvaluateOptions
+) -> None:
+    for folder in (options.save_predictions, options.save_output_to and options.save_output_to / "wider_predictions"):
+        if folder is None:
+            continue
+        if wider is not None:
+            write_predictions(folder, wider_predictions(wider))
+        elif labelled is not None and folder == options.save_predictions:
+            write_predictions(folder, wider_predictions(labelled))
+    if options.save_metrics_to is not None:
+        write_metrics(options.save_metrics_to, weights, record)
+
+
+def _drawer(options: EvaluateOptions, kind: str) -> OnPicture | None:
+    if options.save_output_to is None:
+        return None
+    folder = options.save_output_to / kind
+
+    def draw(path: Path, image_bgr: NDArray[np.uint8], faces: Detections) -> None:
+        write_picture(folder / path.parent.name / path.name, draw_faces(image_bgr, faces.above(options.threshold)))
+
+    return draw
