@@ -165,8 +165,8 @@ class Detector:
         if broken and not self._has_warned:
             self._has_warned = True  # once a detector
             log.warning(
-                "%d scores of a picture are no numbers: no faces there. Look for a diverged training, or a broken "
-                "export.", broken,
+                "%d scores of a picture are no numbers from 0 to 1: no faces there. Look for a diverged training, or a "
+                "broken export.", broken,
             )  # fmt: skip
         return [boxes for boxes, _ in looks]
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.ops.arrays import as_numpy
 from facekit.ops.head import Head
-from facekit.ops.nms import as_numpy
 from facekit.structures import Activated, Decoded, Priors
 from facekit.template import Template
 
@@ -20,6 +20,7 @@ from facekit.template import Template
 WHOLE_PIXELS = 3_200_000  # half a gigabyte of YuNet's activations
 TILE_CORE = 768  # pixels; TILE_CORE - TILE_MARGIN is a multiple of every network's coarsest stride, as TILE_CORE is
 TILE_MARGIN = 320
+SCORE_SLACK = 0.01  # by which rounding, of INT8 graphs too, may leave 0..1
 
 Scale = tuple[float, float]  # x and y: from pixels of the network's input to the picture's
 Rectangle = tuple[float, float, float, float]
@@ -110,19 +111,23 @@ def candidates(
     found: Activated | Decoded, picture: int, head: Head, priors: Priors, score_threshold: float
 ) -> tuple[Decoded, int]:
     """The boxes of one picture of a batch that score over the threshold, as NumPy arrays in the order of the priors;
-    and how many scores were no numbers. Only what scores is decoded. `priors`: of the network's input."""
+    and how many scores were no numbers from 0 to 1, which are no faces. Only what scores is decoded. `priors`: of the
+    network's input."""
     if isinstance(found, Decoded):
         of_picture = found.of(picture)
         scores = as_numpy(of_picture.scores)
-        chosen = np.flatnonzero(scores > score_threshold)
+        is_score = (scores >= -SCORE_SLACK) & (scores <= 1 + SCORE_SLACK)
+        chosen = np.flatnonzero((scores > score_threshold) & is_score)
         boxes = Decoded(*(None if part is None else as_numpy(part[chosen]) for part in of_picture))
     else:
         said = found.of(picture)
-        scores = as_numpy(head.scores(said))
-        chosen = np.flatnonzero(scores > score_threshold)
-        said = Activated(*(None if part is None else as_numpy(part[chosen]) for part in said))
-        boxes = head.decode(said, priors.at(chosen))
-    return boxes, len(scores) - int(np.count_nonzero(np.isfinite(scores)))
+        with np.errstate(all="ignore"):  # of a broken graph: counted here, and dropped by select_detections
+            scores = as_numpy(head.scores(said))
+            is_score = (scores >= -SCORE_SLACK) & (scores <= 1 + SCORE_SLACK)
+            chosen = np.flatnonzero((scores > score_threshold) & is_score)
+            said = Activated(*(None if part is None else as_numpy(part[chosen]) for part in said))
+            boxes = head.decode(said, priors.at(chosen))
+    return boxes, len(scores) - int(np.count_nonzero(is_score))
 
 
 def within_core(boxes: Decoded, tile: Tile) -> Decoded:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_INTERVAL_S = 15.0  # between two lines in a log file
 
@@ -26,6 +27,8 @@ def progress_bar(
     iterable: Iterable[Any] | None = None, hidden: bool = False, delay_s: float = 0, **options: Any
 ) -> tqdm[Any]:
     """tqdm with our habits, shown on a terminal after delay_s; `options` are tqdm's (desc, unit, total, ...)."""
+    from tqdm import tqdm  # here: a single picture shows no progress, and need not wait for it
+
     if sys.stderr.isatty():
         return tqdm(iterable, disable=hidden, dynamic_ncols=True, delay=delay_s, **options)
     lines: Any = _Lines()

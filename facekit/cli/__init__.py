@@ -29,10 +29,14 @@ class _Screen(logging.Handler):
     """Log lines that don't tear a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        text = prefix + as_flags(record.getMessage())
+        if "tqdm" not in sys.modules:  # no bar was ever shown
+            click.echo(text, err=True)
+            return
         from tqdm import tqdm
 
-        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(prefix + as_flags(record.getMessage()), file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)
 
 
 def main(

@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,12 +107,14 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
     targets: Sequence[Path | None] = plan.targets or [None] * len(plan.pictures)
     done = 0
     images = read_each(plan.pictures, max_pixels=max_pixels)
-    bar = progress_bar(None, total=len(plan.pictures), desc="drawing", unit="picture")
-    with protecting(plan.pictures), StopSignals() as stop, closing(images), bar:
+    several = len(plan.pictures) > 1
+    bar = progress_bar(None, total=len(plan.pictures), desc="drawing", unit="picture") if several else None
+    with protecting(plan.pictures), StopSignals() as stop, closing(images), bar or nullcontext():
         for path, target, image_bgr in zip(plan.pictures, targets, images, strict=True):
             if stop.received:
                 raise Interrupted(f"Stopped after {done} of {len(plan.pictures)} pictures.", stop.received)
-            bar.update()
+            if bar is not None:
+                bar.update()
             if isinstance(image_bgr, FacekitError):
                 log.warning("%s", image_bgr)
                 losses.append(Loss.of(path, image_bgr))

@@ -5,8 +5,7 @@ Torch tensors and NumPy arrays alike, by the array API standard.
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
+from facekit.ops.arrays import array_namespace
 from facekit.structures import Array
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from array_api_compat import array_namespace
-
+from facekit.ops.arrays import array_namespace
 from facekit.ops.boxes import border_distances, cxcywh_to_xyxy, xyxy_to_cxcywh
 from facekit.structures import Array, Priors
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.structures import Array, Decoded, Detections
+from facekit.ops.arrays import as_numpy
+from facekit.structures import Decoded, Detections
 
-
-def as_numpy(array: Array) -> NDArray[Any]:
-    """A tensor of any device, or an array, as a NumPy array."""
-    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+FARTHEST = 1e7  # pixels from the picture's corner: no box of a working detector lies there, and none is infinite
 
 
 def select_detections(
@@ -33,7 +29,7 @@ def select_detections(
     scores = as_numpy(decoded.scores).astype(np.float32, copy=False)
     corners = as_numpy(decoded.boxes_xyxy).astype(np.float32, copy=False)
     # Distances may come out negative and turn a box inside out, and early in training overflow: that is no face.
-    is_box = (corners[:, 2:] >= corners[:, :2]).all(axis=1) & np.isfinite(corners).all(axis=1) & np.isfinite(scores)
+    is_box = (corners[:, 2:] >= corners[:, :2]).all(axis=1) & (np.abs(corners) <= FARTHEST).all(axis=1)
     chosen = np.flatnonzero((scores > score_threshold) & is_box)
     chosen = chosen[np.argsort(-scores[chosen], kind="stable")[:max_candidates]]
     boxes_xyxy = corners[chosen]

@@ -81,12 +81,13 @@ def test_the_declared_head_is_that_of_the_network(name: str) -> None:
     assert (raw.landmark_deltas is not None) == head.has_landmarks
 
 
-def test_scores_that_are_no_numbers_are_counted_and_no_faces() -> None:
+def test_scores_that_are_no_probabilities_are_counted_and_no_faces() -> None:
     head = declared_head(load_template(TEMPLATES_DIR / "yunet-n" / "template.yaml").model)
     priors = head.priors((32, 32))
     said = activated(head, len(priors.strides), seed=3)
     said.class_probabilities[0, 3] = float("nan")
     said.class_probabilities[0, 5] = float("inf")
-    boxes, broken = candidates(said, 0, head, priors, 0.9999)
-    assert broken == 2
-    assert len(boxes.scores) == 1  # infinity is over every threshold; select_detections drops what is not finite
+    said.class_probabilities[0, 7] = 1.5
+    boxes, broken = candidates(said, 0, head, priors, -1.0)
+    assert broken == 3
+    assert len(boxes.scores) == len(priors.strides) - 3

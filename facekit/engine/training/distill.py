@@ -23,10 +23,11 @@ from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.reductions import mean_over_processes
 from facekit.metrics.matching import SAME_FACE_IOU, same_faces
+from facekit.ops.arrays import as_numpy
 from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
 from facekit.ops.head import Head, declared_head
 from facekit.ops.losses import soft_score_loss
-from facekit.ops.nms import as_numpy, select_detections
+from facekit.ops.nms import select_detections
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.structures import Activated, Decoded, Detections, Priors, RawOutputs, Targets
 from facekit.targets import Backend, open_backend
