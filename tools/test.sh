@@ -8,4 +8,4 @@ venv/bin/ruff format --check .
 venv/bin/mypy
 # One thread a worker: the workers share the cores. A file's tests stay together, for they share its fixtures.
 workers=${FACEKIT_TEST_WORKERS:-$(nproc)}
-OMP_NUM_THREADS=1 venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
+venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"

@@ -339,8 +339,8 @@ def check_faces(row: Row, machine: Machine, template: Template, weights: Path, p
     row.check("faces", total == 0 or paired >= SAME_SHARE * total, f"{paired}/{total}")
     ap = [
         100 * ap_by_height(
-            [picture.boxes_xywh for picture in some], [each.boxes_xyxy for each in faces],
-            [each.scores for each in faces], min_height=1,
+            [picture.boxes_xywh for picture in some], [picture.is_crowd for picture in some],
+            [each.boxes_xyxy for each in faces], [each.scores for each in faces], min_height=1,
         )
         for faces in found
     ]  # fmt: skip
