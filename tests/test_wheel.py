@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -153,6 +154,19 @@ print(len(faces), sorted({"torch", "scipy", "matplotlib"} & set(sys.modules)))
 """
     done = run(python, "-c", code, folder=picture.parent)
     assert done.stdout.strip() == "1 []", done.stderr
+
+
+def test_labels_are_converted_and_checked_without_torch(python: Path, picture: Path) -> None:
+    labels = {
+        "images": [{"id": 1, "file_name": picture.name, "width": 512, "height": 512}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [180, 72, 91, 106]}],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    (picture.parent / "labels.json").write_text(json.dumps(labels))
+    facekit = python.with_name("facekit")
+    for args in (["convert", "labels.json", "yolo", "--to", "yolo"], ["check", "yolo"]):
+        done = run(facekit, "data", *args, folder=picture.parent)
+        assert done.returncode == 0, done.stderr
 
 
 def test_names_the_extra_that_is_missing(python: Path, tmp_path: Path) -> None:
