@@ -111,6 +111,10 @@ from pathlib import Path
 from facekit.engine.training.journal import Journal
 Journal(Path("."), Path("board"), 0)
 """
+OPEN = """
+import facekit
+facekit.Detector.open("model.xml", "yunet-n")
+"""
 
 
 class TestWithout:
@@ -151,7 +155,7 @@ class TestWithout:
             assert package in said[0] and said[0].endswith(remedy(package))
 
     def test_python(self, folder: Path) -> None:
-        codes = {"pycocotools": COCO, "scipy": WIDER, "matplotlib": DRAW, "tensorboard": BOARD}
+        codes = {"pycocotools": COCO, "scipy": WIDER, "matplotlib": DRAW, "tensorboard": BOARD, "openvino": OPEN}
         results = without(list(codes), list(codes.values()), folder)
         for package, (error, _) in zip(codes, results, strict=True):
             assert error.startswith("FacekitError: ") and package in error, error
