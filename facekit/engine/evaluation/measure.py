@@ -180,10 +180,15 @@ def _set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Pat
     """Such as "12 labelled pictures, 34 faces, 2 crowds ignored (own/labels.json)"."""
     crowds = sum(int(picture.is_crowd.sum()) for picture in pictures)
     faces = sum(len(picture.is_crowd) for picture in pictures) - crowds
-    ignored = f", {crowds} crowds ignored" if crowds else ""
+    ignored = f", {_counted(crowds, 'crowd')} ignored" if crowds else ""
     # With the folder, as many sets have a file of the same name; without what lies above it, which is the user's own.
     names = ", ".join("/".join(path.resolve().parts[-2:]) for path in files)
-    return f"{len(pictures)} {kind} pictures, {faces} faces{ignored}" + (f" ({names})" if names else "")
+    of = f" ({names})" if names else ""
+    return f"{_counted(len(pictures), f'{kind} picture')}, {_counted(faces, 'face')}{ignored}{of}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _device_name() -> str:
