@@ -20,7 +20,7 @@ from facekit.ops.fusion import fuse
 from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
 from facekit.pictures.arrays import Picture, as_bgr
-from facekit.structures import FLIPPED_LANDMARKS, Decoded, Detections
+from facekit.structures import Decoded, Detections, mirrored_boxes, mirrored_landmarks
 from facekit.targets import Backend, open_backend
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
@@ -205,10 +205,5 @@ def _fitted(template: Template, fixed_size_hw: tuple[int, int] | None) -> Templa
 
 def mirror(faces: Detections, width: int) -> Detections:
     """The faces of a mirrored picture of that width, as they lie in the picture itself."""
-    boxes_xyxy = faces.boxes_xyxy.copy()
-    boxes_xyxy[:, [0, 2]] = width - boxes_xyxy[:, [2, 0]]
-    landmarks_xy = faces.landmarks_xy
-    if landmarks_xy is not None:
-        landmarks_xy = landmarks_xy[:, FLIPPED_LANDMARKS].copy()
-        landmarks_xy[..., 0] = width - landmarks_xy[..., 0]
-    return Detections(boxes_xyxy, faces.scores, landmarks_xy)
+    landmarks_xy = None if faces.landmarks_xy is None else mirrored_landmarks(faces.landmarks_xy, width)
+    return Detections(mirrored_boxes(faces.boxes_xyxy, width), faces.scores, landmarks_xy)

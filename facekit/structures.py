@@ -100,6 +100,20 @@ class Targets(NamedTuple):
         return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size, is_labelled)
 
 
+def mirrored_boxes(boxes_xyxy: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """(N, 4) of a picture of that width -> where they lie in its mirror image."""
+    mirrored = boxes_xyxy.copy()
+    mirrored[:, [0, 2]] = width - boxes_xyxy[:, [2, 0]]
+    return mirrored
+
+
+def mirrored_landmarks(landmarks_xy: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """(N, 5, 2) of a picture of that width -> where they lie in its mirror image; left ones become right ones."""
+    mirrored = landmarks_xy[:, FLIPPED_LANDMARKS].copy()
+    mirrored[..., 0] = width - mirrored[..., 0]
+    return mirrored
+
+
 class Face(NamedTuple):
     """One face, in the picture's own pixels."""
 

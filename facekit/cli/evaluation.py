@@ -26,10 +26,7 @@ def evaluate(**flags: Any) -> None:
 @options_of(predictions_command.EvalPredictionsOptions)
 def eval_predictions(**flags: Any) -> None:
     """Score WIDER result files (a folder of EVENT/NAME.txt, or an .npz) of anybody's detector."""
-    scored = predictions_command.eval_predictions(**flags)
-    for name, value in scored.figures.items():
-        click.echo(f"{name:<7} {value:.6f}")
-    click.echo(f"protocol: {scored.protocol()}")
+    click.echo(predictions_command.eval_predictions(**flags).text())
 
 
 @click.command()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from facekit.options import command_options, option, takes
+
+log = logging.getLogger(__name__)
 
 
 @command_options
@@ -20,19 +23,35 @@ class EvalPredictionsOptions:
 class Scored:
     """The official figures."""
 
-    figures: dict[str, float]  # easy, medium, hard: 0..1
+    figures_percent: dict[str, float]  # easy, medium, hard
     pictures: int
+    likely_layout: str | None = None  # what the numbers seem to be, if not x, y, w, h in pixels
 
     def protocol(self) -> str:
         """To stand beside the figures."""
         return f"official WIDER FACE, IoU 0.5, {self.pictures} pictures; scores as predicted"
 
+    def text(self) -> str:
+        """The figures, with their unit and their protocol."""
+        rows = [f"{name:<7} {value:.6f} %" for name, value in self.figures_percent.items()]
+        return "\n".join([*rows, f"protocol: {self.protocol()}"])
+
 
 @takes(EvalPredictionsOptions)
 def eval_predictions(options: EvalPredictionsOptions) -> Scored:
-    """Scores result files by the official WIDER FACE protocol. Raises FacekitError for files that are none."""
+    """Scores result files by the official WIDER FACE protocol, as x, y, w, h in pixels; warns where they seem to be
+    something else. Raises FacekitError for files that are none."""
+    from facekit.metrics.layouts import likely_layout
     from facekit.metrics.wider import read_wider_ground_truth, wider_ap
     from facekit.results.wider import read_predictions
 
     ground_truth = read_wider_ground_truth(options.wider_gt)
-    return Scored(wider_ap(read_predictions(options.predictions), ground_truth), len(ground_truth.names))
+    predictions = read_predictions(options.predictions)
+    figures_percent = {name: 100 * ap for name, ap in wider_ap(predictions, ground_truth).items()}
+    layout = likely_layout(predictions, ground_truth)
+    if layout is not None:
+        log.warning(
+            "%s: scored as x, y, w, h in pixels, which WIDER FACE's result files hold, but they seem to be %s. Write "
+            "them again, or the figures mean nothing.", options.predictions, layout,
+        )  # fmt: skip
+    return Scored(figures_percent, len(ground_truth.names), layout)

@@ -13,6 +13,7 @@ from facekit.metrics.matching import FALSE, IGNORED, IOU_THRESHOLD, SetMatches, 
 from facekit.metrics.overlaps import intersection_areas, ratio_of
 
 FRAME = 1024  # pixels; faces are clipped to a square of this side, whatever the picture's size
+FAR_PIXEL = np.array([0.0, 0.0, 1.0, 1.0])  # annotated boxes are taken to be a pixel wider and higher than they say
 SCORE_THRESHOLD = 0.01  # only detections over it take part
 
 
@@ -59,9 +60,11 @@ def curve_by_height(
         faces_xywh = _faces_in_frame(picture.faces_xyxy, frame)
         keep = picture.scores > SCORE_THRESHOLD
         counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= frame) & ~picture.is_ignored
-        # A crowd is no face that the frame could hide: it stays whole, so that what lies in it is nowhere wrong.
-        crowds_xywh = _whole_pixels(_with_far_pixel(picture.faces_xyxy[picture.is_ignored]))
-        ignored_xywh = np.concatenate([faces_xywh[~counts & ~picture.is_ignored], crowds_xywh])
+        ignored_xywh = faces_xywh[~counts]
+        if picture.is_ignored.any():
+            # A crowd is no face that the frame could hide: it stays whole, so that what lies in it is nowhere wrong.
+            crowds_xywh = _whole_pixels(picture.faces_xyxy[picture.is_ignored] + FAR_PIXEL)
+            ignored_xywh = np.concatenate([faces_xywh[~counts & ~picture.is_ignored], crowds_xywh])
         match = _match(_whole_pixels(picture.boxes_xyxy[keep]), faces_xywh[counts], ignored_xywh)
         matches.append(np.where(match >= 0, match + counted, match))
         scores.append(picture.scores[keep])
@@ -76,15 +79,9 @@ def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     return rounded
 
 
-def _with_far_pixel(faces_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The protocol takes annotated boxes to be a pixel wider and higher than they say."""
-    wider: NDArray[np.float64] = faces_xyxy + np.array([0.0, 0.0, 1.0, 1.0])
-    return wider
-
-
 def _faces_in_frame(faces_xyxy: NDArray[np.float64], frame: float) -> NDArray[np.float64]:
     """(N, 4) corners as annotated to x, y, w, h in whole pixels, clipped to the frame."""
-    faces_xywh = _whole_pixels(_with_far_pixel(faces_xyxy))
+    faces_xywh = _whole_pixels(faces_xyxy + FAR_PIXEL)
     # The protocol moves a corner that lies outside without shrinking the box by as much.
     top_left = np.maximum(faces_xywh[:, :2], 0)
     return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], frame - top_left)], axis=1)

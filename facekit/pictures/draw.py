@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +28,31 @@ def draw_faces(image_bgr: NDArray[np.uint8], faces: Detections) -> NDArray[np.ui
     for index in range(len(faces)):
         if not (np.isfinite(faces.boxes_xyxy[index]).all() and np.isfinite(faces.scores[index])):
             continue
-        (x1, y1), (x2, y2) = (_pixel(corner, canvas) for corner in faces.boxes_xyxy[index].reshape(2, 2))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), BOX_BGR, line, cv2.LINE_AA)
+        x1, y1 = draw_box(canvas, faces.boxes_xyxy[index], BOX_BGR, line)
         draw_label(canvas, f"{faces.scores[index]:.2f}", x1, y1, 0.3 * max(unit, 1.2))
         if faces.landmarks_xy is not None:
-            for point, colour in zip(faces.landmarks_xy[index], LANDMARK_BGR, strict=True):
-                if np.isfinite(point).all():
-                    cv2.circle(canvas, _pixel(point, canvas), line + 1, colour, cv2.FILLED, cv2.LINE_AA)
+            draw_landmarks(canvas, faces.landmarks_xy[index], line + 1)
     return canvas
 
 
-def _pixel(point_xy: NDArray[np.float32], canvas: NDArray[np.uint8]) -> tuple[int, int]:
+def draw_box(
+    canvas: NDArray[np.uint8], box_xyxy: Sequence[float] | NDArray[Any], colour_bgr: tuple[int, int, int], line: int
+) -> tuple[int, int]:
+    """A frame of `line` pixels around finite corners, on the canvas itself; returns the pixel of its first corner."""
+    x1, y1, x2, y2 = box_xyxy
+    corner = _pixel((x1, y1), canvas)
+    cv2.rectangle(canvas, corner, _pixel((x2, y2), canvas), colour_bgr, line, cv2.LINE_AA)
+    return corner
+
+
+def draw_landmarks(canvas: NDArray[np.uint8], landmarks_xy: NDArray[Any], radius: int) -> None:
+    """(5, 2) a dot each, coloured by which it is, on the canvas itself; none where one isn't finite."""
+    for point, colour in zip(landmarks_xy, LANDMARK_BGR, strict=True):
+        if np.isfinite(point).all():
+            cv2.circle(canvas, _pixel(point, canvas), radius, colour, cv2.FILLED, cv2.LINE_AA)
+
+
+def _pixel(point_xy: Sequence[float] | NDArray[Any], canvas: NDArray[np.uint8]) -> tuple[int, int]:
     height, width = canvas.shape[:2]
     x, y = (float(value) for value in point_xy)
     return round(min(max(x, -width), 2 * width)), round(min(max(y, -height), 2 * height))

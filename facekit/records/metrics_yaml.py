@@ -14,7 +14,7 @@ from facekit.files import write_text
 from facekit.records.evaluation import EvaluationRecord, ThresholdRow, rounded
 
 
-def format_table(record: EvaluationRecord) -> str:
+def format_table(record: EvaluationRecord, weights: Path) -> str:
     """The metrics, beside the template's published ones of the same set and protocol; below them the score threshold of
     the best F1, the weights and the protocol."""
     rows = [("metric", "measured", "published", "unit")]
@@ -29,7 +29,7 @@ def format_table(record: EvaluationRecord) -> str:
     lines.insert(1, "-" * len(lines[0]))
     lines += [f"best F1: {_threshold_words(record.best_f1)}"] if record.best_f1 else []
     lines += [f"published: {record.published_note}"] if record.published_note else []
-    lines += [f"weights: {record.weights}, sha256 {record.weights_sha256[:16]}..."]
+    lines += [f"weights: {weights} ({record.runtime}; SHA-256 {record.weights_sha256[:16]}...)"]
     return "\n".join([*lines, f"protocol: {record.protocol}"])
 
 

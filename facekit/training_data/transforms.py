@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.pictures.read import as_uint8
-from facekit.structures import FLIPPED_LANDMARKS
+from facekit.structures import mirrored_boxes, mirrored_landmarks
 from facekit.template import (
     AugmentationSettings,
     InputSettings,
@@ -128,11 +128,11 @@ def _scale_faces(sample: LabelledImage, window: Window, size_hw: tuple[int, int]
 def flip(sample: LabelledImage) -> LabelledImage:
     """Mirrors left and right; left landmarks become right ones."""
     width = sample.image_bgr.shape[1]
-    boxes_xyxy = sample.boxes_xyxy.copy()
-    boxes_xyxy[:, [0, 2]] = width - boxes_xyxy[:, [2, 0]]
-    landmarks_xy = sample.landmarks_xy[:, FLIPPED_LANDMARKS].copy()
-    landmarks_xy[..., 0] = width - landmarks_xy[..., 0]
-    return LabelledImage(as_uint8(cv2.flip(sample.image_bgr, 1)), boxes_xyxy, landmarks_xy)
+    return LabelledImage(
+        as_uint8(cv2.flip(sample.image_bgr, 1)),
+        mirrored_boxes(sample.boxes_xyxy, width),
+        mirrored_landmarks(sample.landmarks_xy, width),
+    )
 
 
 def crop(

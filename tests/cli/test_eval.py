@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cli.support import YUNET, fails, label, labelled, run, written
+from facekit.template import TEMPLATES_DIR
+from tests.cli.support import SSD, YUNET, fails, label, labelled, run, written
 
 
 class TestEval:
@@ -115,6 +120,56 @@ class TestEval:
             rows = [line.split() for line in capsys.readouterr().out.splitlines()]
             published = {row[0]: row[2] for row in rows if row and row[0] in ("Size", "Complexity")}
             assert published == {"Size": "0.076", "Complexity": complexity}
+
+    def test_published_figures_never_stand_beside_another_set(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path
+    ) -> None:
+        args = ["--load-weights", ssd_weights, *labelled("test", pictures), "--report", tmp_path / "r.html"]
+        assert run("eval", "--template", SSD, *args) == 0
+        table = capsys.readouterr().out
+        assert "16.000" not in table and "86.743" not in table
+        assert "of all 3226 pictures of WIDER FACE's validation set" in table
+        assert "another set, so they don't stand beside these" in table
+        page = (tmp_path / "r.html").read_text()
+        assert "16.00<" not in page and "another set, so they don" in page
+
+    def test_set_and_weights_are_named(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        faces = [(1, (10, 10, 30, 30)), (2, (5, 5, 30, 30)), (2, (0, 0, 9, 9))]
+        label(pictures, faces=faces)
+        content = json.loads((pictures / "labels.json").read_text())
+        content["annotations"][2]["iscrowd"] = 1
+        (pictures / "labels.json").write_text(json.dumps(content))
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--report", tmp_path / "r.html"]
+        assert run("eval", "--template", YUNET, *args, "--save-metrics-to", tmp_path / "m.yaml") == 0
+        digest = hashlib.sha256(yunet_weights.read_bytes()).hexdigest()
+        named = f"2 labelled pictures, 2 faces, 1 crowd ignored ({pictures.name}/labels.json)"
+        table = capsys.readouterr().out
+        assert f"weights: {yunet_weights} (pth; SHA-256 {digest[:16]}...)" in table
+        assert f"; {named}; pth" in table
+        page = (tmp_path / "r.html").read_text()
+        assert named in page and digest in page and f"{yunet_weights.name} (SHA-256 {digest[:16]}" in page
+        rows = yaml.safe_load((tmp_path / "m.yaml").read_text())["thresholds"]
+        assert list(rows[0]) == [
+            "score_threshold", "precision_percent", "recall_percent", "f1_percent", "false_positives_per_picture",
+            "is_best_f1",
+        ]  # fmt: skip
+        assert rows[0]["score_threshold"] == 0.02
+
+    def test_exported_weights_are_measured_without_torch(self, pictures: Path) -> None:
+        onnx = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
+        code = (
+            "import sys\n"
+            "sys.modules.update(torch=None, torchvision=None)  # as if they were not installed\n"
+            "from facekit.cli import main\n"
+            "main(sys.argv[1:])\n"
+        )
+        args = ["eval", "--template", YUNET, "--load-weights", str(onnx), *labelled("test", pictures)]
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "2 labelled pictures" in done.stdout and "Complexity" not in done.stdout
+        assert "Size and complexity are left out" in done.stderr
 
     def test_a_page_that_reports_can_be_compared(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +10,7 @@ from scipy.io import loadmat, savemat
 
 from facekit.errors import FacekitError
 from facekit.metrics.wider import find_wider_ground_truth, read_wider_ground_truth
-
-
-def cells(values: Sequence[Any]) -> NDArray[Any]:
-    """A MATLAB cell, (n, 1)."""
-    result = np.empty((len(values), 1), dtype=object)
-    for index, value in enumerate(values):
-        result[index, 0] = value
-    return result
+from tests.metrics.wider_files import cells
 
 
 def column(values: Sequence[int]) -> NDArray[np.uint8]:
@@ -86,7 +78,7 @@ class TestOfficialFiles:
         content = {key: value for key, value in loadmat(tmp_path / "wider_face_val.mat").items() if key[0] != "_"}
         content["pose_label_list"][0, 0][1, 0] = column([0, 0])
         savemat(tmp_path / "wider_face_val.mat", content)
-        with pytest.raises(FacekitError, match=r"wider_face_val\.mat: can't be read .*--wider-gt"):
+        with pytest.raises(FacekitError, match=r"wider_face_val\.mat: can't be read .*`wider_gt`"):
             read_wider_ground_truth(tmp_path)
 
     @pytest.mark.parametrize("below", [".", "ground_truth", "eval_tools/ground_truth", "labelv2/val/gt"])
@@ -104,14 +96,14 @@ class TestOfficialFiles:
         assert f"wider_hard_val.mat missing in {tmp_path / 'ground_truth'};" in message
         assert str(tmp_path / "eval_tools" / "ground_truth") in message
         assert "wider_easy_val.mat" not in message
-        assert "--wider-gt" in message
+        assert "`wider_gt`" in message
 
     @pytest.mark.parametrize("name", ["wider_face_val.mat", "wider_medium_val.mat"])
     @pytest.mark.parametrize("length", [0, 50, 200])
     def test_damaged_file_is_named(self, tmp_path: Path, name: str, length: int) -> None:
         save_official_files(tmp_path)
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:length])
-        with pytest.raises(FacekitError, match=f"{name}: can't be read .*--wider-gt"):
+        with pytest.raises(FacekitError, match=f"{name}: can't be read .*`wider_gt`"):
             read_wider_ground_truth(tmp_path)
 
     @pytest.mark.parametrize("index", [0, 3])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facekit.engine.evaluation.evaluate import Measured
 from facekit.metrics.mistakes import Mistake
+from facekit.pictures.draw import draw_box
 from facekit.pictures.read import as_uint8, read_picture
 from facekit.progress import progress_bar
 from facekit.records.evaluation import Crop
@@ -61,6 +62,6 @@ def cut_crop(
     x, y = max(x, 0), max(y, 0)
     part = shown[: SHOWN_SIDE - y, : SHOWN_SIDE - x]
     canvas[y : y + part.shape[0], x : x + part.shape[1]] = part
-    corners = [round((value - start) * scale) for value, start in ((x1, left), (y1, top), (x2, left), (y2, top))]
-    cv2.rectangle(canvas, corners[:2], corners[2:], colour_bgr, 2, cv2.LINE_AA)
+    corners = [(value - start) * scale for value, start in ((x1, left), (y1, top), (x2, left), (y2, top))]
+    draw_box(canvas, corners, colour_bgr, 2)
     return as_uint8(canvas)

@@ -149,7 +149,7 @@ def wider_rows(predictions: Predictions, ground_truth: WiderGroundTruth) -> list
     return [GroupRow(row.group, row.name, row.faces, 100 * row.ap) for row in wider_groups(predictions, ground_truth)]
 
 
-def curve_points(curves: Mapping[str, Curve]) -> list[CurvePoints]:
+def wider_curve_points(curves: Mapping[str, Curve]) -> list[CurvePoints]:
     """Every fifth point of the official curves: enough to draw."""
     step = len(THRESHOLDS) // CURVE_POINTS
     return [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +24,13 @@ from facekit.machine.processes import gather_over_processes, rank, world_size
 from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
-from facekit.models import build_model
-from facekit.ops.complexity import count_macs, count_parameters
 from facekit.pictures.read_ahead import read_ahead
 from facekit.progress import progress_bar
 from facekit.records.evaluation import Metric
 from facekit.structures import Detections
 from facekit.template import Template
+
+log = logging.getLogger(__name__)
 
 # What is called with every picture and its faces, to draw or to keep them.
 OnPicture = Callable[[Path, NDArray[np.uint8], Detections], None]
@@ -202,7 +204,14 @@ def wider_metrics(curves: Mapping[str, Curve]) -> list[Metric]:
 
 
 def model_metrics(template: Template) -> list[Metric]:
-    """`size` and `complexity` of the template's network at the template's input, padded as its protocol pads."""
+    """`size` and `complexity` of the template's network at the template's input, padded as its protocol pads. None
+    without PyTorch, whose network is counted: that is said."""
+    if find_spec("torch") is None:
+        log.info("Size and complexity are left out: the network that they are counted of takes PyTorch.")
+        return []
+    from facekit.models import build_model
+    from facekit.ops.complexity import count_macs, count_parameters
+
     network = build_model(template)
     multiple = template.evaluation.size_multiple
     height, width = (-(-side // multiple) * multiple for side in template.input.size_hw)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from facekit.detector import Detector, Passes
-from facekit.engine.evaluation.details import Details, curve_points, wider_rows
+from facekit.engine.evaluation.details import Details, wider_curve_points, wider_rows
 from facekit.engine.evaluation.evaluate import (
     Measured,
     OnPicture,
@@ -24,13 +25,13 @@ from facekit.engine.evaluation.evaluate import (
     wider_predictions,
 )
 from facekit.engine.evaluation.options import EvaluateOptions
+from facekit.engine.evaluation.published import published_figures
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
-from facekit.machine.processes import join_processes, leave_processes, lost_process, rank
+from facekit.machine.processes import is_one_of_several, join_processes, leave_processes, lost_process, rank
 from facekit.metrics.wider import (
-    Curve,
     WiderGroundTruth,
     find_wider_ground_truth,
     read_wider_ground_truth,
@@ -38,7 +39,7 @@ from facekit.metrics.wider import (
 )
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.write import write_picture
-from facekit.records.evaluation import EvaluationRecord, GroupRow, Metric
+from facekit.records.evaluation import CurvePoints, EvaluationRecord, GroupRow, Metric
 from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
 from facekit.results.wider import write_predictions
 from facekit.structures import Detections
@@ -61,7 +62,8 @@ def measure(
     Processes that were started together, by torchrun or srun, share the pictures; the first one has the figures, the
     others return None. Raises FacekitError for weights, pictures or ground truth that are missing or don't fit.
     """
-    device = join_processes()
+    # A process alone leaves it to the runtime what it computes on: not all of them know PyTorch.
+    device = str(join_processes()) if is_one_of_several() else None
     try:
         return _measure(template, weights, pictures, options, device)
     except RuntimeError as error:
@@ -73,13 +75,13 @@ def measure(
 
 
 def _measure(
-    own: Template, weights: Path, pictures: list[PictureLabels], options: EvaluateOptions, device: torch.device
+    own: Template, weights: Path, pictures: list[PictureLabels], options: EvaluateOptions, device: str | None
 ) -> Measurement | None:
     _check_destinations(options)
     template = with_thresholds(
         at_scale(own, options.scale), options.score_threshold, options.nms_threshold, options.max_detections
     )
-    detector = Detector.open(weights, template, str(device), Passes(options.multi_scale, options.flip))
+    detector = Detector.open(weights, template, device, Passes(options.multi_scale, options.flip))
     ground_truth = None
     if options.wider_dir is not None:
         ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
@@ -97,12 +99,9 @@ def _measure(
         )
     if rank() > 0:
         return None
-    # The template's figures hold for its own protocol; by another one, only what no protocol changes stands beside.
-    comparable = own.protocol() == detector.protocol()
-    published = {metric.key: metric.value for metric in own.metrics if comparable or metric.key == "size"}
-    record = _record(detector, weights, labelled, wider, ground_truth, published, options)
+    record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
-    return Measurement(record, format_table(record))
+    return Measurement(record, format_table(record, weights))
 
 
 def _check_destinations(options: EvaluateOptions) -> None:
@@ -118,40 +117,48 @@ def _check_destinations(options: EvaluateOptions) -> None:
 
 
 def _record(
+    own: Template,
     detector: Detector,
     weights: Path,
     labelled: Measured | None,
     wider: Measured | None,
     ground_truth: WiderGroundTruth | None,
-    published: dict[str, float],
     options: EvaluateOptions,
 ) -> EvaluationRecord:
     template = detector.template
     metrics: list[Metric] = []
     groups: list[GroupRow] = []
-    curves: dict[str, Curve] = {}
+    curves: list[CurvePoints] = []
     sets = []
     if labelled is not None:
         metrics.append(coco_metric(labelled))
-        sets.append(f"{len(labelled.pictures)} labelled pictures")
+        sets.append(_set_words("labelled", labelled.pictures, options.test_ann_files))
     if wider is not None and ground_truth is not None:
         predictions = wider_predictions(wider)
-        curves = wider_curves(predictions, ground_truth)
-        metrics += wider_metrics(curves)
+        official = wider_curves(predictions, ground_truth)
+        curves = wider_curve_points(official)
+        metrics += wider_metrics(official)
         groups = wider_rows(predictions, ground_truth)
-        sets.append(f"{len(predictions)} WIDER pictures")
+        sets.append(_set_words("WIDER", wider.pictures))
     shown = labelled or wider  # the details are the labelled set's where both were measured
     assert shown is not None
     details = Details(shown)
+    if labelled is not None:
+        curves.append(details.curve_points())
+    published, published_note = published_figures(
+        own, detector.protocol(), labelled.pictures if labelled else None, wider.pictures if wider else None
+    )
+    # Before the network is built, which takes PyTorch: the versions are of what the measuring took.
+    found = environment(_device_name())
     metrics += [*details.metrics(), *model_metrics(template)]
     preset = f"scale {options.scale}: {detector.protocol()}"
-    found = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     runtime = weights.suffix.lstrip(".")
+    file = weight_files(weights)[-1]  # an IR's .bin, as its .xml knows the network alone
     return EvaluationRecord(
         detector=template.name,
         summary=template.summary,
-        weights=weights.name,
-        weights_sha256=weight_files(weights)[0]["sha256"],
+        weights=file["name"],
+        weights_sha256=file["sha256"],
         runtime=runtime,
         protocol=f"{preset}; {', '.join(sets)}; {runtime}",
         sets=tuple(sets),
@@ -160,11 +167,34 @@ def _record(
         machine=describe(found),
         metrics=tuple(metrics),
         published=published,
-        curves=tuple(curve_points(curves)),
+        published_note=published_note,
+        curves=tuple(curves),
         groups=(*details.groups(), *groups),
         calibration=tuple(details.calibration()),
+        thresholds=tuple(details.thresholds(template.evaluation.score_threshold)),
         crops=tuple(details.crops(options.threshold)) if options.report is not None else (),
     )
+
+
+def _set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path] = ()) -> str:
+    """Such as "12 labelled pictures, 34 faces, 2 crowds ignored (own/labels.json)"."""
+    crowds = sum(int(picture.is_crowd.sum()) for picture in pictures)
+    faces = sum(len(picture.is_crowd) for picture in pictures) - crowds
+    ignored = f", {_counted(crowds, 'crowd')} ignored" if crowds else ""
+    # With the folder, as many sets have a file of the same name; without what lies above it, which is the user's own.
+    names = ", ".join("/".join(path.resolve().parts[-2:]) for path in files)
+    of = f" ({names})" if names else ""
+    return f"{_counted(len(pictures), f'{kind} picture')}, {_counted(faces, 'face')}{ignored}{of}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _device_name() -> str:
+    """What PyTorch computed on, where it took part."""
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def _write(

@@ -13,7 +13,6 @@ OF_THE_NETWORK = ("size", "complexity")  # what no data set changes; the input's
 
 def published_figures(
     template: Template,
-    own_protocol: str,
     protocol: str,
     labelled: Sequence[PictureLabels] | None,
     wider: Sequence[PictureLabels] | None,
@@ -23,9 +22,11 @@ def published_figures(
     All templates publish figures of the whole WIDER FACE validation set, measured by the template's own protocol.
 
     Args:
-        own_protocol: the template's, before any flag changed it, and protocol: what was measured by.
+        template: as it is published, before any flag changed its protocol.
+        protocol: by which was measured.
         labelled: the labelled pictures that were measured, and wider: those of the WIDER ground truth; None: none.
     """
+    own_protocol = template.protocol()
     is_own_protocol = protocol == own_protocol
     measured = {"labelled": labelled, "wider": wider}
     is_whole = {name: _is_wider_validation(pictures) for name, pictures in measured.items() if pictures is not None}

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from facekit.extras import optional_packages
 from facekit.files import check_writable_folder
 from facekit.machine.processes import rank
-from facekit.pictures.draw import BOX_BGR, LANDMARK_BGR
+from facekit.pictures.draw import BOX_BGR, draw_box, draw_landmarks
 from facekit.structures import Targets
 
 NAME = "log.jsonl"
@@ -80,10 +79,9 @@ def _open_lines(path: Path) -> Any:
 def _draw(images_bgr: Tensor, targets: Targets, index: int) -> NDArray[np.uint8]:
     canvas = np.ascontiguousarray(images_bgr[index].permute(1, 2, 0).cpu().numpy().astype(np.uint8))
     mine = (targets.picture_index == index).numpy()
-    for box in targets.boxes_xyxy.numpy()[mine].round().astype(int).tolist():
-        cv2.rectangle(canvas, box[:2], box[2:], BOX_BGR, 1)
+    for box_xyxy in targets.boxes_xyxy.numpy()[mine]:
+        draw_box(canvas, box_xyxy, BOX_BGR, 1)
     known = mine & targets.has_landmarks.numpy()
-    for points in targets.landmarks_xy.numpy()[known].reshape(-1, 5, 2).round().astype(int).tolist():
-        for point, colour in zip(points, LANDMARK_BGR, strict=True):
-            cv2.circle(canvas, point, 1, colour, cv2.FILLED)
+    for landmarks_xy in targets.landmarks_xy.numpy()[known].reshape(-1, 5, 2):
+        draw_landmarks(canvas, landmarks_xy, 1)
     return canvas

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from scipy.io import savemat
 
 from facekit.engine.evaluation.measure import measure
 from facekit.engine.evaluation.options import EvaluateOptions
@@ -22,6 +21,7 @@ from facekit.records.evaluation import EvaluationRecord
 from facekit.records.metrics_yaml import write_metrics
 from facekit.results.wider import read_predictions
 from facekit.template import TEMPLATES_DIR, Template, load_template
+from tests.metrics.wider_files import write_ground_truth
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,6 @@ def drawn(drawn_dir: Path) -> list[PictureLabels]:
     return read_labels(drawn_dir / "annotations.json", drawn_dir)
 
 
-def cells(values: list[Any]) -> np.ndarray:
-    result = np.empty((len(values), 1), dtype=object)
-    for index, value in enumerate(values):
-        result[index, 0] = value
-    return result
-
-
 @pytest.fixture(scope="module")
 def wider_dir(drawn: list[PictureLabels], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn pictures as a WIDER validation set of two events; every face counts everywhere."""
@@ -50,25 +43,10 @@ def wider_dir(drawn: list[PictureLabels], tmp_path_factory: pytest.TempPathFacto
         (folder / "WIDER_val" / "images" / event).mkdir(parents=True)
         for picture in pictures:
             (folder / "WIDER_val" / "images" / event / picture.path.name).write_bytes(picture.path.read_bytes())
-    lists = [cells([cells([picture.path.stem for picture in pictures]) for pictures in events.values()])]
-    boxes = cells([cells([picture.boxes_xywh for picture in pictures]) for pictures in events.values()])
-    content = {"event_list": cells(list(events)), "file_list": lists[0], "face_bbx_list": boxes}
-    for name in ("blur", "expression", "illumination", "invalid", "occlusion", "pose"):
-        codes = [
-            cells([np.full((len(picture.boxes_xywh), 1), number % 2) for number, picture in enumerate(pictures)])
-            for pictures in events.values()
-        ]
-        content[f"{name}_label_list"] = cells(codes)
-    (folder / "ground_truth").mkdir()
-    savemat(folder / "ground_truth" / "wider_face_val.mat", content)
-    counting = cells(
-        [
-            cells([np.arange(1, len(picture.boxes_xywh) + 1)[:, None] for picture in pictures])
-            for pictures in events.values()
-        ]
-    )
-    for subset in ("easy", "medium", "hard"):
-        savemat(folder / "ground_truth" / f"wider_{subset}_val.mat", {"gt_list": counting})
+    named = {
+        event: {picture.path.stem: picture.boxes_xywh for picture in pictures} for event, pictures in events.items()
+    }
+    write_ground_truth(folder / "ground_truth", named)
     return folder
 
 
@@ -101,7 +79,9 @@ class TestLabelled:
         assert 0 < figures["latency_p50"] <= figures["latency_p90"] <= figures["latency_p99"]
         assert record.published["size"] == pytest.approx(figures["size"], abs=1e-3)
         assert "scale template: own size, zero-padded to 32; score 0.02" in record.protocol
-        assert record.protocol.endswith("12 labelled pictures; pth")
+        faces = sum(len(picture.boxes_xywh) for picture in drawn)
+        assert record.protocol.endswith(f"12 labelled pictures, {faces} faces; pth")
+        assert record.rule == "scale template: own size, zero-padded to 32; score 0.02, NMS 0.45, no cap"
         assert f"protocol: {record.protocol}" in table
         assert [(row.group, row.name) for row in record.groups] == [
             ("height", f"over {height} px") for height in (10, 32, 64, 100)
@@ -109,7 +89,12 @@ class TestLabelled:
         assert record.groups[0].faces == sum(len(picture.boxes_xywh) for picture in drawn)
         assert sum(row.detections for row in record.calibration) > 0
         assert record.crops == ()  # a page shows them, and none was asked for
-        assert record.curves == ()
+        assert [curve.name for curve in record.curves] == ["all faces, IoU 0.5"]
+        assert record.curves[0].ap > figures["ap"] / 100
+        best = record.best_f1
+        assert best is not None and best.f1_percent == max(row.f1_percent for row in record.thresholds) > 60
+        assert f"best F1: score threshold {best.score_threshold:g} (precision" in table
+        assert f"weights: {drawn_weights} (pth; SHA-256 {record.weights_sha256[:16]}" in table
 
     def test_boxes_without_landmarks_have_no_landmark_figures(
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path
@@ -245,7 +230,7 @@ class TestFiles:
         record = measured(yunet, drawn_weights, drawn[:4], EvaluateOptions("yunet-n"))
         write_metrics(path, drawn_weights, record)
         content = yaml.safe_load(path.read_text())
-        assert list(content) == ["owner", "files", "metrics", "protocol", "groups"]
+        assert list(content) == ["owner", "files", "metrics", "protocol", "groups", "thresholds"]
         assert content["groups"][0] == {
             "group": "height", "name": "over 10 px", "faces": record.groups[0].faces,
             "ap": round(record.groups[0].ap, 3),

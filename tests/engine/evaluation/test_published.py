@@ -12,7 +12,7 @@ from facekit.metrics.wider import is_validation_set, read_wider_ground_truth
 from facekit.template import TEMPLATES_DIR, Template, load_template
 
 SHARED = Path(os.environ.get("FACEKIT_SHARED", "no such folder")) / "data" / "widerface"
-OWN, OTHER = "its own protocol", "another protocol"
+OTHER = "another protocol"
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ def picture(name: str, faces: int, crowds: int = 0) -> PictureLabels:
 
 def test_beside_their_own_set_and_protocol(template: Template, pictures: list[PictureLabels]) -> None:
     everything = {metric.key: metric.value for metric in template.metrics}
-    wider, note = published_figures(template, OWN, OWN, None, pictures)
+    wider, note = published_figures(template, template.protocol(), None, pictures)
     assert wider == everything and note == ""
-    labelled, note = published_figures(template, OWN, OWN, pictures, None)
+    labelled, note = published_figures(template, template.protocol(), pictures, None)
     assert set(labelled) == {"ap", "ap_64x64", "size", "complexity"} and note == ""
 
 
 def test_never_beside_another_set(template: Template, pictures: list[PictureLabels]) -> None:
-    shown, note = published_figures(template, OWN, OWN, [picture("mine", 3)], None)
+    shown, note = published_figures(template, template.protocol(), [picture("mine", 3)], None)
     assert set(shown) == {"size", "complexity"}
     assert "3226 pictures of WIDER FACE's validation set" in note and "another set," in note
 
@@ -57,25 +57,25 @@ def test_never_beside_another_set(template: Template, pictures: list[PictureLabe
 def test_a_part_of_the_set_is_another_set(
     template: Template, pictures: list[PictureLabels], changed: list[PictureLabels]
 ) -> None:
-    assert set(published_figures(template, OWN, OWN, None, changed)[0]) == {"size", "complexity"}
+    assert set(published_figures(template, template.protocol(), None, changed)[0]) == {"size", "complexity"}
 
 
 def test_never_beside_another_protocol(template: Template, pictures: list[PictureLabels]) -> None:
-    shown, note = published_figures(template, OWN, OTHER, pictures, pictures)
+    shown, note = published_figures(template, OTHER, pictures, pictures)
     assert set(shown) == {"size"}
     assert "another protocol, so" in note
-    assert "another protocol and set" in published_figures(template, OWN, OTHER, [picture("mine", 1)], None)[1]
+    assert "another protocol and set" in published_figures(template, OTHER, [picture("mine", 1)], None)[1]
 
 
 def test_each_figure_goes_by_the_set_that_it_was_measured_on(template: Template, pictures: list[PictureLabels]) -> None:
-    shown, note = published_figures(template, OWN, OWN, [picture("mine", 1)], pictures)
+    shown, note = published_figures(template, template.protocol(), [picture("mine", 1)], pictures)
     assert set(shown) == {"widerface_e", "widerface_m", "widerface_h", "size", "complexity"}
     assert note
 
 
 def test_templates_that_publish_no_accuracy_leave_nothing_out() -> None:
     tiny = load_template(TEMPLATES_DIR / "tiny-ssd-300" / "template.yaml")
-    assert published_figures(tiny, OWN, OWN, [picture("mine", 1)], None)[1] == ""
+    assert published_figures(tiny, tiny.protocol(), [picture("mine", 1)], None)[1] == ""
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared ground truth")

@@ -64,7 +64,7 @@ class TestJournal:
         )
         assert not _draw(images_bgr, targets, 0).any()
         drawn = _draw(images_bgr, targets, 1)
-        assert tuple(drawn[5, 4]) == BOX_BGR and tuple(drawn[25, 20]) == BOX_BGR
+        assert tuple(drawn[15, 4]) == BOX_BGR and tuple(drawn[25, 12]) == BOX_BGR
         assert not drawn[12, 12].any()
         assert _draw(images_bgr, targets._replace(has_landmarks=torch.tensor([True])), 1)[12, 12].any()
 
