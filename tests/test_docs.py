@@ -94,6 +94,7 @@ def test_python_lines(page: str, name: str, least: int) -> None:
 
 def test_flops() -> None:
     assert "params:  75,856" in run_bash(block("docs/commands/flops.md", "flops")).stdout
+    assert "params:  75,856" in run_python(block("docs/python.md", "commands"))
 
 
 def test_walkthrough_raises_ap(shared_dir: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_walkthrough_raises_ap(shared_dir: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
-    from facekit.commands.export import export_weights
+    from facekit.targets.export import export_weights
     from facekit.detector import BUNDLED_WEIGHTS
     from facekit.template import find_template, load_template
 
@@ -157,7 +158,7 @@ def test_opencv_scores_are_the_root(exported_dir: Path) -> None:
 
 
 def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> None:
-    from facekit.commands.export import export_weights
+    from facekit.targets.export import export_weights
     from facekit.template import find_template, load_template
 
     weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"
@@ -170,7 +171,7 @@ def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> N
 def test_the_example_of_a_model_learns_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from facekit.commands.export import export_weights
+    from facekit.targets.export import export_weights
     from facekit.models import MODELS, build_model
     from facekit.structures import Targets
     from facekit.template import load_template
