@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from facekit.errors import ArgumentError, FacekitError
-from facekit.files import check_outputs, protecting
+from facekit.files import protecting
 from facekit.nearest import did_you_mean_path
 
 # Words of options that several commands have.
@@ -141,9 +141,7 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
         @functools.wraps(job)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             given = checked(options(*args, **kwargs))
-            reads, writes = _files_read(given), _files_written(given)
-            check_outputs(reads, writes)
-            with protecting(reads):
+            with protecting(_files_read(given), _files_written(given)):
                 return job(given)
 
         call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
@@ -204,8 +202,6 @@ def _files_read(options: Any) -> list[Path]:
             continue
         for path in map(Path, value if isinstance(value, tuple) else (value,)):
             paths += [path / "template.yaml"] if info.is_template and path.is_dir() else [path]
-            if path.suffix in (".xml", ".bin"):  # an IR's two files
-                paths += [path.with_suffix(".xml"), path.with_suffix(".bin")]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 

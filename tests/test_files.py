@@ -15,6 +15,7 @@ from facekit.files import (
     check_writable_folder,
     is_half_written,
     link_or_copy,
+    note_inputs,
     open_regular,
     protecting,
     remove_leftovers,
@@ -139,14 +140,23 @@ class TestInputsAreSacred:
         with pytest.raises(FacekitError, match=r"a\.txt: would be written over"):
             check_outputs([source], [Path("a.txt")])
 
-    def test_a_folder_stands_for_its_files(self, source: Path) -> None:
-        folder = source.parent
-        (folder / "sub").mkdir()
-        (folder / "sub" / "b.txt").write_text("mine")
-        for written in (source, folder / "sub" / "b.txt"):
+    def test_what_is_found_later_is_read_too(self, source: Path) -> None:
+        with protecting([source.parent], [source]), pytest.raises(FacekitError, match="this command reads it"):
+            note_inputs([source])
+        with protecting([source.parent]):
+            write_text(source, "new")  # of a folder, only what is known to be read
+            note_inputs([source])
             with pytest.raises(FacekitError, match="this command reads it"):
-                check_outputs([folder], [written])
-        check_outputs([folder], [folder / "new.txt", folder / "sub" / "new.txt"])
+                write_text(source, "newer")
+        assert source.read_text() == "new"
+        note_inputs([source])  # outside of any command
+        check_not_input(source)
+
+    def test_a_graph_is_two_files(self, source: Path) -> None:
+        for suffix in (".xml", ".bin"):
+            (source.parent / f"model{suffix}").write_text("mine")
+        with pytest.raises(FacekitError, match=r"model\.bin: would be written over"):
+            check_outputs([source.parent / "model.xml"], [source.parent / "model.bin"])
 
     def test_other_files_are_free(self, source: Path) -> None:
         (source.parent / "b.txt").write_text("other")

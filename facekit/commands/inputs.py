@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.errors import ArgumentError
+from facekit.files import note_inputs
 
 if TYPE_CHECKING:
     from facekit.detector import Detector, Passes
@@ -57,6 +58,13 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     snapshot, best, latest = (folder / name for name in ("snapshot.pth", "outputs/best.pth", "outputs/latest.pth"))
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
         raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+    weights = _newest(snapshot, best, latest)
+    note_inputs([weights])
+    return weights
+
+
+def _newest(snapshot: Path, best: Path, latest: Path) -> Path:
+    """The one to use, which is said."""
     snapshot_time = _time(snapshot)
     if _time(best) > snapshot_time:
         log.info("Weights: %s, the best of the work dir's training", best)
