@@ -16,10 +16,8 @@ from facekit.errors import FacekitError
 # What a file is known by, whatever it is called: its device and inode, or its path where there are none.
 FileKey = tuple[int, int] | str
 MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
-
-# What the commands that run now read, by key: of all threads, for a command may write in another than it reads in.
-_reading: list[dict[FileKey, Path]] = []
-_reading_lock = threading.Lock()
+# Files that are read with another, of the same name but for the suffix.
+SIBLINGS = {".xml": ".bin", ".bin": ".xml"}
 
 
 def _key(path: Path) -> FileKey | None:
@@ -31,67 +29,100 @@ def _key(path: Path) -> FileKey | None:
     return (found.st_dev, found.st_ino) if found.st_ino else os.path.normcase(path.resolve())
 
 
-def _keys(paths: Iterable[Path | None]) -> dict[FileKey, Path]:
-    """A folder stands for itself and all files below it."""
-    keys: dict[FileKey, Path] = {}
-    for path in paths:
-        if path is None or (key := _key(path)) is None:
-            continue
-        keys.setdefault(key, path)
-        for file in path.rglob("*") if path.is_dir() else ():
-            if (inner := _key(file)) is not None:
-                keys.setdefault(inner, file)
-    return keys
+class Inputs:
+    """The files that a command reads, as they become known, and the files that it is going to write.
+
+    Raises FacekitError as soon as one of the latter turns out to be one of the former, by whatever name or link.
+    Folders among the inputs stand for nothing: what is read in them is added when that is known.
+    """
+
+    def __init__(self, reads: Iterable[Path | None], writes: Iterable[Path | None]) -> None:
+        self.writes = [path for path in writes if path is not None]
+        self._reads: list[Path] = []
+        self._keys: dict[FileKey, Path] = {}
+        self._known = 0  # of _reads, those whose keys were asked for: only where a file is written over
+        self._refuse_twins()
+        self.add(reads)
+
+    def _refuse_twins(self) -> None:
+        taken: set[str] = set()
+        for target in self.writes:
+            place = os.path.normcase(os.path.realpath(target))
+            if place in taken:
+                raise FacekitError(f"{target}: two outputs would be this one file. Give each a name of its own.")
+            taken.add(place)
+
+    def add(self, reads: Iterable[Path | None]) -> None:
+        for path in reads:
+            if path is not None:
+                self._reads.append(path)
+                if path.suffix.lower() in SIBLINGS:
+                    self._reads.append(path.with_suffix(SIBLINGS[path.suffix.lower()]))
+        for target in self.writes:
+            self.refuse(target)
+
+    def refuse(self, target: Path) -> None:
+        """Raises FacekitError where the target is there and is read."""
+        key = _key(target)
+        if key is None or target.is_dir():
+            return
+        for path in self._reads[self._known :]:
+            if (found := _key(path)) is not None:
+                self._keys.setdefault(found, path)
+        self._known = len(self._reads)
+        if key in self._keys:
+            source = self._keys[key]
+            also = "" if source == target else f" (as {source})"
+            raise FacekitError(
+                f"{target}: would be written over, but this command reads it{also}. Choose another name or folder to "
+                f"write to."
+            )
 
 
-def _refuse_input(target: Path, reads: dict[FileKey, Path]) -> None:
-    key = _key(target)
-    if key is not None and key in reads:
-        source = reads[key]
-        also = "" if source == target else f" (as {source})"
-        raise FacekitError(
-            f"{target}: would be written over, but this command reads it{also}. Choose another name or folder to "
-            f"write to."
-        )
+# Of the commands that run now, in all threads: a command may write in another thread than it reads in.
+_running: list[Inputs] = []
+_running_lock = threading.Lock()
 
 
 def check_outputs(reads: Iterable[Path | None], writes: Iterable[Path | None]) -> None:
     """Asked before any work: raises FacekitError where a file to be written is one of those that are read, by whatever
-    name or link, or where two outputs are one file. A folder that is read stands for all files in it; None is passed
-    over, for options that weren't given."""
-    keys = _keys(reads)
-    taken: set[str] = set()
-    for target in writes:
-        if target is None:
-            continue
-        _refuse_input(target, keys)
-        place = os.path.normcase(os.path.realpath(target))
-        if place in taken:
-            raise FacekitError(f"{target}: two outputs would be this one file. Give each a name of its own.")
-        taken.add(place)
+    name or link, or where two outputs are one file. None is passed over, for options that weren't given."""
+    Inputs(reads, writes)
 
 
 @contextmanager
-def protecting(inputs: Iterable[Path | None]) -> Iterator[None]:
-    """While entered, nothing that goes through this file writes over the inputs (as in check_outputs): the net under
-    check_outputs, which can't know of every file. May be nested; counts for all threads."""
-    keys = _keys(inputs)
-    with _reading_lock:
-        _reading.append(keys)
+def protecting(reads: Iterable[Path | None], writes: Iterable[Path | None] = ()) -> Iterator[None]:
+    """As check_outputs, and while entered: nothing that goes through this file writes over the inputs, nor over those
+    that note_inputs() adds. May be nested."""
+    inputs = Inputs(reads, writes)
+    with _running_lock:
+        _running.append(inputs)
     try:
         yield
     finally:
-        with _reading_lock:
-            _reading[:] = [others for others in _reading if others is not keys]
+        with _running_lock:
+            _running[:] = [others for others in _running if others is not inputs]
+
+
+def _all_running() -> list[Inputs]:
+    with _running_lock:
+        return list(_running)
+
+
+def note_inputs(paths: Iterable[Path]) -> None:
+    """Adds what a command finds that it reads, such as the pictures that labels name. Raises FacekitError where the
+    command is to write one of them."""
+    if running := _all_running():
+        found = list(paths)
+        for inputs in running:
+            inputs.add(found)
 
 
 def check_not_input(path: Path) -> None:
     """Raises FacekitError where a command that runs now reads this file: for what writes, moves or removes files other
     than by replacing()."""
-    with _reading_lock:
-        reading = list(_reading)
-    for keys in reading:
-        _refuse_input(path, keys)
+    for inputs in _all_running():
+        inputs.refuse(path)
 
 
 def beside_name(path: Path) -> Path:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 import os
+import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from facekit.errors import ArgumentError
+from facekit.errors import ArgumentError, FacekitError
+from facekit.files import protecting
+from facekit.nearest import did_you_mean_path
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
@@ -27,6 +29,8 @@ WEIGHTS = ".pth, .onnx, .xml or .bin [a work dir's best or newest]."
 ANN_FILES = "Labels of any format; several with commas between them, or the flag repeated."
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."
+
+MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options' type
@@ -46,6 +50,11 @@ class OptionInfo:
     most: float | None = None
     is_over_least: bool = False  # the least value itself is not allowed
     bare_value: str | None = None  # what the flag means without a value behind it
+    reads: bool = False  # a file or folder that must be there; each, of several
+    is_kept: bool = True  # what is read may not be written over
+    writes: bool = False  # a file
+    is_template: bool = False  # a name, or a file or folder that is read
+    names: tuple[str, ...] = ()  # values that are no paths where paths are expected
 
 
 def option(
@@ -61,13 +70,19 @@ def option(
     most: float | None = None,
     over: float | None = None,
     bare_value: str | None = None,
+    reads: bool = False,
+    kept: bool = True,
+    writes: bool = False,
+    template: bool = False,
+    names: tuple[str, ...] = (),
 ) -> Any:
     """A field of a command's options; without a default it must be given.
 
     positional: on the command line; kw_only=False: in Python. over: a least value, itself not allowed.
     """
     info = OptionInfo(
-        help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None, bare_value
+        help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None,
+        bare_value, reads, kept, writes, template, names,
     )  # fmt: skip
     return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": info})
 
@@ -86,7 +101,9 @@ def info_of(field: dataclasses.Field[Any]) -> OptionInfo:
 
 
 def flag_of(field: dataclasses.Field[Any]) -> str:
-    """The option's flag on the command line; what is positional there has none."""
+    """The option's flag on the command line; where it is positional, the word that stands for it."""
+    if info_of(field).is_positional:
+        return field.name.upper()
     return info_of(field).flag or "--" + field.name.replace("_", "-")
 
 
@@ -116,13 +133,16 @@ def types_of(options: Any) -> dict[str, Any]:
 def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
     """Lets a command's function be called by the names of its options, which are checked before it starts.
 
-    Paths may be strings. Raises ArgumentError, which names the option, for a value that is none of its type or range.
+    Paths may be strings. While it runs, none of the files that it was given to read is written over. Raises
+    ArgumentError, which names the option, for a value that is none of its type or range.
     """
 
     def decorate(job: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(job)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return job(checked(options(*args, **kwargs)))
+            given = checked(options(*args, **kwargs))
+            with protecting(_files_read(given), _files_written(given)):
+                return job(given)
 
         call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
         return call
@@ -142,6 +162,9 @@ def checked(options: O) -> O:
         for name, (field, value) in given.items()
         if value is not None or field.default is not None
     }
+    for name, (field, _) in given.items():
+        if info_of(field).reads and name in values:
+            _check_there(name, values[name], info_of(field).names)
     return dataclasses.replace(options, **values)  # type: ignore[type-var]
 
 
@@ -165,7 +188,32 @@ def _split(text: str) -> list[str]:
 
 def _exists(text: str) -> bool:
     # DIR:train names a part of a data set.
-    return any(os.path.lexists(part) for part in (text, text.rpartition(":")[0]) if part)
+    without_part = re.sub(r":\w+$", "", text)
+    return bool(text) and any(os.path.lexists(part) for part in (text, without_part))
+
+
+def _files_read(options: Any) -> list[Path]:
+    """The files that an output may not take the place of. Folders are not among them: who has labels and pictures in a
+    folder may have outputs there, too."""
+    paths: list[Path] = []
+    for field in dataclasses.fields(options):
+        info, value = info_of(field), getattr(options, field.name)
+        if value is None or not (info.is_template or (info.reads and info.is_kept)):
+            continue
+        for path in map(Path, value if isinstance(value, tuple) else (value,)):
+            paths += [path / "template.yaml"] if info.is_template and path.is_dir() else [path]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _files_written(options: Any) -> list[Path]:
+    values = [getattr(options, field.name) for field in dataclasses.fields(options) if info_of(field).writes]
+    return [value for value in values if value is not None]
+
+
+def _check_there(name: str, value: Path | tuple[Path, ...], names: tuple[str, ...]) -> None:
+    for path in (value,) if isinstance(value, Path) else value:
+        if not _exists(str(path)) and str(path) not in names:
+            raise FacekitError(f"{path}: there is no such file or folder.{did_you_mean_path(path)} Check `{name}`.")
 
 
 def _without_none(hint: Any) -> Any:
@@ -188,15 +236,16 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
     if hint is bool:
         return _of(name, value, isinstance(value, bool), "True or False")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_right = is_number and math.isfinite(value) and (hint is float or int(value) == value) and _in_range(value, info)
+    is_right = is_number and abs(value) < 1 << 63 and (hint is float or int(value) == value) and _in_range(value, info)
     return hint(_of(name, value, is_right, f"{'a number' if hint is float else 'a whole number'}{range_text(info)}"))
 
 
 def _checked_list(name: str, value: Any, hint: Any, info: OptionInfo) -> tuple[Any, ...]:
     is_single = isinstance(value, str | os.PathLike) or not isinstance(value, Iterable)
+    items: tuple[Any, ...] = (value,) if is_single else tuple(value)
     if hint is Path and not info.is_positional:
-        return split_paths(value)
-    items: Sequence[Any] = (value,) if is_single else tuple(value)
+        _of(name, value, all(isinstance(item, str | os.PathLike) for item in items), "paths")
+        return split_paths(items)
     return tuple(_checked(name, item, hint, info) for item in items)
 
 

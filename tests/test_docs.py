@@ -119,8 +119,8 @@ def test_walkthrough_raises_ap(shared_dir: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
-    from facekit.targets.export import export_weights
     from facekit.detector import BUNDLED_WEIGHTS
+    from facekit.targets.export import export_weights
     from facekit.template import find_template, load_template
 
     folder = tmp_path_factory.mktemp("exported")
@@ -171,9 +171,9 @@ def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> N
 def test_the_example_of_a_model_learns_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from facekit.targets.export import export_weights
     from facekit.models import MODELS, build_model
     from facekit.structures import Targets
+    from facekit.targets.export import export_weights
     from facekit.template import load_template
     from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 

@@ -13,9 +13,9 @@ from facekit.options import TEMPLATE, command_options, option, takes
 class ImportOptions:
     """Options of an import."""
 
-    source: Path = option("The weights.", positional=True, kw_only=False)
-    template: str = option(TEMPLATE)
-    output: Path = option("The snapshot.pth to write.")
+    source: Path = option("The weights.", positional=True, kw_only=False, reads=True)
+    template: str = option(TEMPLATE, template=True)
+    output: Path = option("The snapshot.pth to write.", writes=True)
 
 
 @dataclass(frozen=True)

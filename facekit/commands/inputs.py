@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.errors import ArgumentError
+from facekit.files import note_inputs
 
 if TYPE_CHECKING:
+    from facekit.detector import Detector, Passes
     from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
 
 log = logging.getLogger(__name__)
+
+BUNDLED, BUNDLED_TEMPLATE = "bundled", "yunet-n"  # the name for weights that come with facekit
 
 
 def read_template(name: str) -> Template:
@@ -53,6 +58,13 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     snapshot, best, latest = (folder / name for name in ("snapshot.pth", "outputs/best.pth", "outputs/latest.pth"))
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
         raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+    weights = _newest(snapshot, best, latest)
+    note_inputs([weights])
+    return weights
+
+
+def _newest(snapshot: Path, best: Path, latest: Path) -> Path:
+    """The one to use, which is said."""
     snapshot_time = _time(snapshot)
     if _time(best) > snapshot_time:
         log.info("Weights: %s, the best of the work dir's training", best)
@@ -63,6 +75,34 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     trained = " (outputs/ holds older ones)" if max(_time(best), _time(latest)) >= 0 else ""
     log.info("Weights: %s, the work dir's snapshot%s", snapshot, trained)
     return snapshot
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights, and the template that the user names; without weights the bundled detector."""
+
+    weights: Path | None
+    template: str | None
+
+    def open(self, passes: Passes | None = None) -> Detector:
+        """Raises FacekitError for weights that are damaged, of another detector, or name no template themselves."""
+        from facekit.detector import Detector
+
+        if self.weights is None:
+            return Detector.bundled(passes=passes)
+        return Detector.open(self.weights, self.template, passes=passes)
+
+
+def choose_detector(load_weights: Path | None, template: str | None) -> Choice:
+    """Weights that are given, which may name their template themselves; of a work dir; or, with neither, the bundled.
+
+    Raises ArgumentError for a template without weights.
+    """
+    if str(load_weights) == BUNDLED or (load_weights is None and template is None):
+        if template not in (None, BUNDLED_TEMPLATE):
+            raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
+        return Choice(None, None)
+    return Choice(load_weights if template is None else find_weights(load_weights, template), template)
 
 
 def _time(path: Path) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
+from facekit.files import check_outputs
 from facekit.options import arguments_of, takes
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def train(options: TrainOptions) -> Path | None:
     Raises FacekitError for what can't be read, found or written, Interrupted after a SIGTERM or SIGINT.
     """
     _check(options)
+    if options.load_weights is not None:  # refused now rather than behind the first epoch
+        check_outputs([options.load_weights, options.teacher], _checkpoints(options))
     template = read_template(options.template)
     if options.teacher_template is not None:
         from facekit.template import find_template
@@ -32,12 +36,27 @@ def train(options: TrainOptions) -> Path | None:
     from facekit.machine.launch import launch_over_gpus
 
     gpus, is_asked = (template.gpu_num, False) if options.gpu_num is None else (options.gpu_num, True)
-    if launch_over_gpus(gpus, is_asked, ["train", *arguments_of(options)]):
+    is_adapted = options.batch_size or options.base_learning_rate or options.preset
+    hint = "" if is_adapted else (
+        f"The template's batch and learning rate are for {gpus}: give `batch_size` {gpus} times as large, or "
+        f"`base_learning_rate` so many times smaller, or `preset`."
+    )  # fmt: skip
+    if launch_over_gpus(gpus, is_asked, ["train", *arguments_of(options)], hint):
         return options.save_checkpoints_to / "latest.pth"
     train_pictures, val_pictures = read_pictures(options)
     if options.preset is not None:
         template, options = _adapt(template, train_pictures, val_pictures, options)
     return run(template, train_pictures, val_pictures, options)
+
+
+def _checkpoints(options: TrainOptions) -> list[Path]:
+    """Those that are there and may be written over."""
+    names = [path.name for path in (options.load_weights, options.teacher) if path is not None]
+    epochs = [name for name in names if re.fullmatch(r"epoch_\d+\.pth", name)]
+    return [
+        options.save_checkpoints_to / name
+        for name in dict.fromkeys(("latest.pth", "best.pth", "previous.pth", *epochs))
+    ]
 
 
 def _check(options: TrainOptions) -> None:
@@ -69,6 +88,8 @@ def _adapt(
     from facekit.machine.processes import processes_started
 
     assert options.preset is not None
-    given = Given(options.epochs, options.batch_size, options.base_learning_rate, options.val_interval)
+    given = Given(
+        options.epochs or options.add_epochs, options.batch_size, options.base_learning_rate, options.val_interval
+    )
     preset = adapt(options.preset, template, train_pictures, val_pictures, given, processes_started())
     return preset.template, dataclasses.replace(options, val_interval=preset.val_interval)

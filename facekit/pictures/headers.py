@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_PIXELS = 178_956_970  # of a picture that is decoded: half a gigabyte as BGR; Pillow's own limit
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TIFF_SIZES = {1: 1, 3: 2, 4: 4, 16: 8}  # bytes of a value, by its type: BYTE, SHORT, LONG, LONG8
@@ -133,6 +134,8 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
             place += struct.calcsize(order + entry)
             if tag in (256, 257, 274, 322, 323) and values == 1 and type_ in _TIFF_SIZES:
                 raw = data[place : place + _TIFF_SIZES[type_]]
+                if len(raw) < _TIFF_SIZES[type_]:
+                    return
                 yield tag, int.from_bytes(raw, "little" if order == "<" else "big")
             place += room
     except struct.error:  # beyond the bytes at hand

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from facekit.errors import FacekitError, Loss
 from facekit.files import is_half_written
+from facekit.nearest import did_you_mean_path
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
 
@@ -39,7 +40,7 @@ class Listing:
             log.info("Passed over, drawn by facekit: %d (give them by name to draw on them once more)", self.drawn)
 
 
-def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = "--images") -> Listing:
+def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = "`images`") -> Listing:
     """The pictures of files, folders (with subfolders) and globs, each name's sorted.
 
     Of folders and globs, what facekit drew is left out, and what lies in the folder `output` below the one searched.
@@ -72,7 +73,7 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
         yield from _among(sorted(path.rglob("*")), path, output, listing)
     elif path.exists() or path.is_symlink():
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise FacekitError(f"{name}: a video. Give it as --video {name}.")
+            raise FacekitError(f"{name}: a video. Give it as `video={name}`.")
         yield path
     elif glob.has_magic(name):
         matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
@@ -121,4 +122,5 @@ def _why_none(name: str) -> str:
         return "no pictures there. Give a file, a folder or a quoted glob."
     if glob.has_magic(name):
         return "no pictures there: the glob fits no picture. Give a file, a folder or a quoted glob."
-    return "no pictures there: no such file or folder. Give a file, a folder or a quoted glob."
+    hint = did_you_mean_path(Path(name))
+    return f"no pictures there: no such file or folder.{hint} Give a file, a folder or a quoted glob."

@@ -54,19 +54,19 @@ class TestNames:
     @pytest.mark.parametrize("name", ["none.jpg", "*.xyz", "empty", "sub/*.txt"])
     def test_nothing(self, folder: Path, name: str) -> None:
         (folder / "empty").mkdir()
-        with pytest.raises(FacekitError, match=r"--images .*no pictures there.*Give a file, a folder or a quoted"):
+        with pytest.raises(FacekitError, match=r"`images` .*no pictures there.*Give a file, a folder or a quoted"):
             list_pictures([str(folder / name)])
 
     def test_one_name_of_several_stands_for_nothing(self, folder: Path) -> None:
         listing = list_pictures([str(folder / "none.jpg"), str(folder / "b.jpg")])
         assert listing.pictures == [folder / "b.jpg"]
         (loss,) = listing.losses
-        assert loss.what == f"--images {folder / 'none.jpg'}"
+        assert loss.what == f"`images` {folder / 'none.jpg'}"
         assert "no such file" in loss.why
 
     def test_video(self, folder: Path) -> None:
         (folder / "a.mp4").touch()
-        with pytest.raises(FacekitError, match=r"a video\. Give it as --video"):
+        with pytest.raises(FacekitError, match=r"a video\. Give it as `video="):
             list_pictures([str(folder / "a.mp4")])
 
 

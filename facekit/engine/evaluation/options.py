@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, WEIGHTS, command_options, option
+from facekit.options import ANN_FILES, DATA_ROOTS, MULTI_SCALE, TEMPLATE, WEIGHTS, command_options, option
 
 
 @command_options
 class EvaluateOptions:
     """Options of an evaluation; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False)
-    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False)
-    test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    template: str = option(TEMPLATE, kw_only=False, template=True)
+    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False, reads=True)
+    test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     scale: str = option(
         "template; origin (pictures' own size); 640 or max:N (longest side); vga (fit into 640x640, padded to it); "
         "WxH (stretched).",
@@ -22,7 +22,7 @@ class EvaluateOptions:
     )
     flip: bool = option("Look at each picture mirrored too, and merge by weighted box fusion.", default=False)
     multi_scale: tuple[float, ...] = option(
-        "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2.",
+        MULTI_SCALE,
         default=(1.0,), metavar="[FACTORS]", bare_value="0.5,1,2",
     )  # fmt: skip
     score_threshold: float | None = option("Least score of a detection [template's].", default=None, least=0, most=1)
@@ -31,12 +31,14 @@ class EvaluateOptions:
     batch_size: int = option(
         "Pictures that go through the network together, where they have one size.", default=1, least=1, most=256
     )
-    save_metrics_to: Path | None = option("metrics.yaml to write.", default=None)
-    report: Path | None = option("Page to write: report.html, with curves and the worst mistakes.", default=None)
+    save_metrics_to: Path | None = option("metrics.yaml to write.", default=None, writes=True)
+    report: Path | None = option(
+        "Page to write: report.html, with curves and the worst mistakes.", default=None, writes=True
+    )
     save_output_to: Path | None = option("Folder for pictures with boxes and WIDER result files.", default=None)
     save_predictions: Path | None = option("Folder for WIDER result files: EVENT/NAME.txt, to hand in.", default=None)
-    wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None)
-    wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None)
+    wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None, reads=True)
+    wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None, reads=True)
     threshold: float = option(
         "Score of the boxes that `save_output_to` draws; figures use the template's.", default=0.5, least=0, most=1
     )

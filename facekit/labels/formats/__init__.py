@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facekit.errors import FacekitError
+from facekit.files import note_inputs
 from facekit.labels.formats.coco import looks_like_coco, read_coco, write_coco
 from facekit.labels.formats.fddb import looks_like_fddb, read_fddb
 from facekit.labels.formats.labelv2 import looks_like_labelv2, read_labelv2, write_labelv2
@@ -93,7 +94,9 @@ def read_labels(
     if part is not None and not row.has_parts:
         raise FacekitError(f"{source}: {path} has no lists to choose from. Give the file alone.")
     with _garbage_left():
-        return row.read(path, data_root, as_written, dropped, *([] if part is None else [part]))
+        pictures = row.read(path, data_root, as_written, dropped, *([] if part is None else [part]))
+    note_inputs([path, *(picture.path for picture in pictures)])
+    return pictures
 
 
 @contextmanager
