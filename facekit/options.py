@@ -8,6 +8,7 @@ of the fields; facekit.cli makes its flags of the same fields. Messages name a f
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
@@ -15,11 +16,12 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from facekit.errors import ArgumentError
+from facekit.errors import ArgumentError, FacekitError
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
@@ -46,6 +48,8 @@ class OptionInfo:
     most: float | None = None
     is_over_least: bool = False  # the least value itself is not allowed
     bare_value: str | None = None  # what the flag means without a value behind it
+    reads: bool = False  # a file or folder that must be there; each, of several
+    names: tuple[str, ...] = ()  # values that are no paths where paths are expected
 
 
 def option(
@@ -61,13 +65,16 @@ def option(
     most: float | None = None,
     over: float | None = None,
     bare_value: str | None = None,
+    reads: bool = False,
+    names: tuple[str, ...] = (),
 ) -> Any:
     """A field of a command's options; without a default it must be given.
 
     positional: on the command line; kw_only=False: in Python. over: a least value, itself not allowed.
     """
     info = OptionInfo(
-        help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None, bare_value
+        help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None,
+        bare_value, reads, names,
     )  # fmt: skip
     return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": info})
 
@@ -86,7 +93,9 @@ def info_of(field: dataclasses.Field[Any]) -> OptionInfo:
 
 
 def flag_of(field: dataclasses.Field[Any]) -> str:
-    """The option's flag on the command line; what is positional there has none."""
+    """The option's flag on the command line; where it is positional, the word that stands for it."""
+    if info_of(field).is_positional:
+        return field.name.upper()
     return info_of(field).flag or "--" + field.name.replace("_", "-")
 
 
@@ -142,6 +151,9 @@ def checked(options: O) -> O:
         for name, (field, value) in given.items()
         if value is not None or field.default is not None
     }
+    for name, (field, _) in given.items():
+        if info_of(field).reads and name in values:
+            _check_there(name, values[name], info_of(field).names)
     return dataclasses.replace(options, **values)  # type: ignore[type-var]
 
 
@@ -166,6 +178,30 @@ def _split(text: str) -> list[str]:
 def _exists(text: str) -> bool:
     # DIR:train names a part of a data set.
     return any(os.path.lexists(part) for part in (text, text.rpartition(":")[0]) if part)
+
+
+def _check_there(name: str, value: Path | tuple[Path, ...], names: tuple[str, ...]) -> None:
+    for path in (value,) if isinstance(value, Path) else value:
+        if not _exists(str(path)) and str(path) not in names:
+            raise FacekitError(
+                f"`{name}={path}`: there is no such file or folder.{did_you_mean_path(path)} Check the path."
+            )
+
+
+def did_you_mean_path(path: Path) -> str:
+    """The nearest name that is there, as a sentence with a space before it; empty where none is near."""
+    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    if folder is None:
+        return ""
+    with suppress(OSError):
+        return did_you_mean(path.relative_to(folder).parts[0], os.listdir(folder), before=folder)  # noqa: PTH208
+    return ""
+
+
+def did_you_mean(name: str, known: Iterable[str], before: Path | None = None) -> str:
+    """The nearest of the known names, as did_you_mean_path; `before`: the folder that they are in."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0] if before is None else before / near[0]}?" if near else ""
 
 
 def _without_none(hint: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,7 @@ import click
 from facekit import __version__
 from facekit.cli.data import data
 from facekit.cli.evaluation import eval_predictions, evaluate, report
-from facekit.cli.options import (
-    EXIT_ERROR,
-    EXIT_USAGE,
-    as_flags,
-)
+from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags
 from facekit.cli.training import compress, flops, plot, priors, reproduce, train
 from facekit.cli.visualize import visualize
 from facekit.cli.weights import export, import_weights, instantiate
@@ -59,8 +56,9 @@ def run_command(
     logger = logging.getLogger("facekit")
     logger.handlers = [_Screen()]
     logger.setLevel(logging.INFO)
+    arguments = sys.argv[1:] if args is None else args
     try:
-        command.main(args=args, prog_name=prog_name, default_map=default_map, standalone_mode=False)
+        command.main(args=arguments, prog_name=prog_name, default_map=default_map, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -68,6 +66,8 @@ def run_command(
         click.echo(as_flags(str(stop)), err=True)
         sys.exit(stop.exit_code)
     except FacekitError as error:
+        if arguments[:1] == ["--debug"]:
+            traceback.print_exc()
         click.echo(f"Error: {as_flags(str(error))}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
@@ -93,9 +93,17 @@ def run_in_work_dir(command: str, work_dir: Path) -> None:
     main([command, *sys.argv[1:]], prog_name="python", default_map={command: defaults})
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+EPILOG = """Exit codes: 0 all done; 1 an error, which one line names; 2 wrong arguments; 3 done, but something was left
+out, which the last lines name; 130 and 143 stopped by Ctrl-C and SIGTERM. All commands are functions of Python, too:
+facekit.train(...)."""
+
+
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
+)
 @click.version_option(__version__, prog_name="facekit")
-def cli() -> None:
+@click.option("--debug", is_flag=True, help="Show where in the code an error came from.")
+def cli(debug: bool) -> None:
     """facekit: face detectors from template to deployment."""
 
 

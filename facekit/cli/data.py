@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from facekit.cli.mark import mark_data
-from facekit.cli.options import options_of
+from facekit.cli.options import Group, options_of
 from facekit.commands.browse_data import BrowseOptions, browse_data
 from facekit.commands.check_data import CheckOptions, check_data
 from facekit.commands.convert_data import ConvertDataOptions, convert_data
 from facekit.commands.download_data import DownloadOptions, download_data
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Data sets and labels: download, browse, check, convert, merge, mark."""
 

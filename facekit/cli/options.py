@@ -13,11 +13,36 @@ from typing import Any, Literal
 import click
 
 from facekit.errors import Loss
-from facekit.options import OptionInfo, flag_of, info_of, types_of
+from facekit.options import OptionInfo, did_you_mean, flag_of, info_of, types_of
 
 F = Callable[..., Any]
 FILE = click.Path(path_type=Path)
 FLAG_OF: dict[str, str] = {}  # name of an option -> its flag, of all commands
+
+
+# What newcomers type -> the command that does it.
+MEANT = {
+    "predict": "visualize", "detect": "visualize", "draw": "visualize", "demo": "visualize", "list": "templates",
+    "zoo": "templates", "models": "templates", "test": "eval", "evaluate": "eval", "val": "eval", "init": "instantiate",
+    "new": "instantiate", "finetune": "train", "fine-tune": "train", "resume": "train", "quantize": "compress",
+    "download": "data download", "convert": "data convert", "check": "data check", "browse": "data browse",
+    "merge": "data merge", "mark": "data mark", "label": "data mark",
+}  # fmt: skip
+
+
+class Group(click.Group):
+    """Commands, of which the nearest is named for one that is none."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is not None or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if name in MEANT:
+            ctx.fail(f"There is no command {name!r}. Did you mean {ctx.find_root().info_name} {MEANT[name]}?")
+        hint = did_you_mean(name, self.list_commands(ctx))
+        ctx.fail(f"There is no command {name!r}.{hint} {ctx.command_path} -h lists them.")
 
 
 class Numbers(click.ParamType[Any]):

@@ -12,8 +12,8 @@ from facekit.options import DATA_ROOT, command_options, option, takes
 class BrowseOptions:
     """Options of a page of pictures."""
 
-    labels: Path = option("Labels of any format.", positional=True, kw_only=False)
-    data_root: Path | None = option(DATA_ROOT, default=None)
+    labels: Path = option("Labels of any format.", positional=True, kw_only=False, reads=True)
+    data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
     output: Path = option("The page to write.")
     augment: str | None = option(
         "Show what training this template makes of the pictures.", default=None, metavar="TEMPLATE"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class CheckOptions:
     """Options of a check."""
 
-    labels: Path = option("Labels of any format.", positional=True, kw_only=False)
-    data_root: Path | None = option(DATA_ROOT, default=None)
-    against: Path | None = option("Labels of a set that must share no picture with this one.", default=None)
-    against_root: Path | None = option("Folder above that set's pictures [the same].", default=None)
+    labels: Path = option("Labels of any format.", positional=True, kw_only=False, reads=True)
+    data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
+    against: Path | None = option("Labels of a set that must share no picture with this one.", default=None, reads=True)
+    against_root: Path | None = option("Folder above that set's pictures [the same].", default=None, reads=True)
     fix: Path | None = option(
         "COCO json to write: the labels without what is wrong in them.", default=None, metavar="DST"
     )

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class ConvertDataOptions(ConvertOptions):
     """What to convert into what, beside what is done on the way."""
 
-    labels: tuple[Path, ...] = option("Labels of any formats.", positional=True, kw_only=False)
+    labels: tuple[Path, ...] = option("Labels of any formats.", positional=True, kw_only=False, reads=True)
     destination: Path = option("The file or folder to write.", positional=True, kw_only=False)
     to: Literal["coco", "labelv2", "wider", "voc", "voc-wider", "yolo", "yolo-face"] = option("Format to write.")
     data_roots: tuple[Path, ...] = option(
         "Folders above the pictures, one a file of labels [where the formats have them].", default=(),
-        flag="--data-roots", other_flag="--data-root",
+        flag="--data-roots", other_flag="--data-root", reads=True,
     )  # fmt: skip
 
 

@@ -18,7 +18,9 @@ class DownloadOptions:
 
     name: Literal["widerface", "fddb"] = option("The data set.", positional=True, kw_only=False)
     destination: Path = option("Its folder.", positional=True, kw_only=False)
-    landmarks: Path | None = option("labelv2 or other labels of the training pictures, with landmarks.", default=None)
+    landmarks: Path | None = option(
+        "labelv2 or other labels of the training pictures, with landmarks.", default=None, reads=True
+    )
     with_test: bool = option("WIDER_test too, which has no labels.", default=False)
     val_only: bool = option("Leave WIDER_train out: enough to measure.", default=False)
     remove_archives: bool = option("Take each archive away once it is unpacked.", default=False)

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 class EvalPredictionsOptions:
     """Options of scoring result files."""
 
-    predictions: Path = option("A folder of EVENT/NAME.txt, or an .npz.", positional=True, kw_only=False)
-    wider_gt: Path = option("Folder with the four official .mat files.")
+    predictions: Path = option("A folder of EVENT/NAME.txt, or an .npz.", positional=True, kw_only=False, reads=True)
+    wider_gt: Path = option("Folder with the four official .mat files.", reads=True)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ class ExportOptions:
     """Options of an export."""
 
     template: str = option(TEMPLATE, kw_only=False)
-    load_weights: Path | None = option("Weights to export [a work dir's best or newest].", default=None, kw_only=False)
+    load_weights: Path | None = option(
+        "Weights to export [a work dir's best or newest].", default=None, kw_only=False, reads=True
+    )
     save_model_to: Path = option("Folder for model.onnx, model.xml, model.bin.")
     onnx: bool = option("model.onnx.", default=True)
     openvino: bool = option("model.xml with model.bin.", default=True)

@@ -13,7 +13,7 @@ from facekit.options import TEMPLATE, command_options, option, takes
 class ImportOptions:
     """Options of an import."""
 
-    source: Path = option("The weights.", positional=True, kw_only=False)
+    source: Path = option("The weights.", positional=True, kw_only=False, reads=True)
     template: str = option(TEMPLATE)
     output: Path = option("The snapshot.pth to write.")
 

@@ -44,15 +44,19 @@ class InstantiateOptions:
     template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False)
     work_dir: Path = option("The folder to make.", positional=True, kw_only=False)
     snapshot: Path | None = option(
-        "Weights to take instead of the published ones: .pth, or an IR's .xml.", default=None
+        "Weights to take instead of the published ones: .pth, or an IR's .xml.", default=None, reads=True
     )
     no_snapshot: bool = option("Make the work dir without weights.", default=False)
-    force: bool = option("Write into a folder that holds something else.", default=False)
+    force: bool = option(
+        "Write into a folder that holds something else, and over files of a work dir that differ.", default=False
+    )
 
 
 @takes(InstantiateOptions)
 def instantiate(options: InstantiateOptions) -> Path | None:
     """Makes a work dir of a template, its scripts and its snapshot; returns its snapshot.pth, None without.
+
+    In a work dir that is there already, files that differ from what would be written are kept, and named (logged).
 
     Raises FacekitError where the folder holds something else (and force is not set), and NoSnapshotError, the work dir
     being complete but for the snapshot, where no source of it can be reached.
@@ -65,20 +69,44 @@ def instantiate(options: InstantiateOptions) -> Path | None:
     template = load_template(template_path)
     _refuse_foreign_folder(work_dir, template, options.force)
     check_writable_folder(work_dir)
-    write_text(work_dir / "template.yaml", template_path.read_text(encoding="utf-8"))
-    for command, summary in SCRIPTS.items():
-        write_text(work_dir / f"{command}.py", _SCRIPT.format(command=command, summary=summary))
+    texts = {"template.yaml": template_path.read_text(encoding="utf-8")}
+    texts |= {f"{name}.py": _SCRIPT.format(command=name, summary=summary) for name, summary in SCRIPTS.items()}
+    for name, text in texts.items():
+        _write_or_keep(work_dir / name, text, options.force)
     if options.no_snapshot:
         return None
+    target = work_dir / "snapshot.pth"
+    if target.exists() and not options.force:
+        log.info("Kept: %s is there already. `force=True` replaces it.", target)
+        return target
+    _import_snapshot(options.snapshot, load_template(work_dir / "template.yaml"), target)
+    return target
+
+
+def _write_or_keep(path: Path, text: str, force: bool) -> None:
+    """A file that somebody has edited stays as it is, unless forced."""
+    try:
+        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    except OSError as error:
+        raise FacekitError(f"{path}: can't be read ({error.strerror}). Move it away.") from error
+    if before == text:
+        return
+    if before is not None and not force:
+        log.info("Kept: %s, which differs from what would be written. `force=True` replaces it.", path)
+        return
+    if before is not None:
+        log.info("Replaced: %s, which differed", path)
+    write_text(path, text)
+
+
+def _import_snapshot(snapshot: Path | None, template: Template, target: Path) -> None:
     from facekit.weights.checkpoint import save_checkpoint
     from facekit.weights.load import load_weights
     from facekit.weights.snapshots import fetch_snapshot
 
-    target = work_dir / "snapshot.pth"
-    source = options.snapshot or fetch_snapshot(template)
+    source = snapshot or fetch_snapshot(template)
     save_checkpoint(target, load_weights(source, template))
     log.info("Snapshot %s imported to %s", source, target)
-    return target
 
 
 def _refuse_foreign_folder(work_dir: Path, template: Template, force: bool) -> None:

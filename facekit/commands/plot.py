@@ -11,7 +11,9 @@ from facekit.options import command_options, option, takes
 class PlotOptions:
     """Options of a plot."""
 
-    runs: tuple[Path, ...] = option("Folders of checkpoints, or their log.jsonl.", positional=True, kw_only=False)
+    runs: tuple[Path, ...] = option(
+        "Folders of checkpoints, or their log.jsonl.", positional=True, kw_only=False, reads=True
+    )
     output: Path = option("The .svg to write.")
 
 

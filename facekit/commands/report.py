@@ -12,7 +12,9 @@ from facekit.options import command_options, option, takes
 class ReportOptions:
     """Options of a comparison."""
 
-    reports: tuple[Path, ...] = option("Pages that `facekit eval --report` wrote.", positional=True, kw_only=False)
+    reports: tuple[Path, ...] = option(
+        "Pages that `facekit eval --report` wrote.", positional=True, kw_only=False, reads=True
+    )
     output: Path = option("The page to write.")
 
 

@@ -23,17 +23,19 @@ log = logging.getLogger(__name__)
 class ReproduceOptions:
     """Options of a repetition; what is given says where data lie that have moved."""
 
-    record: Path = option("run.json of the run.", positional=True, kw_only=False)
+    record: Path = option("run.json of the run.", positional=True, kw_only=False, reads=True)
     save_checkpoints_to: Path | None = option(
         "Folder for the checkpoints [reproduced, beside the record].", default=None
     )
-    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
-    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
-    teacher: Path | None = option("Weights of the detector that the run learnt from.", default=None)
+    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
+    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
+    teacher: Path | None = option("Weights of the detector that the run learnt from.", default=None, reads=True)
     teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
-    distill_pictures: Path | None = option("Pictures that the teacher marked: a folder, or labels.", default=None)
+    distill_pictures: Path | None = option(
+        "Pictures that the teacher marked: a folder, or labels.", default=None, reads=True
+    )
     force: bool = option("Run it with other data or weights, too.", default=False)
 
 

@@ -32,7 +32,12 @@ def train(options: TrainOptions) -> Path | None:
     from facekit.machine.launch import launch_over_gpus
 
     gpus, is_asked = (template.gpu_num, False) if options.gpu_num is None else (options.gpu_num, True)
-    if launch_over_gpus(gpus, is_asked, ["train", *arguments_of(options)]):
+    is_adapted = options.batch_size or options.base_learning_rate or options.preset
+    hint = "" if is_adapted else (
+        f"The template's batch and learning rate are for {gpus}: give `batch_size` {gpus} times as large, or "
+        f"`base_learning_rate` so many times smaller, or `preset`."
+    )  # fmt: skip
+    if launch_over_gpus(gpus, is_asked, ["train", *arguments_of(options)], hint):
         return options.save_checkpoints_to / "latest.pth"
     train_pictures, val_pictures = read_pictures(options)
     if options.preset is not None:
@@ -69,6 +74,8 @@ def _adapt(
     from facekit.machine.processes import processes_started
 
     assert options.preset is not None
-    given = Given(options.epochs, options.batch_size, options.base_learning_rate, options.val_interval)
+    given = Given(
+        options.epochs or options.add_epochs, options.batch_size, options.base_learning_rate, options.val_interval
+    )
     preset = adapt(options.preset, template, train_pictures, val_pictures, given, processes_started())
     return preset.template, dataclasses.replace(options, val_interval=preset.val_interval)

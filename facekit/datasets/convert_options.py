@@ -14,7 +14,7 @@ class ConvertOptions:
 
     min_size: float = option("Leave out faces smaller, pixels.", default=0.0, least=0)  # in width or height
     drop_invalid: bool = option("Leave out faces that WIDER's attributes call invalid.", default=False)
-    subset: Path | None = option("Text file with the pictures to keep, a name a line.", default=None)
+    subset: Path | None = option("Text file with the pictures to keep, a name a line.", default=None, reads=True)
     split: tuple[float, ...] = option("Shares of train, val and test, such as 0.9:0.1.", default=(), metavar="A:B[:C]")
     seed: int = option("Of the split.", default=0)
     pictures: Literal["none", "copy", "link"] | None = option(

@@ -18,10 +18,11 @@ from facekit.machine.processes import adopt_slurm
 log = logging.getLogger(__name__)
 
 
-def launch_over_gpus(wanted: int, asked: bool, arguments: Sequence[str]) -> bool:
+def launch_over_gpus(wanted: int, asked: bool, arguments: Sequence[str], hint: str = "") -> bool:
     """Starts `facekit ARGUMENTS` once a GPU under torchrun and waits; False where one process is enough (go on then).
 
-    `asked`: the number comes from the user, not from the template. Raises FacekitError when a process fails, or when
+    `asked`: the number comes from the user, not from the template. `hint`: what to do where there are fewer GPUs than
+    the template was made with. Raises FacekitError when a process fails, or when
     the user asks for more GPUs than there are; Interrupted when they all ended after a SIGTERM or SIGINT.
     """
     is_under_slurm = adopt_slurm()
@@ -35,8 +36,8 @@ def launch_over_gpus(wanted: int, asked: bool, arguments: Sequence[str]) -> bool
         raise FacekitError(f"`gpu_num={wanted}`: this machine has {available} GPUs. Give `gpu_num={available}`.")
     if wanted > max(available, 1):
         log.info(
-            "The template was made with %d GPUs; training in one process on %s.",
-            wanted, "the GPU" if available else "the CPU",
+            "The template was made with %d GPUs; training on %s. %s",
+            wanted, "one GPU" if available == 1 else f"{available} GPUs" if available else "the CPU", hint,
         )  # fmt: skip
     count = min(wanted, available)
     if count < 2:

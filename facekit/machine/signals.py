@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -49,6 +50,7 @@ def shield_worker(worker: int) -> None:
 
 
 def _obey_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    parent = multiprocessing.parent_process()  # who asked for this process; a fork server may have started it
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in (os.getppid(), parent and parent.pid):
         pass
     os._exit(0)

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.files import replacing
+from facekit.files import check_writable_folder, replacing
 from facekit.labels.picture_labels import PictureLabels
 from facekit.pictures.read import picture_size, read_picture
 from facekit.progress import progress_bar
@@ -48,6 +48,13 @@ class PictureCache:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For workers that are not forked: they map the file, where the pixels would be copied to each of them.
+        places = tuple(self._places.values())
+        if isinstance(self._pixels, np.memmap) and self._pixels.filename is not None:
+            return _open_cache, (places, str(self._pixels.filename))
+        return PictureCache, (places, self._pixels)
+
     def find(self, path: Path) -> NDArray[np.uint8] | None:
         """(H, W, 3) BGR uint8, read only, as read_picture gives it; None where it isn't kept."""
         place = self._places.get(path)
@@ -55,6 +62,10 @@ class PictureCache:
             return None
         width, height = place.size_wh
         return self._pixels[place.start : place.end].reshape(height, width, 3)
+
+
+def _open_cache(places: Sequence[_Place], file: str) -> PictureCache:
+    return PictureCache(places, np.memmap(file, np.uint8, "r"))
 
 
 def fill_cache(kind: Literal["ram", "disk"], pictures: Iterable[PictureLabels], limit_gib: float) -> PictureCache:
@@ -85,6 +96,7 @@ def fill_cache(kind: Literal["ram", "disk"], pictures: Iterable[PictureLabels], 
     else:
         file = cache_dir() / "pictures" / f"{_digest(places)}.bgr"
         if not file.is_file() or file.stat().st_size != total:
+            _check_writable(file.parent)
             with replacing(file) as beside, beside.open("wb") as out:  # not mapped: a full disk would end the process
                 _fill(out, places)
         pixels = np.memmap(file, np.uint8, "r")
@@ -113,6 +125,13 @@ def _fill(block: mmap.mmap | BinaryIO, places: Sequence[_Place]) -> None:
             for image_bgr in readers.map(lambda place: read_picture(place.path, place.size_wh), some):
                 block.write(image_bgr.tobytes())
                 bar.update()
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        check_writable_folder(folder)
+    except FacekitError as error:
+        raise FacekitError(f"`cache=disk`: {error} Set FACEKIT_CACHE to a folder that can be written.") from error
 
 
 def _check_memory(total: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
@@ -21,8 +24,31 @@ class NoSnapshotError(FacekitError):
 
 
 def cache_dir() -> Path:
-    """$FACEKIT_CACHE, or ~/.cache/facekit."""
-    return Path(os.environ.get("FACEKIT_CACHE") or Path.home() / ".cache" / "facekit")
+    """$FACEKIT_CACHE, $XDG_CACHE_HOME/facekit or ~/.cache/facekit; a folder of the system's temporary one, which is
+    said, where a service or a container has no home."""
+    if os.environ.get("FACEKIT_CACHE"):
+        return Path(os.environ["FACEKIT_CACHE"])
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "facekit"
+    with suppress(RuntimeError):
+        home = Path.home()
+        if home.is_dir():
+            return home / ".cache" / "facekit"
+    return _temporary_cache()
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"facekit-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        is_ours = not folder.is_symlink() and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid())
+    except OSError:
+        is_ours = False
+    if not is_ours:  # another user's: nothing of it may be trusted
+        folder = Path(tempfile.mkdtemp(prefix="facekit-"))
+    log.info("There is no home folder to keep files in: they go to %s. Set FACEKIT_CACHE to choose another.", folder)
+    return folder
 
 
 def fetch_snapshot(template: Template) -> Path:

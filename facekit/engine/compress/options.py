@@ -12,11 +12,11 @@ class CompressOptions:
     """Options of a compression; None where the template decides."""
 
     template: str = option(TEMPLATE, kw_only=False)
-    load_weights: Path | None = option("Float weights [a work dir's best or newest].", default=None)
-    train_ann_files: tuple[Path, ...] = option(ANN_FILES)
-    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
-    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    load_weights: Path | None = option("Float weights [a work dir's best or newest].", default=None, reads=True)
+    train_ann_files: tuple[Path, ...] = option(ANN_FILES, reads=True)
+    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
+    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     save_checkpoints_to: Path = option("Folder for compressed.pth, model.xml, model.bin.")
     quantization: bool = option("INT8: calibrate, then fine-tune.", default=False, flag="--nncf-quantization")
     sparsity: bool = option("Prune to the template's ratio, then fine-tune.", default=False, flag="--nncf-sparsity")

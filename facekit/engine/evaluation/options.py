@@ -12,9 +12,9 @@ class EvaluateOptions:
     """Options of an evaluation; None where the template decides."""
 
     template: str = option(TEMPLATE, kw_only=False)
-    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False)
-    test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False, reads=True)
+    test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     scale: str = option(
         "template; origin (pictures' own size); 640 or max:N (longest side); vga (fit into 640x640, padded to it); "
         "WxH (stretched).",
@@ -35,8 +35,8 @@ class EvaluateOptions:
     report: Path | None = option("Page to write: report.html, with curves and the worst mistakes.", default=None)
     save_output_to: Path | None = option("Folder for pictures with boxes and WIDER result files.", default=None)
     save_predictions: Path | None = option("Folder for WIDER result files: EVENT/NAME.txt, to hand in.", default=None)
-    wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None)
-    wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None)
+    wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None, reads=True)
+    wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None, reads=True)
     threshold: float = option(
         "Score of the boxes that `save_output_to` draws; figures use the template's.", default=0.5, least=0, most=1
     )

@@ -21,6 +21,7 @@ from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.processes import rank, world_size
 from facekit.machine.reductions import largest_over_processes
+from facekit.machine.signals import shield_worker
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
@@ -121,6 +122,12 @@ def make_batches(
         generator=torch.Generator(),  # or each start would draw from the random state that networks draw from
     )
     return Batches(dataset, loader)
+
+
+def begin_worker(worker: int) -> None:
+    """What a process that reads data does first."""
+    cv2.setNumThreads(1)  # forked ones have it so; each of the others would take all cores
+    shield_worker(worker)
 
 
 class NonFiniteLossError(FacekitError):

@@ -16,30 +16,35 @@ class TrainOptions:
     """Options of a training; None where the template decides."""
 
     template: str = option(TEMPLATE, kw_only=False)
-    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
-    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=())
-    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=())
+    train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
+    val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
+    val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     teacher: Path | None = option(
-        "Weights of a detector to learn from: landmarks where labels have none, and scores.", default=None
+        "Weights of a detector to learn from: landmarks where labels have none, and scores.", default=None, reads=True
     )
     teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
     distill_pictures: Path | None = option(
-        "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None
+        "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None, reads=True
     )
     teacher_weight: float = option("Of the loss on the teacher's scores; 0: labels alone.", default=1.0, least=0)
     resume_from: Path | None = option(
         "Go on from this checkpoint, or the newest whole one of a folder; auto: of `save_checkpoints_to`, or start "
         "anew where it has none.",
         default=None,
+        reads=True,
+        names=("auto",),
     )
-    load_weights: Path | None = option("Start at epoch 0 from these weights.", default=None)
+    load_weights: Path | None = option("Start at epoch 0 from these weights.", default=None, reads=True)
     preset: Literal["fine-tune", "scratch"] | None = option(
         "Choose what no flag gives by the data set's size, and say why.", default=None
     )
     from_scratch: bool = option("Start from random weights, not the template's ImageNet backbone.", default=False)
     save_checkpoints_to: Path = option("Folder for latest.pth, best.pth, epoch_N.pth.")
     epochs: int | None = option("The absolute last epoch [template's].", default=None, least=1)
+    add_epochs: int | None = option(
+        "Epochs to train from where the run starts or goes on, in place of `epochs`.", default=None, least=1
+    )
     batch_size: int | None = option("Pictures a process [template's].", default=None, least=1)
     gpu_num: int | None = option("GPUs to use, 0 for the CPU [template's, if there].", default=None, least=0)
     base_learning_rate: float | None = option(
@@ -68,6 +73,11 @@ class TrainOptions:
             raise ArgumentError(
                 f"`from_scratch` starts from random weights: give it without {source}, or leave it out."
             )
+        if self.add_epochs is not None and self.epochs is not None:
+            raise ArgumentError("Give `epochs` (the absolute last one) or `add_epochs` (so many more), not both.")
+        if self.add_epochs is not None and (is_auto or (self.preset and self.resume_from)):
+            what = "`resume_from=auto`" if is_auto else "`preset` in a run that goes on"
+            raise ArgumentError(f"`add_epochs` would add some at every start with {what}: give `epochs`.")
         if (self.teacher is None) != (self.teacher_template is None):
             raise ArgumentError("Give `teacher` (its weights) and `teacher_template` (its template) together.")
         if self.distill_pictures is not None and self.teacher is None:

@@ -21,7 +21,7 @@ from facekit.engine.training.checkpoints import LATEST, has_checkpoint, newest_c
 from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
 from facekit.engine.training.journal import Journal
-from facekit.engine.training.loop import NonFiniteLossError, Progress, make_batches, train_one_epoch
+from facekit.engine.training.loop import NonFiniteLossError, Progress, begin_worker, make_batches, train_one_epoch
 from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
@@ -44,7 +44,7 @@ from facekit.machine.processes import (
     world_size,
 )
 from facekit.machine.reductions import copy_from_first, largest_over_processes
-from facekit.machine.signals import StopSignals, shield_worker
+from facekit.machine.signals import StopSignals
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.records.evaluation import Metric
@@ -76,7 +76,6 @@ def train(
     if options.teacher is None and not all(picture.is_labelled for picture in train_pictures):
         raise FacekitError("Pictures without labels need a `teacher` (with `teacher_template`) to mark their faces.")
     check_writable_folder(options.save_checkpoints_to)
-    last_epoch = options.epochs or template.training.epochs
     checkpoint = None
     if options.resume_from is not None and options.resume_from.is_dir():
         source, checkpoint = newest_checkpoint(options.resume_from, template)
@@ -90,9 +89,13 @@ def train(
             f"{source}: no run of facekit's, so there is nothing to go on with, and `preset` is for runs from epoch 0. "
             f"Give `load_weights={source}`."
         )
+    last_epoch = options.epochs or template.training.epochs
+    if options.add_epochs is not None:
+        last_epoch = options.add_epochs + (checkpoint.epoch if checkpoint and options.resume_from is not None else 0)
     if checkpoint is not None and options.resume_from is not None and checkpoint.epoch >= last_epoch:
         log.info(
-            "%s has finished epoch %d and `epochs` is %d: nothing to train. Give `epochs=%d` to add one more.",
+            "%s has finished epoch %d and `epochs` is %d: nothing to train. Give `epochs=%d`, or "
+            "`add_epochs=1`, to add one more.",
             source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
@@ -159,7 +162,7 @@ class _Run:
             train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",
             fill_cache(options.cache, train_pictures, options.cache_limit) if options.cache else None,
         )  # fmt: skip
-        self.batches.loader.worker_init_fn = shield_worker
+        self.batches.loader.worker_init_fn = begin_worker
         self.epoch_length = min(len(self.batches), options.max_iterations or len(self.batches))
         self.autocast_dtype = autocast_dtype(options.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
@@ -281,6 +284,8 @@ class _Run:
         # The template is recorded whole, and the processes with their devices.
         names = [part.name for part in dataclasses.fields(self.options) if part.name not in ("template", "gpu_num")]
         flags = {name: getattr(self.options, name) for name in names}
+        if self.options.add_epochs is not None:  # a repetition is to end where this run ends
+            flags |= {"epochs": self.progress.last_epoch, "add_epochs": None}
         self.record = begin_record(
             self.template, flags, digest_data(self.train_pictures, self.options.train_ann_files),
             digest_data(self.val_pictures, self.options.val_ann_files), environment(self.device),
@@ -401,6 +406,7 @@ class _Run:
             wait_for_all()
         return Interrupted(
             f"Stopped by {signal.Signals(progress.stopped_by).name} behind iteration {progress.iteration}, saved as "
-            f"{self.folder / LATEST}. The same command goes on with `resume_from={self.folder}`",
+            f"{self.folder / LATEST}. The same command goes on with `resume_from={self.folder}`"
+            + (f" and `epochs={progress.last_epoch}` for `add_epochs`" if self.options.add_epochs else ""),
             progress.stopped_by,
         )
