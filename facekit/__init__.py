@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from facekit.commands.priors import priors
     from facekit.commands.report import report
     from facekit.commands.reproduce import reproduce
+    from facekit.commands.templates import templates
     from facekit.commands.train import train
     from facekit.detector import Detector
 
@@ -35,14 +36,15 @@ _MODULES = {"Detector": "facekit.detector"} | {
     name: f"facekit.commands.{name}"
     for name in (
         "browse_data", "check_data", "compress", "convert_data", "download_data", "eval_predictions", "evaluate",
-        "export", "flops", "import_weights", "instantiate", "plot", "priors", "report", "reproduce", "train",
+        "export", "flops", "import_weights", "instantiate", "plot", "priors", "report", "reproduce", "templates",
+        "train",
     )
 }  # fmt: skip
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "download_data",
     "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "plot", "priors", "report",
-    "reproduce", "train",
+    "reproduce", "templates", "train",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from facekit.cli.evaluation import eval_predictions, evaluate, report
 from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags
 from facekit.cli.training import compress, flops, plot, priors, reproduce, train
 from facekit.cli.visualize import visualize
-from facekit.cli.weights import export, import_weights, instantiate
+from facekit.cli.weights import export, import_weights, instantiate, templates
 from facekit.errors import ArgumentError, FacekitError, Interrupted
 from facekit.extras import explain_import_error
 
@@ -108,8 +108,8 @@ def cli(debug: bool) -> None:
 
 
 COMMANDS = (
-    instantiate, import_weights, train, reproduce, plot, priors, flops, evaluate, eval_predictions, report, export,
-    compress, visualize, data,
+    templates, instantiate, import_weights, train, reproduce, plot, priors, flops, evaluate, eval_predictions, report,
+    export, compress, visualize, data,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from facekit.options import command_options, option, takes
 
@@ -14,7 +15,10 @@ class PlotOptions:
     runs: tuple[Path, ...] = option(
         "Folders of checkpoints, or their log.jsonl.", positional=True, kw_only=False, reads=True
     )
-    output: Path = option("The .svg to write.")
+    output: Path = option("The .svg, .png or .pdf to write.")
+    over: Literal["iterations", "epochs"] = option(
+        "What is drawn across; epochs: since the start of each run.", default="iterations"
+    )
 
 
 @takes(PlotOptions)
@@ -22,5 +26,5 @@ def plot(options: PlotOptions) -> Path:
     """Draws the course of trainings into one file, which is returned. Raises FacekitError where one holds nothing."""
     from facekit.pages.curves import plot_runs
 
-    plot_runs(options.runs, options.output)
+    plot_runs(options.runs, options.output, options.over)
     return options.output

@@ -174,11 +174,11 @@ def _counts(paper: Sheet, bins: Sequence[CalibrationBin], floor: float) -> None:
     paper.text(LEFT, floor - STRIP - 8, "detections, logarithmic", "quiet")
 
 
-def panels_svg(title: str, names: Sequence[str], panels: Sequence[Panel], x_label: str) -> str:
-    """A file that shows several plots over the same x, such as the course of trainings, and whose line is which.
+def draw_panels(title: str, names: Sequence[str], panels: Sequence[Panel], x_label: str, kind: str = "svg") -> bytes:
+    """A file of several plots over the same x, such as the course of trainings, that says whose line is which.
 
-    At least one panel, each with a line a name, in their order. The file needs nothing from elsewhere, and follows
-    light and dark.
+    At least one panel, each with a line a name, in their order. kind: svg, which needs nothing from elsewhere and
+    follows light and dark; or png or pdf, which are light.
     """
     columns = min(COLUMNS, len(panels))
     head = 20 + 20.0 * len(names)
@@ -192,8 +192,10 @@ def panels_svg(title: str, names: Sequence[str], panels: Sequence[Panel], x_labe
             row, column = divmod(place, columns)
             axes = _draw_panel(paper, panel, column * PANEL_WIDTH, head + row * PANEL_HEIGHT, x_label)
             axes.set_xlim(ends)
+        if kind != "svg":
+            return paper.picture(kind)
         described = f"{', '.join(panel.title for panel in panels)} over {x_label}: {', '.join(names)}"
-        return paper.standalone_svg(title, described, FONT_FAMILY)
+        return paper.standalone_svg(title, described, FONT_FAMILY).encode("utf-8", "backslashreplace")
 
 
 def _key(paper: Sheet, index: int, y: float, name: str) -> None:

@@ -124,6 +124,16 @@ class Sheet:
         root.set("font-family", font_family)
         return ElementTree.tostring(root, encoding="unicode") + "\n"
 
+    def picture(self, kind: str) -> bytes:
+        """A png, with two pixels a unit, or a pdf, in light colours. Nothing can be drawn after it."""
+        self.figure.draw_without_rendering()  # makes the ticks, to be coloured with the rest
+        for artist in self.figure.findobj():
+            _colour_light(artist)
+        self.figure.patch.set(visible=True, facecolor=LIGHT_COLOURS["paper"])
+        written = io.BytesIO()
+        self.figure.savefig(written, format=kind, dpi=2 * UNITS_PER_INCH)
+        return written.getvalue()
+
     def _tree(self, title: str, described: str) -> ElementTree.Element:
         """The figure as plain SVG, its colours still the stand-ins."""
         written = io.BytesIO()
@@ -164,6 +174,16 @@ class Sheet:
             tag = "circle"
         copied = ElementTree.SubElement(target, tag, attributes)
         copied.text = source.text if tag == "text" else None
+
+
+def _colour_light(artist: Artist) -> None:
+    """Gives it the light colours of the names that its stand-ins stand for."""
+    from matplotlib.colors import is_color_like, to_hex
+
+    for key in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+        colour = getattr(artist, f"get_{key}", lambda: None)()
+        if colour is not None and is_color_like(colour) and (name := NAMES.get(to_hex(colour))) is not None:
+            artist.set(**{key: LIGHT_COLOURS[name]})
 
 
 def _attributes(source: ElementTree.Element) -> dict[str, str]:

@@ -23,9 +23,9 @@ from facekit.pages.charts import (
     Panel,
     bar_chart,
     calibration_chart,
+    draw_panels,
     legend,
     line_chart,
-    panels_svg,
 )
 from facekit.records.evaluation import CalibrationBin
 
@@ -325,7 +325,7 @@ class TestPanels:
         return plots
 
     def test_points_stand_where_the_axes_say(self) -> None:
-        (ruler, lines), (log_ruler, log_lines) = self.plots(panels_svg("course", "abc", PANELS, "iteration"))
+        (ruler, lines), (log_ruler, log_lines) = self.plots(draw_panels("course", "abc", PANELS, "iteration").decode())
         assert ruler.read(path_points(lines["a"].find("path"))).round(2).tolist() == [[0, 4], [100, 2], [200, 1]]  # type: ignore[arg-type]
         assert set(lines) == {"a", "b"}
         log_ruler.y_ticks = [(place, math.log10(value)) for place, value in log_ruler.y_ticks]
@@ -333,12 +333,12 @@ class TestPanels:
         assert points.round(2).tolist() == [[50, -2], [150, round(math.log10(0.02), 2)]]
 
     def test_runs_keep_their_colour(self) -> None:
-        (_, lines), (_, log_lines) = self.plots(panels_svg("course", "abc", PANELS, "iteration"))
+        (_, lines), (_, log_lines) = self.plots(draw_panels("course", "abc", PANELS, "iteration").decode())
         classes = [group.find("path").get("class") for group in (*lines.values(), *log_lines.values())]  # type: ignore[union-attr]
         assert classes == ["stroke-c0", "stroke-c1", "stroke-c0", "stroke-c2"]
 
     def test_a_file_of_its_own(self) -> None:
-        svg = panels_svg(EVIL, [EVIL, "b" * 300, "c"], PANELS, "iteration")
+        svg = draw_panels(EVIL, [EVIL, "b" * 300, "c"], PANELS, "iteration").decode()
         root = ElementTree.fromstring(svg)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(" not in svg
@@ -348,13 +348,15 @@ class TestPanels:
         assert used == set(re.findall(r"^\.([\w-]+) \{", svg, re.MULTILINE))
 
     def test_a_value_of_zero_has_no_logarithm(self) -> None:
-        svg = panels_svg("x", ["a"], [Panel("rate", [Line("a", (0, 1), (0, 1))], logarithmic=True)], "iteration")
+        svg = draw_panels(
+            "x", ["a"], [Panel("rate", [Line("a", (0, 1), (0, 1))], logarithmic=True)], "iteration"
+        ).decode()
         assert ">0<" in svg
 
     @pytest.mark.parametrize("line", [Line("a", (), ()), Line("a", (0,), (5,)), Line("a", (3, 9), (7, 7))])
     @pytest.mark.parametrize("logarithmic", [False, True])
     def test_hardly_any_points(self, line: Line, logarithmic: bool) -> None:
-        svg = panels_svg("x", ["a"], [Panel("loss", [line], logarithmic)], "iteration")
+        svg = draw_panels("x", ["a"], [Panel("loss", [line], logarithmic)], "iteration").decode()
         assert svg.count("<circle") == len(line.x)
         assert "nan" not in svg
 

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def loss(iteration: int, value: float) -> dict[str, Any]:
     return {"epoch": 1, "iteration": iteration, "loss": value, "loss_box": value / 2, "learning_rate": 0.1}
 
 
-def drawn(svg: str) -> list[list[tuple[float, float]]]:
+def drawn(svg: str | bytes) -> list[list[tuple[float, float]]]:
     """The points of each line that says a run's name when it is pointed at."""
     lines = [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if group.find(f"{SVG}title") is not None]
     paths = [path.get("d", "") for line in lines for path in line.iter(f"{SVG}path")]
@@ -34,7 +35,7 @@ def drawn(svg: str) -> list[list[tuple[float, float]]]:
 
 def pairs(run: Run, key: str) -> list[tuple[float, float]]:
     curve = run.curves[key]
-    return list(zip(curve.iterations.tolist(), curve.values.tolist(), strict=True))
+    return list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
 
 
 class TestReadRun:
@@ -84,8 +85,8 @@ class TestPlotRuns:
         assert "http" not in output.read_text().replace("http://www.w3.org/2000/svg", "")
 
     def test_other_formats(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"curves\.png: only \.svg is written"):
-            plot_runs([tmp_path], tmp_path / "curves.png")
+        with pytest.raises(FacekitError, match=r"curves\.jpg: expected a name that ends in \.svg, \.png or \.pdf"):
+            plot_runs([tmp_path], tmp_path / "curves.jpg")
 
 
 class TestDraw:
@@ -99,7 +100,7 @@ class TestDraw:
             "learning_rate": Curve(np.array([10.0, 20]), np.array([0.1, 0.1])),
             "ap": Curve(np.array([10.0, 20]), np.array([0.0, 0.0])),
         }
-        svg = draw([Run("a", curves)])
+        svg = draw([Run("a", curves)]).decode()
         assert svg.count("<circle") == 5
         assert all(np.isfinite(points).all() for points in drawn(svg))
 
@@ -110,5 +111,41 @@ class TestDraw:
         assert 0.9 * MAX_POINTS < len(points) <= MAX_POINTS  # matplotlib leaves out those on a straight line
 
     def test_names_that_xml_cannot_hold(self) -> None:
-        svg = draw([Run("a\x00\x1b\udc80", {"loss": Curve(np.array([1.0]), np.array([1.0]))})])
+        svg = draw([Run("a\x00\x1b\udc80", {"loss": Curve(np.array([1.0]), np.array([1.0]))})]).decode()
         ElementTree.fromstring(svg.encode("utf-8"))
+
+
+class TestEpochs:
+    def test_two_runs_begin_at_the_same_place(self, tmp_path: Path) -> None:
+        """A fine-tune of epochs 641 and 642 beside a run from scratch; both have 20 iterations an epoch."""
+        fine, scratch = tmp_path / "fine" / "log.jsonl", tmp_path / "scratch" / "log.jsonl"
+        write_lines(fine, *[loss(n, 1) | {"epoch": 641 + (n > 12820)} for n in (12810, 12820, 12830, 12840)],
+                    {"epoch": 642, "iteration": 12840, "ap": 50})  # fmt: skip
+        write_lines(scratch, *[loss(n, 2) | {"epoch": 1 + (n > 20)} for n in (10, 20, 30, 40)])
+        for path in (fine, scratch):
+            run = read_run(path, "a", "epochs")
+            assert [step for step, _ in pairs(run, "loss")] == [0.5, 1, 1.5, 2]
+        assert pairs(read_run(fine, "a", "epochs"), "ap") == [(2, 50)]
+
+    def test_one_epoch(self, tmp_path: Path) -> None:
+        path = write_lines(tmp_path / "log.jsonl", loss(110, 4), loss(120, 3), loss(125, 2))
+        assert [step for step, _ in pairs(read_run(path, "a", "epochs"), "loss")] == [0.4, 0.8, 1]
+        path = write_lines(tmp_path / "log.jsonl", loss(7, 4))
+        assert pairs(read_run(path, "a", "epochs"), "loss") == [(1, 4)]
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_other_files_have_the_light_colours(tmp_path: Path, kind: str, start: bytes) -> None:
+    write_lines(tmp_path / "log.jsonl", loss(10, 4), loss(20, 3))
+    output = tmp_path / f"course.{kind}"
+    plot_runs([tmp_path], output)
+    assert output.read_bytes().startswith(start)
+    if kind == "png":
+        image_bgr = cv2.imread(str(output))
+        assert image_bgr is not None
+        (blue, green, red), count = (
+            values[-1] for values in np.unique(image_bgr.reshape(-1, 3), axis=0, return_counts=True)
+        )
+        assert min(blue, green, red) > 240 and count > image_bgr[..., 0].size / 2  # light paper
+        stand_in = (image_bgr[..., 2] == 240) & (image_bgr[..., 1] == 0)
+        assert not stand_in.any()

@@ -12,7 +12,7 @@ import pytest
 
 from facekit.labels.formats import read_labels
 from facekit.pages.browse import Augmentation, browse_page
-from facekit.pages.charts import Line, Panel, panels_svg
+from facekit.pages.charts import Line, Panel, draw_panels
 from facekit.pages.comparison import comparison_page
 from facekit.pages.evaluation import evaluation_page
 from facekit.records.evaluation import EvaluationRecord
@@ -122,7 +122,7 @@ def test_text_of_charts_is_as_large_as_that_around(
 def test_a_chart_as_a_file(browser: Any, tmp_path: Path, dark: bool) -> None:
     path = tmp_path / "course.svg"
     panels = [Panel("loss", [Line("one", (0, 1), (2, 1))]), Panel("AP", [Line("one", (1,), (30,))])]
-    path.write_text(panels_svg("Course", ["one"], panels, "iteration"), encoding="utf-8")
+    path.write_text(draw_panels("Course", ["one"], panels, "iteration").decode(), encoding="utf-8")
     browser.show(path, PHONE, dark=dark)
     assert browser.complaints() == []
     assert browser.requests() == [path.resolve().as_uri()]
