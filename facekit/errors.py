@@ -9,7 +9,8 @@ from dataclasses import dataclass
 # path with an @ looks just so, and goes too. In a query, what names of secrets hold.
 _USER = re.compile(r"([a-z][a-z0-9+.-]*://)([^\s/@:\"']*)(:[^\s\"']*)?@", re.IGNORECASE)
 _QUERY = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"']+", re.IGNORECASE
+    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"']+?(?=[:.,)]*(?:[\s&;#\"']|$))",
+    re.IGNORECASE,
 )
 HIDDEN = "***"
 

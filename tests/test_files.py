@@ -3,12 +3,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, is_half_written, link_or_copy, remove_leftovers, replacing, write_text
+from facekit.files import (
+    check_not_input,
+    check_outputs,
+    check_writable_folder,
+    is_half_written,
+    link_or_copy,
+    open_regular,
+    protecting,
+    remove_leftovers,
+    replacing,
+    write_text,
+)  # fmt: skip
 
 # Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
 PROC = Path("/proc/facekit-tests")
@@ -90,6 +102,125 @@ class TestReplacing:
     def test_name_longer_than_the_disk_takes(self, tmp_path: Path) -> None:
         with pytest.raises(FacekitError, match="name too long"):
             write_text(tmp_path / ("n" * 300), "new")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "a.txt"
+    path.parent.mkdir()
+    path.write_text("mine")
+    return path
+
+
+def names_of(source: Path) -> list[Path]:
+    """Other names of the file."""
+    top = source.parent.parent
+    (top / "link.txt").symlink_to(source)
+    (top / "relative.txt").symlink_to(Path("in") / "a.txt")
+    (top / "folder").symlink_to(source.parent)
+    os.link(source, top / "hard.txt")
+    return [source, top / "link.txt", top / "relative.txt", top / "folder" / "a.txt", top / "hard.txt",
+            source.parent / ".." / "in" / "." / "a.txt"]  # fmt: skip
+
+
+class TestInputsAreSacred:
+    def test_whatever_the_name(self, source: Path) -> None:
+        names = names_of(source)
+        for read in names:
+            for written in names:
+                with pytest.raises(FacekitError, match="would be written over, but this command reads it"):
+                    check_outputs([read], [written])
+                with protecting([read]), pytest.raises(FacekitError, match="Choose another name"):
+                    write_text(written, "new")
+        assert source.read_text() == "mine"
+
+    def test_from_the_working_folder(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(source.parent)
+        with pytest.raises(FacekitError, match=r"a\.txt: would be written over"):
+            check_outputs([source], [Path("a.txt")])
+
+    def test_a_folder_stands_for_its_files(self, source: Path) -> None:
+        folder = source.parent
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b.txt").write_text("mine")
+        for written in (source, folder / "sub" / "b.txt"):
+            with pytest.raises(FacekitError, match="this command reads it"):
+                check_outputs([folder], [written])
+        check_outputs([folder], [folder / "new.txt", folder / "sub" / "new.txt"])
+
+    def test_other_files_are_free(self, source: Path) -> None:
+        (source.parent / "b.txt").write_text("other")
+        check_outputs([source, None, source.parent / "none"], [source.parent / "b.txt", None, source.parent / "c.txt"])
+        with protecting([source]):
+            write_text(source.parent / "b.txt", "new")
+        assert (source.parent / "b.txt").read_text() == "new"
+
+    def test_two_outputs_of_one_name(self, source: Path) -> None:
+        link = source.parent / "link"
+        link.symlink_to(source.parent)
+        with pytest.raises(FacekitError, match="two outputs would be this one file"):
+            check_outputs([], [source.parent / "new.txt", link / "new.txt"])
+
+    def test_nested_and_left(self, source: Path) -> None:
+        with protecting([source]):
+            with protecting([source, source.parent]):
+                pass
+            with pytest.raises(FacekitError):
+                check_not_input(source)
+        check_not_input(source)
+        write_text(source, "new")
+        assert source.read_text() == "new"
+
+    def test_in_other_threads(self, source: Path) -> None:
+        errors: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                write_text(source, "new")
+            except FacekitError as error:
+                errors.append(error)
+
+        with protecting([source]):
+            thread = threading.Thread(target=write)
+            thread.start()
+            thread.join()
+        assert len(errors) == 1
+        assert source.read_text() == "mine"
+
+    def test_second_names_and_copies(self, source: Path) -> None:
+        other = source.parent / "b.txt"
+        other.write_text("other")
+        with protecting([source]), pytest.raises(FacekitError, match="this command reads it"):
+            link_or_copy(other, source)
+        assert source.read_text() == "mine"
+
+
+class TestOpenRegular:
+    def test_file(self, source: Path) -> None:
+        with open_regular(source, 4) as file:
+            assert file.read() == b"mine"
+
+    def test_too_large(self, source: Path) -> None:
+        with pytest.raises(FacekitError, match="4 bytes; over 0 MiB are not read"):
+            open_regular(source, 3)
+
+    def test_pipe_and_device_neither_hang_nor_open(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(FacekitError, match="no regular file"):
+                open_regular(path)
+
+    def test_folder_and_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(IsADirectoryError):
+            open_regular(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            open_regular(tmp_path / "none")
+
+
+def test_a_name_almost_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 240 + ".txt")
+    write_text(path, "new")
+    assert path.read_text() == "new"
 
 
 class TestIsHalfWritten:

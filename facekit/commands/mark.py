@@ -49,11 +49,10 @@ def plan_mark(source: Path, destination: Path, data_root: Path | None, unlabelle
 
     Raises FacekitError, before anything is loaded or written, for what is neither, and where the destination is read.
     """
-    check_outputs([source], [destination])
-    if destination.is_dir():
-        raise FacekitError(
-            f"{destination}: a folder. Give the json file to write, such as {destination / 'faces.json'}."
-        )
+    if destination.is_dir() and destination != source:
+        raise FacekitError(f"{destination}: a folder. Give the name of a json file in it.")
+    # Of a folder of pictures only those are read: a json in it may be of an earlier run.
+    check_outputs([None if unlabelled and source.is_dir() else source], [destination])
     is_picture = source.is_file() and _head_is_picture(source)
     if unlabelled and (is_picture or source.is_dir()):
         listing = list_pictures([str(source)], flag="--unlabelled")

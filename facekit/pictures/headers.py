@@ -133,6 +133,8 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
             place += struct.calcsize(order + entry)
             if tag in (256, 257, 274, 322, 323) and values == 1 and type_ in _TIFF_SIZES:
                 raw = data[place : place + _TIFF_SIZES[type_]]
+                if len(raw) < _TIFF_SIZES[type_]:
+                    return
                 yield tag, int.from_bytes(raw, "little" if order == "<" else "big")
             place += room
     except struct.error:  # beyond the bytes at hand

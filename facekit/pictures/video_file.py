@@ -18,6 +18,7 @@ from facekit.progress import progress_bar
 
 WRITTEN_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 FULL_DISK_BYTES = 1 << 20
+DISK_IS_FULL = "the disk is full (No space left on device)"
 LATEST_BY = 1.5  # frames of the written rate: a frame that finds its place taken may come this much later
 
 
@@ -93,13 +94,16 @@ class VideoFile:
         with quiet_opencv():
             done = self.writer.write(frame_bgr)
         if not done:
-            raise FacekitError(f"{self.path}: {self._why_refused()} after {self.written} frames; nothing was kept.")
+            raise FacekitError(
+                f"{self.path}: can't be written: {self._why_refused()} after {self.written} frames; none was kept."
+            )
         self.written += 1
 
     def _why_refused(self) -> str:
-        if shutil.disk_usage(self.beside.parent).free < FULL_DISK_BYTES:
-            return "can't be written: the disk is full (No space left on device)"
-        return "the encoder refused a frame"
+        return DISK_IS_FULL if self._disk_is_full() else "the encoder refused a frame"
+
+    def _disk_is_full(self) -> bool:
+        return shutil.disk_usage(self.beside.parent).free < FULL_DISK_BYTES
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if self.writer is None:
@@ -128,10 +132,14 @@ class VideoFile:
                     bar.update()
             capture.release()
         if not found or size_wh != self.size_wh:
-            reason = self._why_refused() if not found else f"it has {size_wh} pixels for {self.size_wh}"
+            reason = f"{found} frames of {size_wh} pixels, for {self.written} of {self.size_wh}"
+            reason = DISK_IS_FULL if self._disk_is_full() else reason
             raise FacekitError(f"{self.path}: what was written can't be read back: {reason}. Nothing was kept.")
         if found != self.written:
-            self.losses.append(Loss(str(self.path), f"{found} of the {self.written} frames written can be read back"))
+            reason = f"; {DISK_IS_FULL}" if self._disk_is_full() else ""
+            reason = f"{found} of the {self.written} frames written can be read back{reason}"
+            self.losses.append(Loss(str(self.path), reason))
+            self.written = found
         if self.skipped:
             reason = f"{self.skipped} frames left out, closer to others than 1/{self.fps:g} s"
             self.losses.append(Loss(str(self.path), reason))

@@ -56,8 +56,45 @@ class TestMark:
     ) -> None:
         before = bare.read_text()
         args = ["--data-root", drawn_dir, "--template", YUNET, "--load-weights", drawn_weights]
-        assert "choose another name" in fails(capsys, "data", "mark", bare, bare, *args)
+        assert "Choose another name" in fails(capsys, "data", "mark", bare, bare, *args)
         assert bare.read_text() == before
+
+    def test_bundled_detector_and_scores(
+        self, capsys: pytest.CaptureFixture[str], project_dir: Path, tmp_path: Path
+    ) -> None:
+        """F23."""
+        target = tmp_path / "found.json"
+        photograph = project_dir / "data" / "demo" / "astronaut.jpg"
+        assert run("data", "mark", photograph, target, "--unlabelled") == 0
+        (annotation,) = json.loads(target.read_text())["annotations"]
+        assert 0.5 < annotation["score"] <= 1
+        assert "together" in fails(capsys, "data", "mark", photograph, target, "--unlabelled", "--template", YUNET)
+
+    def test_a_picture_is_no_label_file(
+        self, capsys: pytest.CaptureFixture[str], project_dir: Path, tmp_path: Path
+    ) -> None:
+        photograph = project_dir / "data" / "demo" / "astronaut.jpg"
+        text = fails(capsys, "data", "mark", photograph, tmp_path / "x.json")
+        assert "astronaut.jpg: a picture, not labels. Add --unlabelled" in text
+        (tmp_path / "weights.bin").write_bytes(b"PK\3\4\0\0")
+        text = fails(capsys, "data", "mark", tmp_path / "weights.bin", tmp_path / "x.json")
+        assert "neither labels nor a picture" in text
+        assert len(text) < 300
+        assert not (tmp_path / "x.json").exists()
+
+    def test_bad_pictures_end_nothing(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        """P8."""
+        (pictures / "aa.jpg").write_bytes(b"no picture")
+        args = ["--template", YUNET, "--load-weights", yunet_weights, "--unlabelled"]
+        assert run("data", "mark", pictures, tmp_path / "x.json", *args) == 3
+        captured = capsys.readouterr()
+        assert "aa.jpg: not a picture" in captured.err
+        assert "1 .json" in captured.err
+        assert [image["file_name"] for image in json.loads((tmp_path / "x.json").read_text())["images"]] == [
+            "a.jpg", "b.jpg",
+        ]  # fmt: skip
 
     def test_nothing_there(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, drawn_weights: Path) -> None:
         args = ["--unlabelled", "--template", YUNET, "--load-weights", drawn_weights]

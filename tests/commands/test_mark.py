@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.commands.mark import mark, write_marked
+from facekit.commands.mark import mark, plan_mark, write_marked
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
@@ -104,3 +107,71 @@ class TestFaces:
         (read,) = read_labels(tmp_path / "labels.json", tmp_path / "pictures")
         assert (read.name, read.size_wh) == ("sub/a.png", (80, 60))
         assert np.allclose(read.landmarks_xy, POINTS_XY)
+
+    def test_scores_are_written(self, tmp_path: Path) -> None:
+        given = picture(tmp_path, (0, 0, 20, 20), (41, 10, 20, 20))
+        marked = mark([given], Told(((40, 10, 60, 30), 0.9), ((60, 40, 70, 50), 0.7)), 0.3)
+        write_marked(tmp_path / "labels.json", marked, None)
+        annotations = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+        assert [annotation.get("score") for annotation in annotations] == [None, 0.9]
+        assert len(read_labels(tmp_path / "labels.json", tmp_path)[0].boxes_xywh) == 2
+
+
+class TestBadPictures:
+    """P8: they end nothing."""
+
+    def test_labels_stay_and_the_rest_is_marked(self, tmp_path: Path) -> None:
+        (tmp_path / "bad").mkdir()
+        good, bad = picture(tmp_path, (0, 0, 20, 20)), picture(tmp_path / "bad", (1, 1, 20, 20), (5, 5, 9, 9))
+        bad.path.write_bytes(b"no picture")
+        marked = mark([bad, good], Told(((0, 0, 20, 20), 0.9)), 0.3)
+        assert [len(labels.boxes_xywh) for labels in marked.pictures] == [2, 1]
+        assert (marked.given, [loss.what for loss in marked.losses]) == (1, [str(bad.path)])
+
+    def test_without_labels_they_are_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "bad").mkdir()
+        good, bad = picture(tmp_path, is_labelled=False), picture(tmp_path / "bad", is_labelled=False)
+        bad.path.write_bytes(b"no picture")
+        marked = mark([bad, good], Told(((0, 0, 20, 20), 0.9)), 0.3)
+        assert [labels.path for labels in marked.pictures] == [good.path]
+        assert marked.added == 1
+
+    def test_none_is_left(self, tmp_path: Path) -> None:
+        bad = picture(tmp_path, is_labelled=False)
+        bad.path.write_bytes(b"no picture")
+        with pytest.raises(FacekitError, match="None of the 1 pictures could be marked"):
+            mark([bad], Told(), 0.3)
+
+    def test_a_signal_keeps_what_is_done(self, tmp_path: Path) -> None:
+        class Stopping(Told):
+            def detect_batch(self, images_bgr: Any) -> list[Detections]:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return super().detect_batch(images_bgr)
+
+        (tmp_path / "b").mkdir()
+        both = [picture(tmp_path, is_labelled=False), picture(tmp_path / "b", is_labelled=False)]
+        marked = mark(both, Stopping(((0, 0, 20, 20), 0.9)), 0.3)
+        assert (len(marked.pictures), marked.added, marked.stopped_by) == (1, 1, signal.SIGTERM)
+
+
+class TestPlan:
+    def test_never_over_what_is_read(self, tmp_path: Path) -> None:
+        given = picture(tmp_path, (0, 0, 20, 20))
+        (tmp_path / "link.json").symlink_to(tmp_path / "labels.json")
+        write_marked(tmp_path / "labels.json", mark([given], Told(), 0.3), None)
+        for target in (tmp_path / "labels.json", tmp_path / "link.json", given.path):
+            with pytest.raises(FacekitError, match="this command reads it"):
+                plan_mark(tmp_path / "labels.json", target, None, False)
+            if target == given.path:
+                with pytest.raises(FacekitError, match="this command reads it"):
+                    plan_mark(tmp_path, target, None, True)
+
+    def test_its_own_json_in_the_folder_is_written_again(self, tmp_path: Path) -> None:
+        given = picture(tmp_path)
+        (tmp_path / "found.json").write_text("{}")
+        assert [labels.path for labels in plan_mark(tmp_path, tmp_path / "found.json", None, True)] == [given.path]
+
+    def test_a_folder_of_pictures_without_the_flag(self, tmp_path: Path) -> None:
+        picture(tmp_path)
+        with pytest.raises(FacekitError, match="needs --unlabelled"):
+            plan_mark(tmp_path, tmp_path / "x.json", None, False)
