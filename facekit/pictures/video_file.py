@@ -95,7 +95,7 @@ class VideoFile:
             done = self.writer.write(frame_bgr)
         if not done:
             raise FacekitError(
-                f"{self.path}: can't be written: {self._why_refused()} after {self.written} frames; none was kept."
+                f"{self.path}: can't be written: {self._why_refused()} after {self.written} frames; nothing kept."
             )
         self.written += 1
 
