@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from facekit.commands.flops import flops
     from facekit.commands.import_weights import import_weights
     from facekit.commands.instantiate import instantiate
+    from facekit.commands.mark import mark
     from facekit.commands.plot import plot
     from facekit.commands.priors import priors
     from facekit.commands.report import report
     from facekit.commands.reproduce import reproduce
     from facekit.commands.templates import templates
     from facekit.commands.train import train
+    from facekit.commands.visualize import visualize
     from facekit.detector import Detector
 
 # What is reached lazily, so that `import facekit` pays for nothing.
@@ -36,15 +38,15 @@ _MODULES = {"Detector": "facekit.detector"} | {
     name: f"facekit.commands.{name}"
     for name in (
         "browse_data", "check_data", "compress", "convert_data", "download_data", "eval_predictions", "evaluate",
-        "export", "flops", "import_weights", "instantiate", "plot", "priors", "report", "reproduce", "templates",
-        "train",
+        "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors", "report", "reproduce",
+        "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "download_data",
-    "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "plot", "priors", "report",
-    "reproduce", "templates", "train",
+    "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
+    "report", "reproduce", "templates", "train", "visualize",
 ]  # fmt: skip
 
 

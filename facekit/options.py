@@ -30,6 +30,8 @@ ANN_FILES = "Labels of any format; several with commas between them, or the flag
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."
 
+MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
+
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options' type
 R = TypeVar("R")

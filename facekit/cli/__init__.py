@@ -84,10 +84,7 @@ def run_command(
 
 def run_in_work_dir(command: str, work_dir: Path) -> None:
     """What a work dir's scripts call: the command with the work dir's template, snapshot and output folders."""
-    snapshot = work_dir / "snapshot.pth"
     defaults: dict[str, Any] = {"template": str(work_dir / "template.yaml")}
-    if command == "visualize" and snapshot.is_file():
-        defaults["load_weights"] = str(snapshot)
     defaults["save_checkpoints_to"] = str(work_dir / ("compressed" if command == "compress" else "outputs"))
     defaults["save_model_to"] = str(work_dir / "export")
     main([command, *sys.argv[1:]], prog_name="python", default_map={command: defaults})

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from facekit.cli.mark import mark_data
-from facekit.cli.options import Group, options_of
+from facekit.cli.options import Group, finish, options_of
 from facekit.commands.browse_data import BrowseOptions, browse_data
 from facekit.commands.check_data import CheckOptions, check_data
 from facekit.commands.convert_data import ConvertDataOptions, convert_data
 from facekit.commands.download_data import DownloadOptions, download_data
+from facekit.commands.mark import MarkOptions
+from facekit.commands.mark import mark as mark_data
 
 
 @click.group(cls=Group)
@@ -66,4 +67,14 @@ def merge(**flags: Any) -> None:
     click.echo(convert_data(**flags).table())
 
 
-data.add_command(mark_data)
+@data.command("mark")
+@options_of(MarkOptions)
+def mark(**flags: Any) -> None:
+    """Complete labels by a detector, as COCO json: landmarks for the faces of SOURCE that have none, or, with
+    --unlabelled, the faces themselves; each with the detector's score.
+
+    Pictures that can't be read are listed at the end, with exit code 3.
+    """
+    done = mark_data(**flags)
+    click.echo(f"Done: {done.text()}")
+    finish(done.losses)

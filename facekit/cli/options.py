@@ -16,7 +16,6 @@ from facekit.errors import Loss
 from facekit.options import OptionInfo, did_you_mean, flag_of, info_of, types_of
 
 F = Callable[..., Any]
-FILE = click.Path(path_type=Path)
 FLAG_OF: dict[str, str] = {}  # name of an option -> its flag, of all commands
 
 
@@ -148,25 +147,3 @@ def finish(losses: Sequence[Loss]) -> None:
         click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
     click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)
     sys.exit(EXIT_LOSSES)
-
-
-def multi_scale_option(function: F) -> F:
-    return click.option(
-        "--multi-scale", is_flag=False, flag_value="0.5,1,2", metavar="[FACTORS]",
-        help="Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2.",
-    )(function)  # fmt: skip
-
-
-def max_pixels_option(function: F) -> F:
-    return click.option(
-        "--max-pixels", type=click.IntRange(1, 1 << 30), default=178_956_970, show_default=True, metavar="N",
-        help="Refuse larger pictures, by their header, before they fill the memory.",
-    )(function)  # fmt: skip
-
-
-def read_factors(multi_scale: str | None) -> tuple[float, ...]:
-    """Of --multi-scale; 1 where it was not given."""
-    try:
-        return tuple(float(factor) for factor in ("1" if multi_scale is None else multi_scale).split(","))
-    except ValueError as error:
-        raise click.UsageError(f"--multi-scale: expected factors like 0.5,1,2, got {multi_scale!r}.") from error

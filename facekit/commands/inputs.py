@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from facekit.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from facekit.detector import Detector, Passes
     from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
 
 log = logging.getLogger(__name__)
+
+BUNDLED, BUNDLED_TEMPLATE = "bundled", "yunet-n"  # the name for weights that come with facekit
 
 
 def read_template(name: str) -> Template:
@@ -63,6 +66,22 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     trained = " (outputs/ holds older ones)" if max(_time(best), _time(latest)) >= 0 else ""
     log.info("Weights: %s, the work dir's snapshot%s", snapshot, trained)
     return snapshot
+
+
+def open_detector(load_weights: Path | None, template: str | None, passes: Passes | None = None) -> Detector:
+    """Of weights and the template that they, or the user, name; of a work dir; or, of neither, the bundled detector.
+
+    Raises FacekitError for weights that are damaged, or of another detector.
+    """
+    from facekit.detector import Detector
+
+    if str(load_weights) == BUNDLED or (load_weights is None and template is None):
+        if template not in (None, BUNDLED_TEMPLATE):
+            raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
+        return Detector.bundled(passes=passes)
+    weights = find_weights(load_weights, template) if template is not None else load_weights
+    assert weights is not None
+    return Detector.open(weights, template, passes=passes)
 
 
 def _time(path: Path) -> float:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_PIXELS = 178_956_970  # of a picture that is decoded: half a gigabyte as BGR; Pillow's own limit
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TIFF_SIZES = {1: 1, 3: 2, 4: 4, 16: 8}  # bytes of a value, by its type: BYTE, SHORT, LONG, LONG8

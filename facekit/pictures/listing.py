@@ -39,7 +39,7 @@ class Listing:
             log.info("Passed over, drawn by facekit: %d (give them by name to draw on them once more)", self.drawn)
 
 
-def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = "--images") -> Listing:
+def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = "`images`") -> Listing:
     """The pictures of files, folders (with subfolders) and globs, each name's sorted.
 
     Of folders and globs, what facekit drew is left out, and what lies in the folder `output` below the one searched.
@@ -72,7 +72,7 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
         yield from _among(sorted(path.rglob("*")), path, output, listing)
     elif path.exists() or path.is_symlink():
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise FacekitError(f"{name}: a video. Give it as --video {name}.")
+            raise FacekitError(f"{name}: a video. Give it as `video={name}`.")
         yield path
     elif glob.has_magic(name):
         matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.files import open_regular
-from facekit.pictures.headers import JPEG_START, Header, read_header
+from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, read_header
 from facekit.pictures.heif import decode_heif
 
 PICTURE_SUFFIXES = (
@@ -20,7 +20,6 @@ PICTURE_SUFFIXES = (
 )  # fmt: skip
 KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC"  # of read_header
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
-MAX_PIXELS = 178_956_970  # half a gigabyte as BGR; Pillow's own limit
 MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes a pass over all pixels
 HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
 REMEDY = "Mend the file or leave it out."
@@ -83,7 +82,7 @@ def _checked_header(path: Path, data: bytes, max_pixels: int) -> Header:
         width, height = header.size_wh
         raise FacekitError(
             f"{path}: {width}x{height} pixels, over the limit of {max_pixels}: not decoded. Scale it down, or raise "
-            f"--max-pixels, where the command has it, if you trust the file and have the memory."
+            f"`max_pixels`, where the command has it, if you trust the file and have the memory."
         )
     if header.kind == "JPEG" and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
         raise FacekitError(f"{path}: a JPEG of over {MAX_JPEG_SCANS} scans, made to keep decoders busy. {REMEDY}")

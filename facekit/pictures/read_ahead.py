@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.pictures.read import MAX_PIXELS, picture_size, read_picture
+from facekit.pictures.headers import MAX_PIXELS
+from facekit.pictures.read import picture_size, read_picture
 
 PICTURES_AHEAD = 8
 BYTES_AHEAD = 64 << 20  # of decoded pictures that wait; a larger one waits alone

@@ -31,7 +31,7 @@ MAX_GAP_S = 600.0  # between two frames; more is a clock that was set, not a pau
 
 @dataclass(frozen=True)
 class Source:
-    """What --video names."""
+    """What `video` names."""
 
     name: str  # to be shown: without password
     opened: str | int  # what OpenCV is given
@@ -47,20 +47,20 @@ def find_source(name: str) -> Source:
         return _find_camera(name, int(name if device is None else device[1]))
     path = Path(name)
     if path.is_dir():
-        raise FacekitError(f"--video {name}: a folder. Give a video file, or pictures with --images.")
+        raise FacekitError(f"`video={name}`: a folder. Give a video file, or pictures as `images`.")
     if path.exists() and not path.is_file():
-        raise FacekitError(f"--video {name}: neither a camera nor a file on a disk, but a device or a pipe.")
+        raise FacekitError(f"`video={name}`: neither a camera nor a file on a disk, but a device or a pipe.")
     if not path.exists():
-        raise FacekitError(f"--video {name}: there is no such file. Give a camera's number, a video file or a URL.")
+        raise FacekitError(f"`video={name}`: there is no such file. Give a camera's number, a video file or a URL.")
     return Source(name, name, path)
 
 
 def _find_camera(name: str, number: int) -> Source:
     if sys.platform == "linux" and not (DEVICES / f"video{number}").exists():
         found = sorted(path.name for path in DEVICES.glob("video[0-9]*"))
-        there = ", ".join(f"{DEVICES / camera} (--video {camera[5:]})" for camera in found) or "none"
+        there = ", ".join(f"{DEVICES / camera} (`video={camera[5:]}`)" for camera in found) or "none"
         raise FacekitError(
-            f"--video {name}: can't open camera {number}: there is no {DEVICES}/video{number}. Cameras here: {there}."
+            f"`video={name}`: can't open camera {number}: there is no {DEVICES}/video{number}. Cameras here: {there}."
         )
     return Source(name, number)
 
@@ -92,12 +92,12 @@ def open_capture(source: Source) -> Any:
         if capture.isOpened():
             return capture
     if source.path is not None:
-        raise FacekitError(f"--video {source.name}: {_why_unreadable(source.path)}")
+        raise FacekitError(f"`video={source.name}`: {_why_unreadable(source.path)}")
     if isinstance(source.opened, int):
         remedy = "Is it connected, and not in use by another program?"
-        raise FacekitError(f"--video {source.name}: can't open camera {source.opened}. {remedy}")
+        raise FacekitError(f"`video={source.name}`: can't open camera {source.opened}. {remedy}")
     remedy = "Are the address, user and password right, and does the server answer?"
-    raise FacekitError(f"--video {source.name}: can't open it. {remedy}")
+    raise FacekitError(f"`video={source.name}`: can't open it. {remedy}")
 
 
 def _why_unreadable(path: Path) -> str:

@@ -115,7 +115,7 @@ def test_the_limit_can_be_moved(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
     pixels = SIZE_WH[0] * SIZE_WH[1]
     assert read_picture(tmp_path / "a.png", max_pixels=pixels).size == 3 * pixels
-    with pytest.raises(FacekitError, match="--max-pixels"):
+    with pytest.raises(FacekitError, match="`max_pixels`"):
         read_picture(tmp_path / "a.png", max_pixels=pixels - 1)
 
 

@@ -54,7 +54,7 @@ class TestNames:
     @pytest.mark.parametrize("name", ["none.jpg", "*.xyz", "empty", "sub/*.txt"])
     def test_nothing(self, folder: Path, name: str) -> None:
         (folder / "empty").mkdir()
-        with pytest.raises(FacekitError, match=r"--images .*no pictures there.*Give a file, a folder or a quoted"):
+        with pytest.raises(FacekitError, match=r"`images` .*no pictures there.*Give a file, a folder or a quoted"):
             list_pictures([str(folder / name)])
 
     def test_one_name_of_several_stands_for_nothing(self, folder: Path) -> None:

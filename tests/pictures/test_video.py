@@ -18,7 +18,7 @@ from tests.pictures.support import black, frames_of, vary_rate, video
 
 class TestFindSource:
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"--video .*none\.avi: there is no such file"):
+        with pytest.raises(FacekitError, match=r"`video=.*none\.avi`: there is no such file"):
             find_source(str(tmp_path / "none.avi"))
 
     def test_pipe_device_folder(self, tmp_path: Path) -> None:

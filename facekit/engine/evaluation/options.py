@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, WEIGHTS, command_options, option
+from facekit.options import ANN_FILES, DATA_ROOTS, MULTI_SCALE, TEMPLATE, WEIGHTS, command_options, option
 
 
 @command_options
@@ -22,7 +22,7 @@ class EvaluateOptions:
     )
     flip: bool = option("Look at each picture mirrored too, and merge by weighted box fusion.", default=False)
     multi_scale: tuple[float, ...] = option(
-        "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2.",
+        MULTI_SCALE,
         default=(1.0,), metavar="[FACTORS]", bare_value="0.5,1,2",
     )  # fmt: skip
     score_threshold: float | None = option("Least score of a detection [template's].", default=None, least=0, most=1)

@@ -128,7 +128,7 @@ class TestRefused:
         assert not optimizer.state
         text = str(caught.value)
         assert "runs/latest.pth: its optimiser" in text
-        assert "--load-weights runs/latest.pth" in text and "training.optimizer" in text
+        assert "`load_weights=runs/latest.pth`" in text and "training.optimizer" in text
         return text
 
     def test_another_kind(self) -> None:

@@ -180,7 +180,7 @@ class TestOptimizers:
 
     def test_resume_with_another_optimizer(self, run: Path, tmp_path: Path) -> None:
         first = run / "out" / "epoch_1.pth"
-        with pytest.raises(FacekitError, match=r"epoch_1\.pth: its optimiser can't go on .*\(AdamW\).*--load-weights"):
+        with pytest.raises(FacekitError, match=r"epoch_1\.pth: its optimiser can't go on .*\(AdamW\).*`load_weights="):
             train(
                 self.with_adamw(),
                 ellipse_pictures(run, 4),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facekit.commands import visualize
-from facekit.commands.visualize import (
+from facekit.commands import drawing
+from facekit.commands.drawing import (
     Drawn,
     Watched,
     plan_pictures,
@@ -119,8 +119,8 @@ class TestPictures:
             shown.append(canvas)
             return len(shown) < 2
 
-        monkeypatch.setattr(visualize, "has_display", lambda: True)
-        monkeypatch.setattr(visualize, "show", show)
+        monkeypatch.setattr(drawing, "has_display", lambda: True)
+        monkeypatch.setattr(drawing, "show", show)
         monkeypatch.chdir(tmp_path)
         sources = [picture(tmp_path / "in" / f"{i}.png") for i in range(3)]
         assert draw(stub(), sources, None).written == []
@@ -394,7 +394,7 @@ class TestLosses:
             def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
                 return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
-        monkeypatch.setattr(visualize, "draw_faces", lambda image_bgr, _: image_bgr[:: self.skip(), :])
+        monkeypatch.setattr(drawing, "draw_faces", lambda image_bgr, _: image_bgr[:: self.skip(), :])
         self.calls = 0
         watched = watch(Turning(), video(tmp_path / "in.avi"), tmp_path / "out.mp4")
         assert len(frames_of(tmp_path / "out.mp4")) == 3

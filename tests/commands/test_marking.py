@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.commands.mark import mark, plan_mark, write_marked
+from facekit.commands.marking import mark, plan_mark, write_marked
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
