@@ -8,20 +8,20 @@ of the fields; facekit.cli makes its flags of the same fields. Messages name a f
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
-import math
 import os
+import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from facekit.errors import ArgumentError, FacekitError
+from facekit.files import check_outputs, protecting
+from facekit.nearest import did_you_mean_path
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
@@ -51,6 +51,9 @@ class OptionInfo:
     is_over_least: bool = False  # the least value itself is not allowed
     bare_value: str | None = None  # what the flag means without a value behind it
     reads: bool = False  # a file or folder that must be there; each, of several
+    is_kept: bool = True  # what is read may not be written over
+    writes: bool = False  # a file
+    is_template: bool = False  # a name, or a file or folder that is read
     names: tuple[str, ...] = ()  # values that are no paths where paths are expected
 
 
@@ -68,6 +71,9 @@ def option(
     over: float | None = None,
     bare_value: str | None = None,
     reads: bool = False,
+    kept: bool = True,
+    writes: bool = False,
+    template: bool = False,
     names: tuple[str, ...] = (),
 ) -> Any:
     """A field of a command's options; without a default it must be given.
@@ -76,7 +82,7 @@ def option(
     """
     info = OptionInfo(
         help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None,
-        bare_value, reads, names,
+        bare_value, reads, kept, writes, template, names,
     )  # fmt: skip
     return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": info})
 
@@ -127,13 +133,18 @@ def types_of(options: Any) -> dict[str, Any]:
 def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
     """Lets a command's function be called by the names of its options, which are checked before it starts.
 
-    Paths may be strings. Raises ArgumentError, which names the option, for a value that is none of its type or range.
+    Paths may be strings. While it runs, none of the files that it was given to read is written over. Raises
+    ArgumentError, which names the option, for a value that is none of its type or range.
     """
 
     def decorate(job: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(job)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return job(checked(options(*args, **kwargs)))
+            given = checked(options(*args, **kwargs))
+            reads, writes = _files_read(given), _files_written(given)
+            check_outputs(reads, writes)
+            with protecting(reads):
+                return job(given)
 
         call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
         return call
@@ -179,31 +190,34 @@ def _split(text: str) -> list[str]:
 
 def _exists(text: str) -> bool:
     # DIR:train names a part of a data set.
-    return any(os.path.lexists(part) for part in (text, text.rpartition(":")[0]) if part)
+    without_part = re.sub(r":\w+$", "", text)
+    return bool(text) and any(os.path.lexists(part) for part in (text, without_part))
+
+
+def _files_read(options: Any) -> list[Path]:
+    """The files that an output may not take the place of. Folders are not among them: who has labels and pictures in a
+    folder may have outputs there, too."""
+    paths: list[Path] = []
+    for field in dataclasses.fields(options):
+        info, value = info_of(field), getattr(options, field.name)
+        if value is None or not (info.is_template or (info.reads and info.is_kept)):
+            continue
+        for path in map(Path, value if isinstance(value, tuple) else (value,)):
+            paths += [path / "template.yaml"] if info.is_template and path.is_dir() else [path]
+            if path.suffix in (".xml", ".bin"):  # an IR's two files
+                paths += [path.with_suffix(".xml"), path.with_suffix(".bin")]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _files_written(options: Any) -> list[Path]:
+    values = [getattr(options, field.name) for field in dataclasses.fields(options) if info_of(field).writes]
+    return [value for value in values if value is not None]
 
 
 def _check_there(name: str, value: Path | tuple[Path, ...], names: tuple[str, ...]) -> None:
     for path in (value,) if isinstance(value, Path) else value:
         if not _exists(str(path)) and str(path) not in names:
-            raise FacekitError(
-                f"`{name}={path}`: there is no such file or folder.{did_you_mean_path(path)} Check the path."
-            )
-
-
-def did_you_mean_path(path: Path) -> str:
-    """The nearest name that is there, as a sentence with a space before it; empty where none is near."""
-    folder = next((parent for parent in path.parents if parent.is_dir()), None)
-    if folder is None:
-        return ""
-    with suppress(OSError):
-        return did_you_mean(path.relative_to(folder).parts[0], os.listdir(folder), before=folder)  # noqa: PTH208
-    return ""
-
-
-def did_you_mean(name: str, known: Iterable[str], before: Path | None = None) -> str:
-    """The nearest of the known names, as did_you_mean_path; `before`: the folder that they are in."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0] if before is None else before / near[0]}?" if near else ""
+            raise FacekitError(f"{path}: there is no such file or folder.{did_you_mean_path(path)} Check `{name}`.")
 
 
 def _without_none(hint: Any) -> Any:
@@ -226,15 +240,16 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
     if hint is bool:
         return _of(name, value, isinstance(value, bool), "True or False")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_right = is_number and math.isfinite(value) and (hint is float or int(value) == value) and _in_range(value, info)
+    is_right = is_number and abs(value) < 1 << 63 and (hint is float or int(value) == value) and _in_range(value, info)
     return hint(_of(name, value, is_right, f"{'a number' if hint is float else 'a whole number'}{range_text(info)}"))
 
 
 def _checked_list(name: str, value: Any, hint: Any, info: OptionInfo) -> tuple[Any, ...]:
     is_single = isinstance(value, str | os.PathLike) or not isinstance(value, Iterable)
+    items: tuple[Any, ...] = (value,) if is_single else tuple(value)
     if hint is Path and not info.is_positional:
-        return split_paths(value)
-    items: Sequence[Any] = (value,) if is_single else tuple(value)
+        _of(name, value, all(isinstance(item, str | os.PathLike) for item in items), "paths")
+        return split_paths(items)
     return tuple(_checked(name, item, hint, info) for item in items)
 
 

@@ -13,7 +13,7 @@ FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 
 # From the bottom; a floor may import itself and those below it, never one above.
 FLOORS = (
-    ("errors", "extras", "files", "installation", "options", "progress"),
+    ("errors", "extras", "files", "installation", "nearest", "options", "progress"),
     ("machine", "download", "schema", "structures", "template"),
     ("ops",),
     ("pictures", "labels", "feed"),

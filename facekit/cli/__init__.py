@@ -14,7 +14,7 @@ import click
 from facekit import __version__
 from facekit.cli.data import data
 from facekit.cli.evaluation import eval_predictions, evaluate, report
-from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags
+from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags, flags_of
 from facekit.cli.training import compress, flops, plot, priors, reproduce, train
 from facekit.cli.visualize import visualize
 from facekit.cli.weights import export, import_weights, instantiate, templates
@@ -25,9 +25,13 @@ from facekit.extras import explain_import_error
 class _Screen(logging.Handler):
     """Log lines that don't tear a progress bar."""
 
+    def __init__(self, flags: dict[str, str]) -> None:
+        super().__init__()
+        self.flags = flags
+
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = prefix + as_flags(record.getMessage())
+        text = prefix + as_flags(record.getMessage(), self.flags)
         if "tqdm" not in sys.modules:  # no bar was ever shown
             click.echo(text, err=True)
             return
@@ -54,7 +58,8 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of pictures may be no UTF-8
     logger = logging.getLogger("facekit")
-    logger.handlers = [_Screen()]
+    flags = flags_of(command)
+    logger.handlers = [_Screen(flags)]
     logger.setLevel(logging.INFO)
     arguments = sys.argv[1:] if args is None else args
     try:
@@ -63,12 +68,12 @@ def run_command(
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        click.echo(as_flags(str(stop)), err=True)
+        click.echo(as_flags(str(stop), flags), err=True)
         sys.exit(stop.exit_code)
     except FacekitError as error:
         if arguments[:1] == ["--debug"]:
             traceback.print_exc()
-        click.echo(f"Error: {as_flags(str(error))}", err=True)
+        click.echo(f"Error: {as_flags(str(error), flags)}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
         explained = explain_import_error(error)

@@ -6,17 +6,17 @@ import dataclasses
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from facekit.errors import Loss
-from facekit.options import OptionInfo, did_you_mean, flag_of, info_of, types_of
+from facekit.nearest import did_you_mean
+from facekit.options import OptionInfo, flag_of, info_of, types_of
 
 F = Callable[..., Any]
-FLAG_OF: dict[str, str] = {}  # name of an option -> its flag, of all commands
 
 
 # What newcomers type -> the command that does it.
@@ -61,12 +61,11 @@ class Numbers(click.ParamType[Any]):
 def options_of(options: Any) -> Callable[[F], F]:
     """Flags and arguments for each field of a command's options: names, types, ranges, defaults and words."""
     hints = types_of(options)
+    flags = {field.name: flag_of(field) for field in dataclasses.fields(options)}
 
     def decorate(function: F) -> F:
-        for field in dataclasses.fields(options):
-            FLAG_OF[field.name] = flag_of(field)
         for field in reversed(dataclasses.fields(options)):
-            info = info_of(field)
+            info = dataclasses.replace(info_of(field), help=as_flags(info_of(field).help, flags))
             make = _argument if info.is_positional else _flag
             function = make(field, info, hints[field.name])(function)
         return function
@@ -84,10 +83,10 @@ def _argument(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Cal
 
 
 def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callable[[F], F]:
-    flag, help = flag_of(field), as_flags(info.help)
+    flag = flag_of(field)
     if hint is bool:
         names = f"{flag}/--no-{flag.removeprefix('--')}" if field.default else flag
-        return click.option(names, field.name, is_flag=True, default=field.default, help=help)
+        return click.option(names, field.name, is_flag=True, default=field.default, help=info.help)
     more: dict[str, Any] = {}
     default = None if field.default is dataclasses.MISSING else field.default
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is not float:
@@ -100,7 +99,7 @@ def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callabl
     flags = [flag] if info.other_flag is None else [flag, info.other_flag]
     return click.option(
         *flags, field.name, type=_click_type(hint, info), required=field.default is dataclasses.MISSING,
-        help=help, metavar=info.metavar, **more,
+        help=info.help, metavar=info.metavar, **more,
     )  # fmt: skip
 
 
@@ -121,14 +120,26 @@ def _click_type(hint: Any, info: OptionInfo) -> click.ParamType[Any]:
     return click.STRING
 
 
-def as_flags(text: str) -> str:
+def flags_of(command: click.Command) -> dict[str, str]:
+    """Name of an option -> its flag, or the word for an argument; of a command, and all beneath it."""
+    flags = {
+        parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else parameter.name.upper()
+        for parameter in command.params
+        if parameter.name is not None
+    }
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        flags |= flags_of(inner)
+    return flags
+
+
+def as_flags(text: str, flags: Mapping[str, str]) -> str:
     """A message in which the library names options, `like_this` or `like_this=value`, with the flags of these."""
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        if name not in FLAG_OF:
+        if name not in flags:
             return match[0]
-        return FLAG_OF[name] + ("" if value in (None, "True") else f" {value}")
+        return flags[name] + ("" if value in (None, "True") else f" {value}")
 
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", flag, text)
 
@@ -141,8 +152,9 @@ def finish(losses: Sequence[Loss]) -> None:
     """The end of a command over many: says last what was left out, and ends with exit code 3 if anything was."""
     if not losses:
         return
+    flags = flags_of(click.get_current_context().find_root().command)
     for loss in losses[:LOSSES_SHOWN]:
-        click.echo(f"Left out: {as_flags(str(loss))}", err=True)
+        click.echo(f"Left out: {as_flags(str(loss), flags)}", err=True)
     if len(losses) > LOSSES_SHOWN:
         click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
     click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)

@@ -14,9 +14,9 @@ class BrowseOptions:
 
     labels: Path = option("Labels of any format.", positional=True, kw_only=False, reads=True)
     data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
-    output: Path = option("The page to write.")
+    output: Path = option("The page to write.", writes=True)
     augment: str | None = option(
-        "Show what training this template makes of the pictures.", default=None, metavar="TEMPLATE"
+        "Show what training this template makes of the pictures.", default=None, metavar="TEMPLATE", template=True
     )
     limit: int = option("Pictures on the page.", default=200, least=1)
     seed: int = option("Of the augmentation, as train's.", default=0, least=0)

@@ -22,9 +22,9 @@ class CheckOptions:
     against: Path | None = option("Labels of a set that must share no picture with this one.", default=None, reads=True)
     against_root: Path | None = option("Folder above that set's pictures [the same].", default=None, reads=True)
     fix: Path | None = option(
-        "COCO json to write: the labels without what is wrong in them.", default=None, metavar="DST"
+        "COCO json to write: the labels without what is wrong in them.", default=None, metavar="DST", writes=True
     )
-    json: Path | None = option("Every finding, for programs.", default=None, metavar="FILE")
+    json: Path | None = option("Every finding, for programs.", default=None, metavar="FILE", writes=True)
     strict: bool = option("Exit with 1 for warnings too.", default=False)
     workers: int = option("Processes that read data.", default=2, least=0)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from facekit.commands.inputs import check_roots, find_weights, read_label_files, read_template
 from facekit.engine.compress.options import CompressOptions
 from facekit.errors import ArgumentError
+from facekit.files import check_outputs
 from facekit.options import takes
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def compress(options: CompressOptions) -> Compressed:
     from facekit.engine.compress.run import compress as run
     from facekit.engine.compress.run import format_footprints
 
+    written = ("compressed.pth", "model.xml", "model.bin")
+    check_outputs([weights], [options.save_checkpoints_to / name for name in written])
     train_pictures = read_label_files(options.train_ann_files, options.train_data_roots, "train")
     val_pictures = read_label_files(options.val_ann_files, options.val_data_roots, "val")
     path, rows = run(template, weights, train_pictures, val_pictures, options)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facekit.commands.inputs import find_weights, read_template
 from facekit.errors import ArgumentError
+from facekit.files import check_outputs
 from facekit.options import TEMPLATE, command_options, option, takes
 
 
@@ -13,7 +14,7 @@ from facekit.options import TEMPLATE, command_options, option, takes
 class ExportOptions:
     """Options of an export."""
 
-    template: str = option(TEMPLATE, kw_only=False)
+    template: str = option(TEMPLATE, kw_only=False, template=True)
     load_weights: Path | None = option(
         "Weights to export [a work dir's best or newest].", default=None, kw_only=False, reads=True
     )
@@ -35,4 +36,5 @@ def export(options: ExportOptions) -> list[Path]:
 
     from facekit.targets.export import export_weights
 
+    check_outputs([weights], [options.save_model_to / name for name in ("model.onnx", "model.xml", "model.bin")])
     return export_weights(weights, template, options.save_model_to, options.onnx, options.openvino)

@@ -22,7 +22,7 @@ LONGEST_SIDE = 4096  # counting runs the network, which beyond this takes many G
 class FlopsOptions:
     """Options of counting."""
 
-    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False)
+    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False, template=True)
     input_size: str | None = option("Pixels of the picture [template's].", default=None, metavar="WxH")
     per_layer: bool = option("A table with a line a layer above the totals.", default=False)
 

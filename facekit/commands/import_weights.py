@@ -14,8 +14,8 @@ class ImportOptions:
     """Options of an import."""
 
     source: Path = option("The weights.", positional=True, kw_only=False, reads=True)
-    template: str = option(TEMPLATE)
-    output: Path = option("The snapshot.pth to write.")
+    template: str = option(TEMPLATE, template=True)
+    output: Path = option("The snapshot.pth to write.", writes=True)
 
 
 @dataclass(frozen=True)

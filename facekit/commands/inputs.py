@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,20 +69,32 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     return snapshot
 
 
-def open_detector(load_weights: Path | None, template: str | None, passes: Passes | None = None) -> Detector:
-    """Of weights and the template that they, or the user, name; of a work dir; or, of neither, the bundled detector.
+@dataclass(frozen=True)
+class Choice:
+    """Weights, and the template that the user names; without weights the bundled detector."""
 
-    Raises FacekitError for weights that are damaged, or of another detector.
+    weights: Path | None
+    template: str | None
+
+    def open(self, passes: Passes | None = None) -> Detector:
+        """Raises FacekitError for weights that are damaged, of another detector, or name no template themselves."""
+        from facekit.detector import Detector
+
+        if self.weights is None:
+            return Detector.bundled(passes=passes)
+        return Detector.open(self.weights, self.template, passes=passes)
+
+
+def choose_detector(load_weights: Path | None, template: str | None) -> Choice:
+    """Weights that are given, which may name their template themselves; of a work dir; or, with neither, the bundled.
+
+    Raises ArgumentError for a template without weights.
     """
-    from facekit.detector import Detector
-
     if str(load_weights) == BUNDLED or (load_weights is None and template is None):
         if template not in (None, BUNDLED_TEMPLATE):
             raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
-        return Detector.bundled(passes=passes)
-    weights = find_weights(load_weights, template) if template is not None else load_weights
-    assert weights is not None
-    return Detector.open(weights, template, passes=passes)
+        return Choice(None, None)
+    return Choice(load_weights if template is None else find_weights(load_weights, template), template)
 
 
 def _time(path: Path) -> float:

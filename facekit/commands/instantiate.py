@@ -41,7 +41,7 @@ if __name__ == "__main__":
 class InstantiateOptions:
     """Options of an instantiation."""
 
-    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False)
+    template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False, template=True)
     work_dir: Path = option("The folder to make.", positional=True, kw_only=False)
     snapshot: Path | None = option(
         "Weights to take instead of the published ones: .pth, or an IR's .xml.", default=None, reads=True

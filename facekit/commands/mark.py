@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import open_detector
+from facekit.commands.inputs import choose_detector
 from facekit.options import DATA_ROOT, MULTI_SCALE, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
@@ -20,11 +20,13 @@ class MarkOptions:
     """Options of completing labels."""
 
     source: Path = option("Labels of any format, or pictures.", positional=True, kw_only=False, reads=True)
-    destination: Path = option("The COCO json to write.", positional=True, kw_only=False)
+    destination: Path = option("The COCO json to write.", positional=True, kw_only=False, writes=True)
     data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
     unlabelled: bool = option("SOURCE is pictures (a folder or a file), or labels to pass over.", default=False)
     template: str | None = option(
-        "The detector's: name, template.yaml or work dir [as the weights say; the bundled detector's].", default=None
+        "The detector's: name, template.yaml or work dir [as the weights say; the bundled detector's].",
+        default=None,
+        template=True,
     )
     load_weights: Path | None = option(
         "Its weights: .pth, .onnx, .xml or .bin; bundled [a work dir's best or newest; else bundled].",
@@ -63,6 +65,8 @@ def mark(options: MarkOptions) -> MarkResult:
     Raises FacekitError for what can't be read or written, and Interrupted, what is done being written, where a signal
     asks for the end.
     """
+    chosen = choose_detector(options.load_weights, options.template)
+
     from facekit.commands.marking import mark as run
     from facekit.commands.marking import plan_mark, write_marked
     from facekit.detector import Passes
@@ -70,7 +74,7 @@ def mark(options: MarkOptions) -> MarkResult:
 
     passes = Passes(options.multi_scale)
     pictures = plan_mark(options.source, options.destination, options.data_root, options.unlabelled)
-    detector = open_detector(options.load_weights, options.template, passes)
+    detector = chosen.open(passes)
     marked = run(pictures, detector, options.threshold, options.max_pixels)
     root = options.source if options.unlabelled and options.source.is_dir() else None
     write_marked(options.destination, marked, root)

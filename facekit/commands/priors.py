@@ -16,9 +16,9 @@ class PriorsOptions:
     """Options of a choice of priors."""
 
     labels: Path = option("Labels of any format.", positional=True, kw_only=False, reads=True)
-    template: str = option(TEMPLATE)
+    template: str = option(TEMPLATE, template=True)
     data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
-    output: Path | None = option("template.yaml to write: the template with the new priors.", default=None)
+    output: Path | None = option("template.yaml to write: the template with the new priors.", default=None, writes=True)
     seed: int = option("Of crops and clusters.", default=0, least=0)
 
 

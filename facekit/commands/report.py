@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.errors import ArgumentError
 from facekit.options import command_options, option, takes
 
 
@@ -15,14 +14,12 @@ class ReportOptions:
     reports: tuple[Path, ...] = option(
         "Pages that `facekit eval --report` wrote.", positional=True, kw_only=False, reads=True
     )
-    output: Path = option("The page to write.")
+    output: Path = option("The page to write.", writes=True)
 
 
 @takes(ReportOptions)
 def report(options: ReportOptions) -> Path:
     """Lays the reports beside each other on one page, which is returned. Raises FacekitError for other pages."""
-    if options.output.resolve() in {path.resolve() for path in options.reports}:
-        raise ArgumentError(f"`output={options.output}` is one of the reports. Choose another file.")
     from facekit.files import write_text
     from facekit.pages.comparison import comparison_page, run_names
     from facekit.pages.evaluation import read_record

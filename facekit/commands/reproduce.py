@@ -32,7 +32,9 @@ class ReproduceOptions:
     val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     teacher: Path | None = option("Weights of the detector that the run learnt from.", default=None, reads=True)
-    teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
+    teacher_template: Path | None = option(
+        "The teacher's: name, template.yaml or work dir.", default=None, template=True
+    )
     distill_pictures: Path | None = option(
         "Pictures that the teacher marked: a folder, or labels.", default=None, reads=True
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
+from facekit.files import check_outputs
 from facekit.options import arguments_of, takes
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def train(options: TrainOptions) -> Path | None:
     Raises FacekitError for what can't be read, found or written, Interrupted after a SIGTERM or SIGINT.
     """
     _check(options)
+    if options.load_weights is not None:  # refused now rather than behind the first epoch
+        check_outputs([options.load_weights, options.teacher], _checkpoints(options))
     template = read_template(options.template)
     if options.teacher_template is not None:
         from facekit.template import find_template
@@ -43,6 +47,16 @@ def train(options: TrainOptions) -> Path | None:
     if options.preset is not None:
         template, options = _adapt(template, train_pictures, val_pictures, options)
     return run(template, train_pictures, val_pictures, options)
+
+
+def _checkpoints(options: TrainOptions) -> list[Path]:
+    """Those that are there and may be written over."""
+    names = [path.name for path in (options.load_weights, options.teacher) if path is not None]
+    epochs = [name for name in names if re.fullmatch(r"epoch_\d+\.pth", name)]
+    return [
+        options.save_checkpoints_to / name
+        for name in dict.fromkeys(("latest.pth", "best.pth", "previous.pth", *epochs))
+    ]
 
 
 def _check(options: TrainOptions) -> None:

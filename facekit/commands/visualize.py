@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import open_detector
+from facekit.commands.inputs import choose_detector
 from facekit.errors import ArgumentError
 from facekit.options import command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
@@ -22,7 +22,9 @@ class VisualizeOptions:
         "Files, folders, globs.", default=(), positional=True, kw_only=False, metavar="[PICTURES]..."
     )
     template: str | None = option(
-        "Template name, template.yaml or work dir [as the weights say; the bundled detector's].", default=None
+        "Template name, template.yaml or work dir [as the weights say; the bundled detector's].",
+        default=None,
+        template=True,
     )
     load_weights: Path | None = option(
         ".pth, .onnx, .xml or .bin; bundled [a work dir's best or newest; else bundled].",
@@ -52,14 +54,13 @@ def visualize(options: VisualizeOptions) -> Drawn | Watched:
     names = [*options.images, *options.pictures]
     if (options.video is None) == (not names):
         raise ArgumentError("Give either `video` or `images`.")
+    chosen = choose_detector(options.load_weights, options.template)
     if options.video is None:
         from facekit.commands.drawing import plan_pictures, visualize_pictures
 
         plan = plan_pictures(names, options.output)
-        detector = open_detector(options.load_weights, options.template)
-        return visualize_pictures(detector, plan, options.threshold, options.max_pixels)
+        return visualize_pictures(chosen.open(), plan, options.threshold, options.max_pixels)
     from facekit.commands.drawing import plan_video, visualize_video
 
     video = plan_video(options.video, options.output)
-    detector = open_detector(options.load_weights, options.template)
-    return visualize_video(detector, video, options.threshold, options.overlay)
+    return visualize_video(chosen.open(), video, options.threshold, options.overlay)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from facekit.errors import FacekitError, Loss
 from facekit.files import is_half_written
+from facekit.nearest import did_you_mean_path
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
 
@@ -121,4 +122,5 @@ def _why_none(name: str) -> str:
         return "no pictures there. Give a file, a folder or a quoted glob."
     if glob.has_magic(name):
         return "no pictures there: the glob fits no picture. Give a file, a folder or a quoted glob."
-    return "no pictures there: no such file or folder. Give a file, a folder or a quoted glob."
+    hint = did_you_mean_path(Path(name))
+    return f"no pictures there: no such file or folder.{hint} Give a file, a folder or a quoted glob."

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Loss, masked
+from facekit.nearest import did_you_mean_path
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ def find_source(name: str) -> Source:
     if path.exists() and not path.is_file():
         raise FacekitError(f"`video={name}`: neither a camera nor a file on a disk, but a device or a pipe.")
     if not path.exists():
-        raise FacekitError(f"`video={name}`: there is no such file. Give a camera's number, a video file or a URL.")
+        hint = did_you_mean_path(path)
+        raise FacekitError(
+            f"`video={name}`: there is no such file.{hint} Give a camera's number, a video file or a URL."
+        )
     return Source(name, name, path)
 
 

@@ -26,8 +26,13 @@ class TestVisualize:
         assert "astronaut.jpg: 1 faces" in capsys.readouterr().err
         assert written(tmp_path) == ["faces.jpg"]
         assert run("visualize", photograph, "--output", tmp_path / "faces.jpg") == 0  # F5: pictures may be positional
-        for half in (["--template", YUNET], ["--load-weights", yunet_weights]):
-            assert "together" in fails(capsys, "visualize", *half, "--images", photograph)
+        assert "Give --load-weights" in fails(capsys, "visualize", "--template", YUNET, "--images", photograph)
+        # F15: a checkpoint names its template; the bundled weights have a name.
+        for weights in (yunet_weights, "bundled"):
+            assert run("visualize", "--load-weights", weights, photograph, "--output", tmp_path / "faces.jpg") == 0
+        assert "is a yunet-n" in fails(
+            capsys, "visualize", photograph, "--load-weights", "bundled", "--template", "yunet-s"
+        )
 
     def test_no_such_video(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, "--video", tmp_path / "none.mp4", "--output", tmp_path / "out.mp4"]

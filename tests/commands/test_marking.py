@@ -15,6 +15,7 @@ from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
+from facekit.ops.head import declared_head
 from facekit.structures import Detections
 from facekit.template import find_template, load_template
 
@@ -26,6 +27,7 @@ class Told(Detector):
 
     def __init__(self, *faces: tuple[tuple[float, ...], float], template: str = "yunet-n") -> None:
         self.template = load_template(find_template(template))
+        self.head = declared_head(self.template.model)
         boxes_xyxy = np.array([box for box, _ in faces], np.float32).reshape(-1, 4)
         points_xy = np.stack([POINTS_XY + 100 * index for index in range(len(faces))]) if faces else np.empty((0, 5, 2))
         marks = points_xy.astype(np.float32) if template == "yunet-n" else None
@@ -173,5 +175,5 @@ class TestPlan:
 
     def test_a_folder_of_pictures_without_the_flag(self, tmp_path: Path) -> None:
         picture(tmp_path)
-        with pytest.raises(FacekitError, match="needs --unlabelled"):
+        with pytest.raises(FacekitError, match="needs `unlabelled=True`"):
             plan_mark(tmp_path, tmp_path / "x.json", None, False)

@@ -170,6 +170,6 @@ class TestCommand:
         path = tmp_path / "a.html"
         path.write_text(evaluation_page(record), encoding="utf-8")
         before = path.read_bytes()
-        assert self.run(path, "--output", tmp_path / "." / "a.html") == 2
+        assert self.run(path, "--output", tmp_path / "." / "a.html") == 1
         assert path.read_bytes() == before
-        assert "is one of the reports" in capsys.readouterr().err
+        assert "this command reads it" in capsys.readouterr().err

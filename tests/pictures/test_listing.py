@@ -61,12 +61,12 @@ class TestNames:
         listing = list_pictures([str(folder / "none.jpg"), str(folder / "b.jpg")])
         assert listing.pictures == [folder / "b.jpg"]
         (loss,) = listing.losses
-        assert loss.what == f"--images {folder / 'none.jpg'}"
+        assert loss.what == f"`images` {folder / 'none.jpg'}"
         assert "no such file" in loss.why
 
     def test_video(self, folder: Path) -> None:
         (folder / "a.mp4").touch()
-        with pytest.raises(FacekitError, match=r"a video\. Give it as --video"):
+        with pytest.raises(FacekitError, match=r"a video\. Give it as `video="):
             list_pictures([str(folder / "a.mp4")])
 
 

@@ -46,7 +46,7 @@ class TestCameras:
             find_source(name.format(tmp_path))
         for camera in ("video0", "video2"):
             (tmp_path / camera).touch()
-        with pytest.raises(FacekitError, match=r"video0 \(--video 0\), .*video2 \(--video 2\)\."):
+        with pytest.raises(FacekitError, match=r"video0 \(`video=0`\), .*video2 \(`video=2`\)\."):
             find_source(name.format(tmp_path))
 
     def test_number_device_or_link(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, op
 class CompressOptions:
     """Options of a compression; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False)
+    template: str = option(TEMPLATE, kw_only=False, template=True)
     load_weights: Path | None = option("Float weights [a work dir's best or newest].", default=None, reads=True)
     train_ann_files: tuple[Path, ...] = option(ANN_FILES, reads=True)
     train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)

@@ -11,7 +11,7 @@ from facekit.options import ANN_FILES, DATA_ROOTS, MULTI_SCALE, TEMPLATE, WEIGHT
 class EvaluateOptions:
     """Options of an evaluation; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False)
+    template: str = option(TEMPLATE, kw_only=False, template=True)
     load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False, reads=True)
     test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
@@ -31,8 +31,10 @@ class EvaluateOptions:
     batch_size: int = option(
         "Pictures that go through the network together, where they have one size.", default=1, least=1, most=256
     )
-    save_metrics_to: Path | None = option("metrics.yaml to write.", default=None)
-    report: Path | None = option("Page to write: report.html, with curves and the worst mistakes.", default=None)
+    save_metrics_to: Path | None = option("metrics.yaml to write.", default=None, writes=True)
+    report: Path | None = option(
+        "Page to write: report.html, with curves and the worst mistakes.", default=None, writes=True
+    )
     save_output_to: Path | None = option("Folder for pictures with boxes and WIDER result files.", default=None)
     save_predictions: Path | None = option("Folder for WIDER result files: EVENT/NAME.txt, to hand in.", default=None)
     wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None, reads=True)

@@ -15,7 +15,7 @@ AUTO = Path("auto")  # to resume from: what stands in the folder to save to, if 
 class TrainOptions:
     """Options of a training; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False)
+    template: str = option(TEMPLATE, kw_only=False, template=True)
     train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
@@ -23,7 +23,9 @@ class TrainOptions:
     teacher: Path | None = option(
         "Weights of a detector to learn from: landmarks where labels have none, and scores.", default=None, reads=True
     )
-    teacher_template: Path | None = option("The teacher's: name, template.yaml or work dir.", default=None)
+    teacher_template: Path | None = option(
+        "The teacher's: name, template.yaml or work dir.", default=None, template=True
+    )
     distill_pictures: Path | None = option(
         "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None, reads=True
     )
@@ -34,6 +36,7 @@ class TrainOptions:
         default=None,
         reads=True,
         names=("auto",),
+        kept=False,
     )
     load_weights: Path | None = option("Start at epoch 0 from these weights.", default=None, reads=True)
     preset: Literal["fine-tune", "scratch"] | None = option(
