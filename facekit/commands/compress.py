@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import check_roots, find_weights, read_label_files, read_template
 from facekit.engine.compress.options import CompressOptions
-from facekit.errors import ArgumentError
 from facekit.files import check_outputs
 from facekit.options import takes
 
@@ -31,8 +30,6 @@ def compress(options: CompressOptions) -> Compressed:
 
     Raises FacekitError for weights that don't fit, labels that can't be read, or a folder that can't be written.
     """
-    if not (options.quantization or options.sparsity):
-        raise ArgumentError("Nothing to do: give `quantization`, `sparsity`, or both.")
     check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     template = read_template(options.template)

@@ -25,6 +25,12 @@ class DownloadOptions:
     val_only: bool = option("Leave WIDER_train out: enough to measure.", default=False)
     remove_archives: bool = option("Take each archive away once it is unpacked.", default=False)
 
+    def __post_init__(self) -> None:
+        if self.name != "widerface" and (self.landmarks or self.with_test or self.val_only):
+            raise ArgumentError("`landmarks`, `with_test` and `val_only` are for widerface.")
+        if self.val_only and self.landmarks:
+            raise ArgumentError("`landmarks` is for the training pictures, which `val_only` leaves out.")
+
 
 @takes(DownloadOptions)
 def download_data(options: DownloadOptions) -> str:
@@ -32,10 +38,6 @@ def download_data(options: DownloadOptions) -> str:
 
     What is to be done is said (logged) first. Raises FacekitError where the disk hasn't room or no mirror answers.
     """
-    if options.name != "widerface" and (options.landmarks or options.with_test or options.val_only):
-        raise ArgumentError("`landmarks`, `with_test` and `val_only` are for widerface.")
-    if options.val_only and options.landmarks:
-        raise ArgumentError("`landmarks` is for the training pictures, which `val_only` leaves out.")
     from facekit.datasets import arrange, catalogue, obtain
 
     if options.landmarks is not None:

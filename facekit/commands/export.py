@@ -22,6 +22,10 @@ class ExportOptions:
     onnx: bool = option("model.onnx.", default=True)
     openvino: bool = option("model.xml with model.bin.", default=True)
 
+    def __post_init__(self) -> None:
+        if not (self.onnx or self.openvino):
+            raise ArgumentError("Nothing to export: leave `onnx` or `openvino` on.")
+
 
 @takes(ExportOptions)
 def export(options: ExportOptions) -> list[Path]:
@@ -29,8 +33,6 @@ def export(options: ExportOptions) -> list[Path]:
 
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a graph that differs.
     """
-    if not (options.onnx or options.openvino):
-        raise ArgumentError("Nothing to export: leave `onnx` or `openvino` on.")
     template = read_template(options.template)
     weights = find_weights(options.load_weights, options.template)
 

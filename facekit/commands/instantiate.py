@@ -51,6 +51,10 @@ class InstantiateOptions:
         "Write into a folder that holds something else, and over files of a work dir that differ.", default=False
     )
 
+    def __post_init__(self) -> None:
+        if self.snapshot is not None and self.no_snapshot:
+            raise ArgumentError("Give `snapshot` or `no_snapshot`, not both.")
+
 
 @takes(InstantiateOptions)
 def instantiate(options: InstantiateOptions) -> Path | None:
@@ -61,8 +65,6 @@ def instantiate(options: InstantiateOptions) -> Path | None:
     Raises FacekitError where the folder holds something else (and force is not set), and NoSnapshotError, the work dir
     being complete but for the snapshot, where no source of it can be reached.
     """
-    if options.snapshot is not None and options.no_snapshot:
-        raise ArgumentError("Give `snapshot` or `no_snapshot`, not both.")
     from facekit.template import find_template, load_template
 
     template_path, work_dir = find_template(options.template), options.work_dir

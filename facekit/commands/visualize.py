@@ -43,6 +43,10 @@ class VisualizeOptions:
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        if (self.video is None) == (not (self.images or self.pictures)):
+            raise ArgumentError("Give either `video` or `images`.")
+
 
 @takes(VisualizeOptions)
 def visualize(options: VisualizeOptions) -> Drawn | Watched:
@@ -51,14 +55,11 @@ def visualize(options: VisualizeOptions) -> Drawn | Watched:
     Raises FacekitError where there is nothing to draw on or it can't be read or written, and Interrupted, what was
     written being whole, where a signal asks for the end.
     """
-    names = [*options.images, *options.pictures]
-    if (options.video is None) == (not names):
-        raise ArgumentError("Give either `video` or `images`.")
     chosen = choose_detector(options.load_weights, options.template)
     if options.video is None:
         from facekit.commands.drawing import plan_pictures, visualize_pictures
 
-        plan = plan_pictures(names, options.output)
+        plan = plan_pictures([*options.images, *options.pictures], options.output)
         return visualize_pictures(chosen.open(), plan, options.threshold, options.max_pixels)
     from facekit.commands.drawing import plan_video, visualize_video
 

@@ -74,7 +74,7 @@ class TestBadLabels:
     def test_missing_file(self, capsys: pytest.CaptureFixture[str], command: list[object], pictures: Path) -> None:
         (pictures / "labels.json").unlink()
         text = self.check(capsys, command, pictures)
-        assert f"{pictures / 'labels.json'}: the annotation file can't be read (No such file" in text
+        assert f"{pictures / 'labels.json'}: there is no such file or folder" in text
 
     def test_names_no_picture(self, capsys: pytest.CaptureFixture[str], command: list[object], pictures: Path) -> None:
         label(pictures, faces=[(7, (1, 1, 9, 9))])
@@ -93,7 +93,7 @@ class TestBadLabels:
             (pictures / name).write_bytes(data[: len(data) // 2])
         text = self.check(capsys, command, pictures)
         assert ".jpg: " in text
-        assert "Mend the file or take it out of the labels" in text
+        assert "Mend the file or leave it out" in text
 
 
 class TestLists:

@@ -170,3 +170,32 @@ class TestScripts:
         assert caught.value.code == 1
         # So far it comes only with template and weights found.
         assert "template.yaml: not a picture" in capsys.readouterr().err
+
+
+class TestAgain:
+    """F2: what somebody has edited is kept, said, and replaced only when forced."""
+
+    def test_an_edited_template_and_script_are_kept(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", logger="facekit")
+        instantiate(YUNET, tmp_path, no_snapshot=True)
+        template, script = tmp_path / "template.yaml", tmp_path / "train.py"
+        edited = template.read_text().replace("epochs: 640", "epochs: 12")
+        template.write_text(edited)
+        script.write_text("print('mine')\n")
+        (tmp_path / "eval.py").unlink()
+        instantiate(YUNET, tmp_path, no_snapshot=True)
+        assert (template.read_text(), script.read_text()) == (edited, "print('mine')\n")
+        assert (tmp_path / "eval.py").is_file()
+        kept = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Kept: ")]
+        assert [str(path) in text for path, text in zip((template, script), kept, strict=True)] == [True, True]
+        instantiate(YUNET, tmp_path, no_snapshot=True, force=True)
+        assert template.read_bytes() == YUNET.read_bytes()
+        assert "run_in_work_dir" in script.read_text()
+
+    def test_a_snapshot_is_kept(self, tmp_path: Path, weights: Path) -> None:
+        instantiate(YUNET, tmp_path, no_snapshot=True)
+        (tmp_path / "snapshot.pth").write_bytes(b"mine")
+        assert instantiate(YUNET, tmp_path, snapshot=weights) == tmp_path / "snapshot.pth"
+        assert (tmp_path / "snapshot.pth").read_bytes() == b"mine"
+        instantiate(YUNET, tmp_path, snapshot=weights, force=True)
+        assert load_weights(tmp_path / "snapshot.pth", load_template(YUNET)).epoch == 7

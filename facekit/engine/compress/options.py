@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facekit.errors import ArgumentError
 from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, option
 
 
@@ -25,3 +26,7 @@ class CompressOptions:
     workers: int = option("Processes that read data.", default=2, least=0)
     seed: int = option("Of order and augmentation.", default=0)
     max_iterations: int | None = option("Cut each pass short (for trying things out).", default=None, least=1)
+
+    def __post_init__(self) -> None:
+        if not (self.quantization or self.sparsity):
+            raise ArgumentError("Nothing to do: give `quantization`, `sparsity`, or both.")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from facekit.commands.inputs import Choice, choose_detector, find_weights, read_label_files
+from facekit.errors import ArgumentError
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> Path:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "template.yaml").touch()
+    return tmp_path
+
+
+def put(path: Path, time_s: float) -> Path:
+    path.touch()
+    os.utime(path, (time_s, time_s))
+    return path
+
+
+class TestFindWeights:
+    """F16: the file used is always said; the best of a newer training first."""
+
+    def test_given(self, work_dir: Path) -> None:
+        assert find_weights(Path("mine.pth"), str(work_dir)) == Path("mine.pth")
+
+    def test_by_age(self, work_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        snapshot = put(work_dir / "snapshot.pth", 100)
+        assert find_weights(None, str(work_dir)) == snapshot
+        latest = put(work_dir / "outputs" / "latest.pth", 200)
+        assert find_weights(None, str(work_dir / "template.yaml")) == latest
+        best = put(work_dir / "outputs" / "best.pth", 150)
+        assert find_weights(None, str(work_dir)) == best
+        put(snapshot, 300)  # made anew behind the training
+        assert find_weights(None, str(work_dir)) == snapshot
+        said = [record.getMessage() for record in caplog.records]
+        assert [str(path) in text for path, text in zip((snapshot, latest, best, snapshot), said, strict=True)] == [
+            True
+        ] * 4
+        assert "older" in said[-1]
+
+    @pytest.mark.parametrize("name", ["yunet-n", "nowhere/template.yaml", "."])
+    def test_none(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ArgumentError, match="`load_weights`"):
+            find_weights(None, name)
+
+
+class TestChooseDetector:
+    """F15."""
+
+    def test_bundled(self) -> None:
+        assert choose_detector(None, None) == choose_detector(Path("bundled"), None) == Choice(None, None)
+        assert choose_detector(Path("bundled"), "yunet-n") == Choice(None, None)
+        with pytest.raises(ArgumentError, match="is a yunet-n"):
+            choose_detector(Path("bundled"), "yunet-s")
+
+    def test_weights_that_name_their_template(self) -> None:
+        assert choose_detector(Path("a.onnx"), None) == Choice(Path("a.onnx"), None)
+
+
+def test_a_root_a_file() -> None:
+    with pytest.raises(ArgumentError, match="`test_ann_files` names 2 files, `test_data_roots` 1 folders"):
+        read_label_files([Path("a"), Path("b")], [Path("c")], "test")
