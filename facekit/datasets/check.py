@@ -173,7 +173,7 @@ def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dic
         near, far = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
         strays = ((points < near) | (points > far)).any(axis=(1, 2))
     usable &= ~outside
-    crossed = usable & ~bad_points & ~strays & contradict(np.where(bad_points[:, None, None], np.nan, points))
+    crossed = usable & ~bad_points & ~strays & contradict(points)
     return {
         "bad-numbers": bad_box | bad_points,
         "empty-box": empty,

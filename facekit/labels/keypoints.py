@@ -73,7 +73,7 @@ def are_mirrored(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     eyes, mouth, down = _directions(landmarks_xy)
     with np.errstate(invalid="ignore", over="ignore"):
         eyes, mouth = (side[:, 0] * down[:, 1] - side[:, 1] * down[:, 0] for side in (eyes, mouth))
-        return (eyes < 0) & (mouth < 0)
+        return np.asarray((eyes < 0) & (mouth < 0))
 
 
 def contradict(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -90,7 +90,7 @@ def contradict(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         along = (nose * down).sum(axis=1) / height**2
         apart = (eyes * mouth).sum(axis=1) < 0
         displaced = (along < NOSE_RANGE[0]) | (along > NOSE_RANGE[1])
-        return (frontal & (are_mirrored(landmarks_xy) | apart)) | displaced
+        return np.asarray((frontal & (are_mirrored(landmarks_xy) | apart)) | displaced)
 
 
 def _directions(landmarks_xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -301,8 +301,8 @@ class TestClean:
         cleaned = clean(planted.check(other))
         assert cleaned.pictures_dropped == Counter(dict.fromkeys(PICTURES_DROPPED, 1))
         assert cleaned.faces_dropped == Counter({"bad-numbers": 1, "empty-box": 1, "box-outside": 1, "doubled-box": 1})
-        assert sum(cleaned.mended.values()) == 5  # size, clipped box, landmarks, joined listings
-        assert "left 6 pictures, 9 faces" in cleaned.lines()
+        assert sum(cleaned.mended.values()) == 5  # size, clipped box, two faces' landmarks, listings
+        assert "left 6 pictures, 10 faces" in cleaned.lines()
 
     def test_landmarks_left_outside_by_clipping(self, tmp_path: Path) -> None:
         made = Set(tmp_path)
