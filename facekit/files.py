@@ -238,6 +238,30 @@ def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
         raise
 
 
+def open_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> BinaryIO:
+    """open_regular, whose every failure is a FacekitError; `what` is what the caller takes it for: "label file".
+
+    A file may still grow: read() at most most_bytes of it, or by lines.
+    """
+    try:
+        return open_regular(path, most_bytes)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise FacekitError(f"{path}: the {what} can't be read ({reason}). {remedy}") from error
+
+
+def read_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> bytes:
+    """The whole file. Raises as open_input."""
+    with open_input(path, most_bytes, what, remedy) as stream:
+        try:
+            data = stream.read(most_bytes + 1)
+        except OSError as error:
+            raise FacekitError(f"{path}: the {what} can't be read ({error.strerror}). {remedy}") from error
+    if len(data) > most_bytes:
+        raise FacekitError(f"{path}: grows beyond the {most_bytes >> 20} MiB that a {what} may have.")
+    return data
+
+
 def sync_disk() -> None:
     """Waits until all that was written is on the disk, where the system can do that."""
     getattr(os, "sync", lambda: None)()

@@ -90,14 +90,17 @@ class Targets(NamedTuple):
     has_landmarks: Tensor  # (N,) bool
     batch_size: int
     is_labelled: Tensor | None = None  # (B,) bool: false where nobody marked the picture's faces; None: all are
+    # (M, 5) float: the picture (0..B-1), then x1, y1, x2, y2 of a region that is neither face nor background, such as a
+    # crowd; None: none. See ops.ignored.
+    ignored: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets with all tensors on `device`."""
-        boxes_xyxy, picture_index, landmarks_xy, has_landmarks = (
-            field.to(device, non_blocking=True) for field in self[:4]
-        )
-        is_labelled = None if self.is_labelled is None else self.is_labelled.to(device, non_blocking=True)
-        return Targets(boxes_xyxy, picture_index, landmarks_xy, has_landmarks, self.batch_size, is_labelled)
+        fields = self._asdict()
+        return Targets(**{
+            name: field if field is None or name == "batch_size" else field.to(device, non_blocking=True)
+            for name, field in fields.items()
+        })  # fmt: skip
 
 
 def mirrored_boxes(boxes_xyxy: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -11,9 +11,12 @@ Errors stop a training or make its figures wrong:
   box-outside         wholly outside the picture
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
+  all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
   box-partly-outside  reaches more than a pixel beyond the picture
   landmarks-outside   a point is further outside its box than a quarter of the box's side (see LANDMARK_SHARE)
+  landmarks-crossed   points contradict each other: sides exchanged, or the nose not between eyes and mouth
+  no-face-at-all      not one picture of the set has a face: none to learn
   doubled-picture     a copy of another picture of the set, under another name (see duplicates.py)
   doubled-box         overlaps an earlier box of the picture with an IoU over 0.95
 Information:
@@ -39,6 +42,8 @@ from numpy.typing import NDArray
 
 from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
 from facekit.errors import FacekitError
+from facekit.labels.keypoints import contradict
+from facekit.labels.learnable import count_faces, why_nothing_to_learn
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 from facekit.progress import progress_bar
@@ -56,12 +61,16 @@ SEVERITIES = {
     "box-outside": "error",
     "doubled-label": "error",
     "leak": "error",
+    "all-crowds": "error",
     "box-partly-outside": "warning",
     "landmarks-outside": "warning",
+    "landmarks-crossed": "warning",
+    "no-face-at-all": "warning",
     "doubled-picture": "warning",
     "doubled-box": "warning",
     "no-faces": "info",
 }
+WHOLE_SET = "the whole set"  # where a finding is of no one picture
 EDGE_PX = 1.0  # annotators round: a pixel over the edge is nothing to report
 DOUBLE_IOU = 0.95
 # Boxes end at the forehead and chin, and in profile the far eye or mouth corner falls on the edge or beyond it, as do
@@ -133,6 +142,7 @@ def check(pictures: Sequence[PictureLabels], against: Sequence[PictureLabels] = 
         findings += _file_findings(position, names[position], picture, found)
         findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
     findings += _doubled_labels(pictures, names)
+    findings += _nothing_to_learn(pictures)
     findings += _copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against])
     kinds = list(SEVERITIES)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
@@ -163,12 +173,14 @@ def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dic
         near, far = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
         strays = ((points < near) | (points > far)).any(axis=(1, 2))
     usable &= ~outside
+    crossed = usable & ~bad_points & ~strays & contradict(points)
     return {
         "bad-numbers": bad_box | bad_points,
         "empty-box": empty,
         "box-outside": outside,
         "box-partly-outside": partly,
         "landmarks-outside": usable & ~bad_points & strays,
+        "landmarks-crossed": crossed,
         "doubled-box": _doubled_boxes(picture, usable),
     }
 
@@ -198,7 +210,7 @@ def _doubled_boxes(picture: PictureLabels, usable: NDArray[np.bool_]) -> NDArray
 
 def _file_findings(position: int, name: str, picture: PictureLabels, found: Inspected) -> Iterator[Finding]:
     if found.problem is not None:
-        expected = "a file" if found.problem == "missing-picture" else "a whole picture"
+        expected = f"a file {picture.path}" if found.problem == "missing-picture" else "a whole picture"
         yield Finding(found.problem, position, name, None, expected, found.got)
     elif picture.size_wh is not None and found.size_wh != picture.size_wh:
         labelled = f"{picture.size_wh[0]}x{picture.size_wh[1]} as labelled"
@@ -217,14 +229,27 @@ def _face_findings(
         "box-outside": within,
         "box-partly-outside": within,
         "landmarks-outside": "landmarks in or near their box",
+        "landmarks-crossed": "left eye, right eye, nose, left and right mouth corner as seen",
         "doubled-box": "each face once",
     }
     for kind, mask in face_defects(picture, size_wh).items():
         for face in np.flatnonzero(mask).tolist():
             got = f"x, y, w, h = {_rounded(picture.boxes_xywh[face])}"
-            if kind in ("bad-numbers", "landmarks-outside") and not np.isnan(picture.landmarks_xy[face]).all():
+            if (
+                kind in ("bad-numbers", "landmarks-outside", "landmarks-crossed")
+                and not np.isnan(picture.landmarks_xy[face]).all()
+            ):
                 got += f" with landmarks {_rounded(picture.landmarks_xy[face].ravel())}"
             yield Finding(kind, position, name, face, expected[kind], got)
+
+
+def _nothing_to_learn(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
+    counts = count_faces(pictures)
+    reason = why_nothing_to_learn(counts) if pictures else None
+    if reason is not None:
+        yield Finding(
+            "all-crowds" if counts.crowds else "no-face-at-all", 0, WHOLE_SET, None, "a face to learn", reason
+        )
 
 
 def _doubled_labels(pictures: Sequence[PictureLabels], names: Sequence[str]) -> Iterator[Finding]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from facekit.datasets.check import SEVERITIES, Checked
+from facekit.datasets.check import SEVERITIES, WHOLE_SET, Checked
 from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
+from facekit.labels.picture_paths import explain_missing
 
 HEIGHT_EDGES_PX = (1, 8, 16, 32, 64, 128, 256)  # the last range is open
 _BAR = 40  # characters of the longest bar
@@ -31,6 +32,7 @@ def statistics(pictures: Sequence[PictureLabels]) -> dict[str, Any]:
     return {
         "pictures": len(pictures),
         "faces": len(heights),
+        "crowds": sum(int(picture.is_crowd.sum()) for picture in pictures),
         "faces_with_landmarks": int(sum(mask.sum() for mask in labelled)),
         "faces_a_picture": {
             "mean": round(float(np.mean(per_picture)), 2) if per_picture else 0.0,
@@ -47,13 +49,19 @@ def format_report(checked: Checked) -> str:
     """A table of the kinds found with their first example, the counts, and a histogram of the faces' heights."""
     figures = statistics(checked.pictures)
     spread = figures["faces_a_picture"]
+    crowds = f"; crowds or difficult: {figures['crowds']}" if figures["crowds"] else ""
+    counts = checked.counts()
+    whole = [str(finding) for finding in checked.findings if finding.picture == WHOLE_SET]
+    missing = explain_missing(checked.pictures) if counts.get("missing-picture") else None
     return "\n".join(
         [
             *_table(checked),
+            *(["", missing] if missing else []),
+            *(["", *whole] if whole else []),
             "",
             f"{figures['pictures']} pictures, {figures['faces']} faces, "
             f"{figures['faces_with_landmarks']} with landmarks; "
-            f"faces a picture: mean {spread['mean']:g}, median {spread['median']:g}, most {spread['most']}",
+            f"faces a picture: mean {spread['mean']:g}, median {spread['median']:g}, most {spread['most']}{crowds}",
             "",
             "face height, px",
             *_histogram(figures["face_heights_px"]),

@@ -38,6 +38,7 @@ class PictureLabels:
     is_crowd: NDArray[np.bool_]
     attributes: NDArray[np.int8] | None = None  # (N, 6) in the order of WIDER_ATTRIBUTES; None: the format has none
     name: str | None = None  # the picture's path in its data set, with /
+    source: str = ""  # the labels that it was read from
     is_labelled: bool = True  # False: its faces are unknown, as for a teacher to mark
 
     @property
@@ -92,12 +93,23 @@ def check_pictures_exist(pictures: Sequence[PictureLabels], where: str, locate: 
         )
 
 
+def where_to_look(data_root: Path, looked_in: str) -> str:
+    """The remedy for pictures that are missing."""
+    return (
+        f"Give the folder that holds them as data root (now {data_root}), by --data-root or the command's own flag for "
+        f"data roots; looked in {looked_in or data_root}."
+    )
+
+
 def finish_reading(
-    pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None
-) -> list[PictureLabels]:
-    """What every reader does last: pictures must exist, landmarks be whole and boxes usable."""
-    remedy = f"Give the folder that holds them as data root (now {data_root})."
-    check_pictures_exist(pictures, str(source), locate, remedy)
+    pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None,
+    as_written: bool = False, looked_in: str = "",
+) -> list[PictureLabels]:  # fmt: skip
+    """What every reader does last, unless as_written: pictures must exist, landmarks be whole and boxes usable.
+    looked_in: the folders where pictures were looked for."""
+    if as_written:
+        return list(pictures)
+    check_pictures_exist(pictures, str(source), locate, where_to_look(data_root, looked_in))
     whole = _without_partial_landmarks(pictures, str(source), locate)
     return drop_unusable_boxes(whole, str(source), locate, dropped)
 

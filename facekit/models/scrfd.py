@@ -17,6 +17,7 @@ from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign
 from facekit.ops.boxes import paired_iou
 from facekit.ops.head import declared_head
+from facekit.ops.ignored import background_priors
 from facekit.ops.losses import quality_focal_loss
 from facekit.ops.multibox import landmark_loss
 from facekit.structures import Priors, RawOutputs, Targets
@@ -59,6 +60,7 @@ class SCRFD(nn.Module):
         positives = mean_over_processes(positive.sum(), least=1)
         learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
         logits = raw.class_logits[..., 0]
+        counted = positive | background_priors(positive, targets, priors)
 
         predicted_xyxy = self.head.coder.decode(raw.box_deltas[positive], learnt)
         quality = torch.zeros_like(logits)
@@ -71,7 +73,7 @@ class SCRFD(nn.Module):
         marks = landmark_loss(raw.landmark_deltas[positive], wanted, targets.has_landmarks[faces], LANDMARK_BETA)
         box_loss = (distance_box_iou_loss(predicted_xyxy, boxes_xyxy) * confidence).sum()
         return {
-            "class": quality_focal_loss(logits, quality).sum() / positives,
+            "class": quality_focal_loss(logits, quality).masked_fill(~counted, 0.0).sum() / positives,
             "box": BOX_LOSS_WEIGHT * box_loss / weight,
             "landmarks": LANDMARK_LOSS_WEIGHT * marks,
         }

@@ -18,6 +18,7 @@ from facekit.machine.reductions import mean_over_processes
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
 from facekit.ops.head import declared_head
+from facekit.ops.ignored import background_priors
 from facekit.ops.losses import eiou_loss
 from facekit.ops.multibox import landmark_loss
 from facekit.structures import Priors, RawOutputs, Targets
@@ -78,7 +79,10 @@ class YuNet(nn.Module):
         positive, faces, columns = assignment.pairs()
         positives = mean_over_processes(positive.sum(), least=1)
 
-        objectness_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits, positive.float(), reduction="sum")
+        counted = positive | background_priors(positive, targets, priors._replace(cxcywh=middles))
+        objectness_losses = F.binary_cross_entropy_with_logits(
+            raw.objectness_logits, positive.float(), reduction="none"
+        )
         class_loss = F.binary_cross_entropy_with_logits(
             raw.class_logits[..., 0][positive], assignment.overlap[positive], reduction="sum"
         )
@@ -87,7 +91,7 @@ class YuNet(nn.Module):
         marks = landmark_loss(raw.landmark_deltas[positive], wanted, targets.has_landmarks[faces], LANDMARK_BETA)
         return {
             "class": class_loss / positives,
-            "objectness": objectness_loss / positives,
+            "objectness": objectness_losses.masked_fill(~counted, 0.0).sum() / positives,
             "box": BOX_LOSS_WEIGHT * box_loss / positives,
             "landmarks": LANDMARK_LOSS_WEIGHT * marks,
         }

@@ -15,17 +15,20 @@ def smooth_l1(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
 
 
 def hard_negative_mining(
-    losses: Tensor, positive: Tensor, negatives_per_positive: float, least_negatives: int = 0
-) -> Tensor:
+    losses: Tensor, positive: Tensor, negatives_per_positive: float, least_negatives: int = 0,
+    background: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Which priors count in a class loss: the positives and, a picture, the worst negatives (SSD, section 2.2).
 
-    losses: (B, A) of every prior; positive: (B, A) bool. Returns (B, A) bool. A picture without positives has
-    least_negatives alone, as any picture has at least; the paper knows none.
+    losses: (B, A) of every prior; positive, background: (B, A) bool, background the priors that may be negatives (None:
+    all but the positives). Returns (B, A) bool. A picture without positives has least_negatives alone, as any picture
+    has at least; the paper knows none.
     """
+    background = ~positive if background is None else background
     wanted = (positive.sum(dim=1, keepdim=True) * negatives_per_positive).long().clamp(min=least_negatives)
-    negative_losses = losses.detach().masked_fill(positive, -torch.inf)
+    negative_losses = losses.detach().masked_fill(~background, -torch.inf)
     rank = negative_losses.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return positive | ((rank < wanted) & ~positive)
+    return positive | ((rank < wanted) & background)
 
 
 def eiou_loss(boxes_xyxy: Tensor, targets_xyxy: Tensor, smooth_point: float = 0.1) -> Tensor:

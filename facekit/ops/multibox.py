@@ -9,6 +9,7 @@ from torch import Tensor
 from facekit.machine.reductions import mean_over_processes
 from facekit.ops.assigners import max_iou_assign
 from facekit.ops.head import Head
+from facekit.ops.ignored import background_priors
 from facekit.ops.losses import hard_negative_mining, smooth_l1
 from facekit.structures import Priors, RawOutputs, Targets
 
@@ -24,8 +25,8 @@ def multibox_losses(
     least_negatives: int = 0,
 ) -> dict[str, Tensor]:
     """MultiBox loss (Liu et al., SSD, section 2.2), each part a scalar: cross-entropy `class` over the positive priors
-    and the worst negatives of each picture, smooth L1 `box`, both over the positives; where the head has them, smooth
-    L1 `landmarks` over the positives whose faces are marked.
+    and the worst negatives of each picture outside its ignored regions, smooth L1 `box`, both over the positives; where
+    the head has them, smooth L1 `landmarks` over the positives whose faces are marked.
 
     least_negatives: of each picture, for pictures without faces to teach background too; SSD's teach nothing.
     """
@@ -35,7 +36,8 @@ def multibox_losses(
 
     labels = torch.where(positive, head.face_column, 1 - head.face_column)
     class_losses = F.cross_entropy(raw.class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    counted = hard_negative_mining(class_losses, positive, negatives_per_positive, least_negatives)
+    background = background_priors(positive, targets, priors)
+    counted = hard_negative_mining(class_losses, positive, negatives_per_positive, least_negatives, background)
 
     learnt = priors.at(columns)
     wanted = head.coder.encode(targets.boxes_xyxy[faces], learnt)

@@ -13,6 +13,7 @@ import numpy as np
 from facekit.datasets.check_report import statistics
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels, finish_reading
+from facekit.labels.picture_paths import explain_missing
 from facekit.pages.charts import Bars, bar_chart
 from facekit.pages.overlay import overlay
 from facekit.pages.shell import (
@@ -88,6 +89,7 @@ def browse_page(
     """A complete HTML document with at most `limit` (1 or more) of the pictures, taken evenly, under a progress bar.
 
     pictures: labels as they were written; those whose picture can't be read are named on the page and in a warning.
+    Raises FacekitError, with the folders that were looked in, where not one of them can be shown.
     augmentation: shows beside each picture what training feeds the network with, in its first epochs. The page stays
     under MAX_PAGE_BYTES; it says where that cut it short.
     """
@@ -106,6 +108,8 @@ def browse_page(
             cut = True
             break
         cards.append(card)
+    if not cards and pictures:
+        raise FacekitError(f"{title}: not one picture can be shown. {explain_missing(pictures) or bad[0]}")
     if bad:
         log.warning("%d pictures can't be shown (first: %s)", len(bad), bad[0])
     if cut:

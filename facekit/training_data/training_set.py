@@ -70,21 +70,25 @@ class TrainingSet(Dataset[LabelledImage]):
         return boxes_xyxy[_has_area(boxes_xyxy)]
 
     def _drawn(self, labels: PictureLabels, rng: np.random.Generator) -> tuple[LabelledImage, tuple[int, int], Window]:
-        """The faces to learn, with no picture yet, the picture's size (width, height), and what to cut of it."""
+        """The faces to learn and the crowds to ignore, with no picture yet, the picture's size (width, height), and
+        what to cut of it."""
         learnt = ~labels.is_crowd & (labels.boxes_xywh[:, 2:] >= self.augmentation.min_face_size).all(axis=1)
-        labels = labels.take(learnt)
         size_wh = labels.size_wh or picture_size(labels.path)
+        ignored_xyxy = np.clip(labels.boxes_xyxy[labels.is_crowd], 0, (*size_wh, *size_wh)).astype(np.float32)
+        labels = labels.take(learnt)
         boxes_xyxy = np.clip(labels.boxes_xyxy, 0, (*size_wh, *size_wh)).astype(np.float32)
         # Drawn first: much of a large picture need not be decoded.
         window = draw_window(size_wh, boxes_xyxy, self.augmentation.crop, rng, self.fill_bgr)
         no_picture = np.empty((0, 0, 3), dtype=np.uint8)
-        return LabelledImage(no_picture, boxes_xyxy, labels.landmarks_xy.astype(np.float32)), size_wh, window
+        landmarks_xy = labels.landmarks_xy.astype(np.float32)
+        return LabelledImage(no_picture, boxes_xyxy, landmarks_xy, ignored_xyxy=ignored_xyxy), size_wh, window
 
     def _augmented(self, labels: PictureLabels, rng: np.random.Generator) -> LabelledImage:
         faces, size_wh, window = self._drawn(labels, rng)
         image_bgr, shrink = self._read(labels.path, size_wh, window.shrink_for(self.size_hw))
-        sample = LabelledImage(image_bgr, faces.boxes_xyxy, faces.landmarks_xy)
-        return augment(sample, window, self.augmentation, self.size_hw, rng, shrink)
+        return augment(
+            dataclasses.replace(faces, image_bgr=image_bgr), window, self.augmentation, self.size_hw, rng, shrink
+        )
 
     def _read(self, path: Path, size_wh: tuple[int, int], shrink: int) -> tuple[NDArray[np.uint8], int]:
         """The picture, and by how much it is shrunk: as wanted, or 1."""
@@ -115,6 +119,8 @@ def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
     counts = torch.tensor([len(sample.boxes_xyxy) for sample in samples])
     landmarks_xy = torch.from_numpy(np.concatenate([sample.landmarks_xy.reshape(-1, 10) for sample in samples]))
     has_landmarks = landmarks_xy.isfinite().all(dim=1)
+    numbered = enumerate(sample.ignored_xyxy for sample in samples)
+    regions = [np.insert(regions_xyxy, 0, index, axis=1) for index, regions_xyxy in numbered if len(regions_xyxy)]
     targets = Targets(
         boxes_xyxy=torch.from_numpy(np.concatenate([sample.boxes_xyxy for sample in samples])),
         picture_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
@@ -122,5 +128,6 @@ def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
         has_landmarks=has_landmarks,
         batch_size=len(samples),
         is_labelled=torch.tensor([sample.is_labelled for sample in samples]),
+        ignored=torch.from_numpy(np.concatenate(regions)) if regions else None,
     )
     return images, targets

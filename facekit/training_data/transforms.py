@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import cv2
@@ -52,9 +52,12 @@ class LabelledImage:
     boxes_xyxy: NDArray[np.float32]  # (N, 4) pixels
     landmarks_xy: NDArray[np.float32]  # (N, 5, 2) pixels; NaN: not labelled
     is_labelled: bool = True  # False: the faces are unknown; of what a data set gives, not kept by transforms
+    # (M, 4) pixels: regions that are neither face nor background
+    ignored_xyxy: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
     def take(self, keep: NDArray[np.bool_]) -> LabelledImage:
-        return LabelledImage(self.image_bgr, self.boxes_xyxy[keep], self.landmarks_xy[keep])
+        """With only the faces where keep (N,) is true; regions stay."""
+        return replace(self, boxes_xyxy=self.boxes_xyxy[keep], landmarks_xy=self.landmarks_xy[keep])
 
 
 def mean_colour_bgr(settings: InputSettings) -> Colour:
@@ -81,9 +84,7 @@ def augment(
         sample = flip(sample)
     if settings.photometric is not None:
         # After the resize: there are fewer pixels to touch, and none of the four depends on size.
-        sample = LabelledImage(
-            distort(sample.image_bgr, settings.photometric, rng), sample.boxes_xyxy, sample.landmarks_xy
-        )
+        sample = replace(sample, image_bgr=distort(sample.image_bgr, settings.photometric, rng))
     return sample
 
 
@@ -103,11 +104,11 @@ def _cut_shrunk(sample: LabelledImage, window: Window, size_hw: tuple[int, int],
         borderMode=cv2.BORDER_CONSTANT, borderValue=window.fill_bgr,
     )  # fmt: skip
     faces = cut_faces(sample, window, size_hw)
-    return LabelledImage(as_uint8(image_bgr), faces.boxes_xyxy, faces.landmarks_xy)
+    return replace(faces, image_bgr=as_uint8(image_bgr))
 
 
 def cut_faces(sample: LabelledImage, window: Window, size_hw: tuple[int, int]) -> LabelledImage:
-    """The window's faces as they lie in it once it is stretched to size_hw; the picture stays."""
+    """The window's faces and regions as they lie in it once it is stretched to size_hw; the picture stays."""
     return _scale_faces(_crop_faces(sample, window), window, size_hw)
 
 
@@ -115,14 +116,17 @@ def resize(sample: LabelledImage, size_hw: tuple[int, int]) -> LabelledImage:
     """Stretches to size_hw, whatever the shape."""
     height, width = sample.image_bgr.shape[:2]
     image_bgr = as_uint8(cv2.resize(sample.image_bgr, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR))
-    faces = _scale_faces(sample, Window(0, 0, width, height), size_hw)
-    return LabelledImage(image_bgr, faces.boxes_xyxy, faces.landmarks_xy)
+    return replace(_scale_faces(sample, Window(0, 0, width, height), size_hw), image_bgr=image_bgr)
 
 
 def _scale_faces(sample: LabelledImage, window: Window, size_hw: tuple[int, int]) -> LabelledImage:
     """Faces of a window of that size as it is stretched; the picture stays."""
     scale = np.array([size_hw[1] / window.width, size_hw[0] / window.height], dtype=np.float32)
-    return LabelledImage(sample.image_bgr, sample.boxes_xyxy * np.tile(scale, 2), sample.landmarks_xy * scale)
+    twice = np.tile(scale, 2)
+    return LabelledImage(
+        sample.image_bgr, sample.boxes_xyxy * twice, sample.landmarks_xy * scale,
+        ignored_xyxy=sample.ignored_xyxy * twice,
+    )  # fmt: skip
 
 
 def flip(sample: LabelledImage) -> LabelledImage:
@@ -132,6 +136,7 @@ def flip(sample: LabelledImage) -> LabelledImage:
         as_uint8(cv2.flip(sample.image_bgr, 1)),
         mirrored_boxes(sample.boxes_xyxy, width),
         mirrored_landmarks(sample.landmarks_xy, width),
+        ignored_xyxy=mirrored_boxes(sample.ignored_xyxy, width),
     )
 
 
@@ -148,17 +153,22 @@ def crop(
         canvas[:] = fill_bgr
         canvas[y1 - top : y2 - top, x1 - left : x2 - left] = inside
         inside = canvas
-    faces = _crop_faces(sample, Window(left, top, width, height))
-    return LabelledImage(inside, faces.boxes_xyxy, faces.landmarks_xy)
+    return replace(_crop_faces(sample, Window(left, top, width, height)), image_bgr=inside)
 
 
 def _crop_faces(sample: LabelledImage, window: Window) -> LabelledImage:
-    """The window's faces, moved and clipped; the picture stays."""
+    """The window's faces, moved and clipped, and of each region the part within; the picture stays."""
     kept = sample.take(centres_inside(sample.boxes_xyxy, *window[:4]))
     offset = np.array([window.left, window.top], dtype=np.float32)
     limit = np.array([window.width, window.height], dtype=np.float32)
-    boxes_xyxy = np.clip(kept.boxes_xyxy - np.tile(offset, 2), 0, np.tile(limit, 2))
-    return LabelledImage(sample.image_bgr, boxes_xyxy, kept.landmarks_xy - offset)
+    boxes_xyxy, regions_xyxy = (
+        np.clip(moved_xyxy - np.tile(offset, 2), 0, np.tile(limit, 2))
+        for moved_xyxy in (kept.boxes_xyxy, sample.ignored_xyxy)
+    )
+    within = (regions_xyxy[:, 2:] > regions_xyxy[:, :2]).all(axis=1)
+    return LabelledImage(
+        sample.image_bgr, boxes_xyxy, kept.landmarks_xy - offset, ignored_xyxy=regions_xyxy[within]
+    )  # fmt: skip
 
 
 def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: int, height: int) -> NDArray[np.bool_]:

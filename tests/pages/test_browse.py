@@ -234,9 +234,16 @@ class TestCommand:
 
     def test_pictures_that_are_missing(self, tmp_path: Path, parse: Any, capsys: pytest.CaptureFixture[str]) -> None:
         labels = tmp_path / "labels.json"
-        labels.write_text(json.dumps(
-            {"images": [{"id": 1, "file_name": "gone.jpg", "width": 8, "height": 8}], "annotations": []}
-        ))  # fmt: skip
+        images = [
+            {"id": i, "file_name": name, "width": 80, "height": 60} for i, name in enumerate(("gone.jpg", "a.png"))
+        ]
+        labels.write_text(json.dumps({"images": images, "annotations": []}))
+        assert self.run(labels, "--output", tmp_path / "p.html") == 1
+        message = capsys.readouterr().err
+        assert "not one picture can be shown" in message and "--data-root" in message
+        assert str(tmp_path) in message
+        assert not (tmp_path / "p.html").exists()
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 90, np.uint8))
         assert self.run(labels, "--output", tmp_path / "p.html") == 0
         assert "gone.jpg" in parse((tmp_path / "p.html").read_text(encoding="utf-8")).words
         assert "gone.jpg" in capsys.readouterr().err

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gc
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facekit.errors import FacekitError
 from facekit.files import note_inputs
 from facekit.labels.formats.coco import looks_like_coco, read_coco, write_coco
+from facekit.labels.formats.cvat_xml import looks_like_cvat, read_cvat
 from facekit.labels.formats.fddb import looks_like_fddb, read_fddb
+from facekit.labels.formats.labelme import looks_like_labelme, read_labelme
 from facekit.labels.formats.labelv2 import looks_like_labelv2, read_labelv2, write_labelv2
 from facekit.labels.formats.retinaface_txt import looks_like_retinaface, read_retinaface
 from facekit.labels.formats.text_lines import first_lines, shorten
 from facekit.labels.formats.voc import looks_like_voc, read_voc, write_voc
+from facekit.labels.formats.voc_beside import looks_like_voc_beside, read_voc_beside
 from facekit.labels.formats.voc_wider import looks_like_voc_wider, read_voc_wider, write_voc_wider
 from facekit.labels.formats.wider_txt import looks_like_wider, read_wider, write_wider
 from facekit.labels.formats.yolo import looks_like_yolo, read_yolo, write_yolo, write_yolo_face
@@ -42,9 +46,14 @@ class Format:
 
 
 FORMATS = {  # asked in this order
+    "cvat": Format("CVAT for images 1.1: an XML with <annotations>", read_cvat, looks_like_cvat),
+    "labelme": Format(
+        "labelme: a JSON with shapes, or a folder with one beside each picture", read_labelme, looks_like_labelme,
+    ),
     "coco": Format(
-        "COCO json: { first", read_coco, looks_like_coco, write_coco, suffix=".json",
-        keeps=frozenset({"landmarks", "attributes", "crowds"}), needs_size=True,
+        "COCO json: { first; a folder with annotations/*.json or _annotations.coco.json", read_coco, looks_like_coco,
+        write_coco, suffix=".json", keeps=frozenset({"landmarks", "attributes", "crowds"}), needs_size=True,
+        has_parts=True,
     ),
     "labelv2": Format(
         "labelv2: '# NAME WIDTH HEIGHT' first", read_labelv2, looks_like_labelv2, write_labelv2, suffix=".txt",
@@ -63,6 +72,10 @@ FORMATS = {  # asked in this order
         "VOC, tiny SSD's: a folder with train.txt and WIDER_train/Annotations, or such a list", read_voc_wider,
         looks_like_voc_wider, write_folder=write_voc_wider, keeps=frozenset({"landmarks", "crowds"}),
         needs_size=True, has_parts=True,
+    ),
+    "voc-beside": Format(
+        "VOC with an XML beside each picture: the folder, or one XML", read_voc_beside, looks_like_voc_beside,
+        has_parts=True,
     ),
     "yolo": Format(
         "YOLO: a data.yaml, a list of pictures, or a folder with images and labels", read_yolo, looks_like_yolo,
@@ -96,7 +109,7 @@ def read_labels(
     with _garbage_left():
         pictures = row.read(path, data_root, as_written, dropped, *([] if part is None else [part]))
     note_inputs([path, *(picture.path for picture in pictures)])
-    return pictures
+    return [replace(picture, source=str(source)) for picture in pictures]
 
 
 @contextmanager
@@ -113,13 +126,16 @@ def _garbage_left() -> Iterator[None]:
 
 def recognise(path: Path) -> str:
     """The name of the format, by content. Raises FacekitError where it is none of them."""
-    if not path.exists():
-        raise FacekitError(f"{path}: the annotation file can't be read (No such file or directory). Check the path.")
-    lines = [] if path.is_dir() else first_lines(path, HEAD_LINES)
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise FacekitError(f"{path}: the annotation file can't be read ({reason}). Check the path.") from error
+    lines = [] if is_folder else first_lines(path, HEAD_LINES)
     for name, row in FORMATS.items():
         if row.looks_like(path, lines):
             return name
-    found = f"the first line is {shorten(lines[0])}" if lines else "it is a folder" if path.is_dir() else "it is empty"
+    found = f"the first line is {shorten(lines[0])}" if lines else "it is a folder" if is_folder else "it is empty"
     wanted: Sequence[str] = [row.sign for row in FORMATS.values()]
     raise FacekitError(
         f"{path}: no label format is recognised; {found}. Looked for:\n  " + "\n  ".join(wanted) + "\n"

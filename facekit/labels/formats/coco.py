@@ -4,6 +4,10 @@
 "image_id": 1, "category_id": 1, "bbox": [449, 330, 122, 149], "keypoints": [488.9, 373.6, 2, ...],
 "attributes": {"blur": 0, "expression": 0, "illumination": 0, "invalid": 0, "occlusion": 0, "pose": 0}}]}
 
+Ids and flags are compared by value: "27" is 27. iscrowd, ignore, and an attribute that says so (values.IGNORED_NAMES)
+make a crowd. Points are mapped by their category's names (keypoints.py). A folder is read whose files are
+annotations/*.json beside images/ (CVAT), or _annotations.coco.json in it or in a set's folder (Roboflow).
+
 The attributes are ours, after CVAT's; they are read of the pictures whose annotations all have all six.
 """
 
@@ -13,17 +17,20 @@ import json
 import logging
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.files import write_text
-from facekit.labels.formats.text_lines import is_picture_name
+from facekit.labels.formats.coco_points import AS_SEEN, CocoPoints
+from facekit.labels.formats.coco_values import attributes_of, has_box, is_crowd, known_attributes, polygon_box, size_of
+from facekit.labels.formats.json_file import load_json
+from facekit.labels.formats.text_lines import is_picture_name, shorten
 from facekit.labels.layout import Named
 from facekit.labels.picture_labels import (
     MAX_COORDINATE,
@@ -31,86 +38,211 @@ from facekit.labels.picture_labels import (
     PictureLabels,
     Tally,
     finish_reading,
-    picture_path,
 )
+from facekit.labels.picture_paths import PictureFinder, guesses_beside
+from facekit.labels.values import ById, as_number, as_whole, face_names
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
 
+ROBOFLOW_NAME = "_annotations.coco.json"
+_SETS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # by the name of a set's folder
 _NUMBER_TYPES = {int, float}
 
 
 def looks_like_coco(source: Path, lines: list[str]) -> bool:
-    """A JSON text; names of pictures may start with { too."""
+    """A JSON text (names of pictures may start with { too), or a folder of them in CVAT's or Roboflow's layout."""
+    if source.is_dir():
+        return bool(coco_files(source))
     return bool(lines) and lines[0][0] in "{[" and not is_picture_name(lines[0])
 
 
+def coco_files(folder: Path, part: str | None = None) -> list[Path]:
+    """The label files of a folder in CVAT's or Roboflow's layout, or those of one of its sets (train, val, test)."""
+    found = {folder / name / ROBOFLOW_NAME: own for name, own in _SETS.items()} | {folder / ROBOFLOW_NAME: None}
+    if not (folder / "labels").is_dir() and not (folder / "data.yaml").is_file():  # those are YOLO's
+        for file in sorted((folder / "annotations").glob("*.json")):
+            found[file] = next((own for name, own in _SETS.items() if name in file.stem.lower()), None)
+    return [file for file, own in found.items() if part in (None, own) and file.is_file()]
+
+
 def read_coco(
-    annotation_file: Path, data_root: Path | None = None, as_written: bool = False, dropped: Tally | None = None
-) -> list[PictureLabels]:
-    """Pictures in the file's order, those without faces too.
+    annotation_file: Path, data_root: Path | None = None, as_written: bool = False, dropped: Tally | None = None,
+    part: str | None = None,
+) -> list[PictureLabels]:  # fmt: skip
+    """Pictures in the file's order, those without faces too; of a folder, of all its files, or of those of one set.
 
     Raises FacekitError for a file that is missing or no COCO json, an annotation whose picture is not listed, boxes
-    that are no four finite numbers, and pictures that are not under data_root. Boxes without area or outside their
-    picture are left out with a warning. as_written keeps every box and number and asks for no picture, for checks.
+    that are no four finite numbers, flags that are none, and pictures that are not under data_root. Boxes without area
+    or outside their picture are left out with a warning; so are points that are not the five landmarks, and faces keep
+    their boxes. as_written keeps every box and number and asks for no picture, for checks.
     """
-    limit = None if as_written else MAX_COORDINATE
-    data_root = annotation_file.parent if data_root is None else data_root
-    content = _load(annotation_file)
-    images = _images_by_id(content, annotation_file)
-    wanted_category = _face_category(content, annotation_file)
-
-    boxes: dict[Any, list[list[float]]] = defaultdict(list)
-    landmarks: dict[Any, list[list[float]]] = defaultdict(list)
-    crowds: dict[Any, list[bool]] = defaultdict(list)
-    attributes: dict[Any, list[list[int] | None]] = defaultdict(list)
-    numbers: dict[Any, list[int]] = defaultdict(list)
-    orphans = []
-    for number, annotation in enumerate(content["annotations"]):
-        where = f"{annotation_file}: annotations[{number}]"
-        if not isinstance(annotation, dict) or "image_id" not in annotation or "bbox" not in annotation:
-            raise FacekitError(f"{where}: expected a mapping with image_id and bbox, got {_shorten(annotation)}.")
-        if wanted_category is not None and annotation.get("category_id") != wanted_category:
-            continue
-        image_id = annotation["image_id"]
-        if not isinstance(image_id, int | str) or image_id not in images:
-            orphans.append((number, image_id))
-            continue
-        boxes[image_id].append(_numbers(annotation["bbox"], 4, f"{where}.bbox", limit))
-        landmarks[image_id].append(_landmarks(annotation.get("keypoints"), where, limit))
-        crowds[image_id].append(bool(annotation.get("iscrowd", 0)))
-        attributes[image_id].append(_attributes(annotation.get("attributes")))
-        numbers[image_id].append(number)
-    if orphans:
-        number, image_id = orphans[0]
+    if not annotation_file.is_dir():
+        if part is not None:
+            raise FacekitError(f"{annotation_file}: has no sets to choose {part!r} from. Give the file alone.")
+        return _File(annotation_file, data_root, as_written).read(dropped)
+    files = coco_files(annotation_file, part)
+    if not files:
         raise FacekitError(
-            f"{annotation_file}: {len(orphans)} annotations name no picture of this file; the first is "
-            f"annotations[{number}] with image_id {image_id!r}. Add the picture to 'images' or take them out."
+            f"{annotation_file}: a folder without COCO files{f' of {part!r}' if part else ''}; looked for "
+            f"annotations/*.json and {ROBOFLOW_NAME}. Give the file itself."
         )
+    if len(files) > 1:
+        log.warning("%s: %s are read together.", annotation_file, ", ".join(map(str, files)))
+    return [picture for file in files for picture in _File(file, data_root, as_written).read(dropped)]
 
-    known = _known_attributes(images, attributes, annotation_file)
-    pictures = []
-    for image_id, image in images.items():
-        path = picture_path(data_root, image["file_name"], f"{annotation_file}: image {image_id!r}")
-        pictures.append(
-            PictureLabels(
-                path=path,
-                size_wh=_size_wh(image),
-                boxes_xywh=np.array(boxes[image_id], dtype=np.float64).reshape(-1, 4),
-                landmarks_xy=np.array(landmarks[image_id], dtype=np.float64).reshape(-1, len(LANDMARK_NAMES), 2),
-                is_crowd=np.array(crowds[image_id], dtype=bool),
-                attributes=known.get(image_id),
-                name=path.relative_to(data_root).as_posix(),
+
+@dataclass
+class _Faces:
+    """Of one picture."""
+
+    boxes: list[list[float]] = field(default_factory=list)
+    landmarks: list[list[float]] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
+    attributes: list[list[int] | None] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the annotations
+
+
+class _File:
+    """One COCO json on its way to PictureLabels."""
+
+    def __init__(self, file: Path, data_root: Path | None, as_written: bool) -> None:
+        self.file = file
+        self.as_written = as_written
+        self.finder = PictureFinder(file, data_root, guesses_beside(file))
+        self.content = _load(file)
+        self.images = ById(_images_by_id(self.content, file))
+        self.points = CocoPoints(file, self.content.get("info"), as_written)
+        self.texts = 0  # numbers that are written as texts
+
+    def read(self, dropped: Tally | None) -> list[PictureLabels]:
+        faces: dict[Any, _Faces] = {image_id: _Faces() for image_id in self.images.things}
+        for number, image_id, category_id, annotation in self._annotations():
+            where = f"{self.file}: annotations[{number}]"
+            one = faces[image_id]
+            one.boxes.append(self._box(annotation, where))
+            one.landmarks.append(self.points.read(annotation.get("keypoints"), category_id, where))
+            one.crowds.append(is_crowd(annotation, where))
+            one.attributes.append(attributes_of(annotation.get("attributes")))
+            one.numbers.append(number)
+        self._say_what_was_read_by_value()
+        known = known_attributes({key: one.attributes for key, one in faces.items()}, self.file)
+        landmarks = self.points.finish(
+            [np.array(one.landmarks, np.float64).reshape(-1, len(LANDMARK_NAMES), 2) for one in faces.values()]
+        )
+        pictures = []
+        for (image_id, one), landmarks_xy in zip(faces.items(), landmarks, strict=True):
+            image = self.images.things[image_id]
+            path, name = self.finder.find(image["file_name"], f"{self.file}: image {image_id!r}")
+            pictures.append(
+                PictureLabels(
+                    path=path,
+                    size_wh=size_of(image),
+                    boxes_xywh=np.array(one.boxes, dtype=np.float64).reshape(-1, 4),
+                    landmarks_xy=landmarks_xy,
+                    is_crowd=np.array(one.crowds, dtype=bool),
+                    attributes=known.get(image_id),
+                    name=name,
+                )
             )
+        self.finder.finish()
+        order = list(faces.values())
+
+        def locate(picture: int, face: int | None) -> str:
+            return f"images[{picture}]" if face is None else f"annotations[{order[picture].numbers[face]}]"
+
+        return finish_reading(
+            pictures, self.file, self.finder.root, locate, dropped, self.as_written, self.finder.looked_in
         )
-    if as_written:
-        return pictures
-    ids = list(images)
 
-    def locate(picture: int, face: int | None) -> str:
-        return f"images[{picture}]" if face is None else f"annotations[{numbers[ids[picture]][face]}]"
+    def _annotations(self) -> Iterator[tuple[int, Any, Any, dict[str, Any]]]:
+        """Number, the ids of picture and category as the file lists them, and the annotation, of every face."""
+        categories, wanted = self._categories()
+        orphans: list[tuple[int, Any]] = []
+        others: Counter[Any] = Counter()
+        read = 0
+        for number, annotation in enumerate(self.content["annotations"]):
+            where = f"{self.file}: annotations[{number}]"
+            if not isinstance(annotation, dict) or "image_id" not in annotation or not has_box(annotation):
+                raise FacekitError(f"{where}: expected a mapping with image_id and bbox, got {shorten(annotation)}.")
+            category_id = categories.find(annotation.get("category_id"))
+            if wanted is not None and category_id not in wanted:
+                others[shorten(annotation.get("category_id"))] += 1
+                continue
+            image_id = self.images.find(annotation["image_id"])
+            if image_id is None:
+                orphans.append((number, annotation["image_id"]))
+                continue
+            read += 1
+            yield number, image_id, next(iter(categories.things), None) if wanted is None else category_id, annotation
+        if orphans:
+            number, image_id = orphans[0]
+            raise FacekitError(
+                f"{self.file}: {len(orphans)} annotations name no picture of this file; the first is "
+                f"annotations[{number}] with image_id {shorten(image_id)}. Add the picture to 'images' or take them "
+                f"out."
+            )
+        if others and not read:
+            counts = ", ".join(f"{key} ({count})" for key, count in others.most_common(5))
+            log.warning("%s: no annotation is of the category 'face', %s; category_ids: %s.", self.file, wanted, counts)
 
-    return finish_reading(pictures, annotation_file, data_root, locate, dropped)
+    def _categories(self) -> tuple[ById[dict[str, Any]], set[Any] | None]:
+        """The categories, and the ids of those to read; None: there is but one, so all."""
+        listed = self.content.get("categories") or []
+        if not isinstance(listed, list) or not all(isinstance(category, dict) for category in listed):
+            raise FacekitError(f"{self.file}: categories: expected a list of mappings, got {shorten(listed)}.")
+        for number, category in enumerate(listed):
+            if not isinstance(category.get("id"), int | float | str | None):
+                got = shorten(category["id"])
+                raise FacekitError(f"{self.file}: categories[{number}]: id must be a number or text, got {got}.")
+        categories = ById({category.get("id"): category for category in listed})
+        wanted = None
+        if len(listed) > 1:
+            names = {str(category.get("name", "")).lower() for category in listed}
+            faces = face_names(names)
+            if not faces:
+                shown = ", ".join(dict.fromkeys(str(category.get("name", "")).lower() for category in listed))
+                raise FacekitError(
+                    f"{self.file}: several categories and none named 'face': {shown}. Rename one to 'face'."
+                )
+            wanted = {category.get("id") for category in listed if str(category.get("name", "")).lower() in faces}
+            if names - faces:
+                left = ", ".join(sorted(names - faces))
+                log.warning("%s: only the category 'face' is read; left alone: %s.", self.file, left)
+        for category in listed:
+            if wanted is None or category.get("id") in wanted:
+                self.points.know_category(category.get("id"), category.get("keypoints"))
+        self.categories = categories
+        return categories, wanted
+
+    def _box(self, annotation: dict[str, Any], where: str) -> list[float]:
+        """x, y, w, h; of a polygon its box where there is no other. Refused beyond MAX_COORDINATE, or NaN; as_written
+        allows any number."""
+        value: Any = annotation.get("bbox") or polygon_box(annotation.get("segmentation"))
+        if isinstance(value, list) and len(value) == 4:
+            if str in map(type, value) and None not in (read := [as_number(v) for v in value]):
+                self.texts += 1
+                value = read
+            if _NUMBER_TYPES.issuperset(map(type, value)):
+                try:
+                    floats = list(map(float, value))
+                except OverflowError:  # JSON knows whole numbers of any length
+                    floats = [math.inf if abs(v) > sys.float_info.max else float(v) for v in value]
+                # The sum is finite only if all are; min and max alone may step over a NaN.
+                small = math.isfinite(sum(floats)) and min(floats) >= -MAX_COORDINATE and max(floats) <= MAX_COORDINATE
+                if self.as_written or small:
+                    return floats
+        raise FacekitError(f"{where}.bbox: expected 4 finite numbers, got {shorten(annotation.get('bbox'))}.")
+
+    def _say_what_was_read_by_value(self) -> None:
+        for what, ids in (("image_id", self.images), ("category_id", self.categories)):
+            if ids.otherwise:
+                log.warning(
+                    "%s: %d times %s is text where the id is a number, or the other way (first: %r): read by value.",
+                    self.file, ids.otherwise, what, ids.first_otherwise,
+                )  # fmt: skip
+        if self.texts:
+            log.warning("%s: %d bboxes hold texts for numbers: read by value.", self.file, self.texts)
 
 
 def write_coco(destination: Path, pictures: Sequence[Named]) -> None:
@@ -124,6 +256,7 @@ def to_coco(pictures: Sequence[PictureLabels], names: Sequence[str] | None = Non
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     category: dict[str, Any] = {"id": 1, "name": "face"}
+    info: dict[str, Any] = {}
     for image_id, picture in enumerate(pictures):
         width, height = picture.size_wh or (0, 0)
         name = picture.path.name if names is None else names[image_id]
@@ -141,29 +274,20 @@ def to_coco(pictures: Sequence[PictureLabels], names: Sequence[str] | None = Non
                 annotation["keypoints"] = [value for x, y in points.tolist() for value in (x, y, 2)]
                 annotation["num_keypoints"] = len(LANDMARK_NAMES)
                 category["keypoints"] = list(LANDMARK_NAMES)
+                info = {"info": AS_SEEN}
             if picture.attributes is not None:
                 annotation["attributes"] = dict(zip(WIDER_ATTRIBUTES, picture.attributes[face].tolist(), strict=True))
             annotations.append(annotation)
-    return {"images": images, "annotations": annotations, "categories": [category]}
+    return {**info, "images": images, "annotations": annotations, "categories": [category]}
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FacekitError(f"{path}: the annotation file can't be read ({error.strerror}). Check the path.") from error
-    except json.JSONDecodeError as error:
-        raise FacekitError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). Is this a COCO json file?") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise FacekitError(f"{path}:{line}: expected UTF-8 text, got other bytes. Is this a COCO json file?") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
-        raise FacekitError(f"{path}: not a JSON text file ({error}). Is this a COCO json file?") from error
+    content: dict[str, Any] = load_json(path, "annotation file", "a COCO json file")
     keys = list(content)[:5] if isinstance(content, dict) else type(content).__name__
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FacekitError(f"{path}: expected COCO json with lists 'images' and 'annotations', got {keys}.")
-    return cast(dict[str, Any], content)
+    return content
 
 
 def _images_by_id(content: dict[str, Any], path: Path) -> dict[Any, dict[str, Any]]:
@@ -171,8 +295,8 @@ def _images_by_id(content: dict[str, Any], path: Path) -> dict[Any, dict[str, An
     for number, image in enumerate(content["images"]):
         where = f"{path}: images[{number}]"
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
-            raise FacekitError(f"{where}: expected a mapping with id and file_name, got {_shorten(image)}.")
-        if not isinstance(image.get("id"), int | str):
+            raise FacekitError(f"{where}: expected a mapping with id and file_name, got {shorten(image)}.")
+        if not isinstance(image.get("id"), int | str) and as_whole(image.get("id")) is None:
             raise FacekitError(f"{where}: id must be a number or text, got {image.get('id')!r}.")
         if image["id"] in images:
             raise FacekitError(f"{where}: id {image['id']!r} is given twice; ids must be unique.")
@@ -180,83 +304,3 @@ def _images_by_id(content: dict[str, Any], path: Path) -> dict[Any, dict[str, An
     if not images:
         raise FacekitError(f"{path}: 'images' is empty; there is nothing to train or to measure on.")
     return images
-
-
-def _face_category(content: dict[str, Any], path: Path) -> int | None:
-    """The category to read; None: there is but one, so all."""
-    categories = content.get("categories") or []
-    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
-        raise FacekitError(f"{path}: categories: expected a list of mappings, got {_shorten(categories)}.")
-    if len(categories) < 2:
-        return None
-    names = {str(category.get("name", "")).lower(): category.get("id") for category in categories}
-    if "face" not in names:
-        raise FacekitError(
-            f"{path}: several categories and none named 'face': {', '.join(names)}. Rename one to 'face'."
-        )
-    log.warning("%s: only the category 'face' is read; left alone: %s.", path, ", ".join(set(names) - {"face"}))
-    return cast(int | None, names["face"])
-
-
-def _numbers(value: Any, count: int, where: str, limit: float | None) -> list[float]:
-    """The list as floats, refused where one is beyond the limit or NaN; None allows any number."""
-    if isinstance(value, list) and len(value) == count and _NUMBER_TYPES.issuperset(map(type, value)):
-        try:
-            floats = list(map(float, value))
-        except OverflowError:  # JSON knows whole numbers of any length
-            floats = [math.inf if abs(v) > sys.float_info.max else float(v) for v in value]
-        # The sum is finite only if all are; min and max alone may step over a NaN.
-        if limit is None or (math.isfinite(sum(floats)) and -limit <= min(floats) and max(floats) <= limit):
-            return floats
-    raise FacekitError(f"{where}: expected {count} finite numbers, got {_shorten(value)}.")
-
-
-def _landmarks(keypoints: Any, where: str, limit: float | None) -> list[float]:
-    """x, y of the five points; NaN where they aren't labelled (v > 0)."""
-    if keypoints is None:
-        return [math.nan] * 10
-    values = _numbers(keypoints, 3 * len(LANDMARK_NAMES), f"{where}.keypoints", limit)
-    return [v if values[i - i % 3 + 2] > 0 else math.nan for i, v in enumerate(values) if i % 3 != 2]
-
-
-def _known_attributes(
-    images: dict[Any, Any], attributes: dict[Any, list[list[int] | None]], path: Path
-) -> dict[Any, NDArray[np.int8]]:
-    """(N, 6) of the pictures whose annotations all have them; of those without any, where the file has some."""
-    if not any(row for rows in attributes.values() for row in rows):
-        return {}
-    known: dict[Any, NDArray[np.int8]] = {}
-    lost = 0
-    for image_id in images:
-        whole = [row for row in attributes[image_id] if row is not None]
-        if len(whole) == len(attributes[image_id]):
-            known[image_id] = np.array(whole, np.int8).reshape(-1, len(WIDER_ATTRIBUTES))
-        else:
-            lost += len(whole)
-    if lost:
-        log.warning("%s: %d attributes aren't read, as other faces of the same pictures have none.", path, lost)
-    return known
-
-
-def _attributes(value: Any) -> list[int] | None:
-    """The six, or None where they aren't all there as small whole numbers: other tools have other attributes."""
-    if not isinstance(value, dict):
-        return None
-    row = [number for name in WIDER_ATTRIBUTES if type(number := value.get(name)) is int and 0 <= number <= 2]
-    return row if len(row) == len(WIDER_ATTRIBUTES) else None
-
-
-def _size_wh(image: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    if (
-        isinstance(width, int)
-        and isinstance(height, int)
-        and 0 < min(width, height) <= max(width, height) <= MAX_COORDINATE
-    ):
-        return width, height
-    return None
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

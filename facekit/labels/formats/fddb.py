@@ -19,13 +19,12 @@ from facekit.labels.formats.counted import counted_blocks, is_count
 from facekit.labels.formats.text_lines import (
     LabelCollector,
     find_picture,
-    guess_data_root,
     is_picture_name,
     malformed,
     parse_row,
 )
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
-from facekit.pictures.read import PICTURE_SUFFIXES
+from facekit.labels.picture_paths import PictureFinder
 
 COLUMNS = "major_radius minor_radius angle centre_x centre_y 1"
 
@@ -50,9 +49,7 @@ def read_fddb(
     """
     collector = LabelCollector(source, data_root, as_written)
     for line, name, places, rows in counted_blocks(source, _parse_name, _parse_ellipse):
-        if collector.data_root is None:
-            collector.data_root = _guess_data_root(source, name)
-        collector.add(line, find_picture(collector.data_root, name), None, places, ellipses_to_xywh(rows))
+        collector.add(line, _with_suffix(collector.finder, name), None, places, ellipses_to_xywh(rows))
     return collector.finish(dropped)
 
 
@@ -89,7 +86,7 @@ def _parse_ellipse(source: Path, line: int, text: str) -> list[float]:
     return row[:5]
 
 
-def _guess_data_root(source: Path, name: str) -> Path:
-    suffixes = [*PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
-    roots = (guess_data_root(source, name + suffix) for suffix in suffixes)
-    return next((root for root in roots if (root / find_picture(root, name)).is_file()), source.parent)
+def _with_suffix(finder: PictureFinder, name: str) -> str:
+    """The name with the suffix that a picture of it has, below the first folder that has one."""
+    found = ((folder, find_picture(folder, name)) for folder in finder.folders)
+    return next((named for folder, named in found if (folder / named).is_file()), f"{name}.jpg")

@@ -3,47 +3,99 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facekit.errors import FacekitError
+from facekit.files import open_input, read_input
 from facekit.labels.picture_labels import (
     MAX_COORDINATE,
     WIDER_ATTRIBUTES,
     PictureLabels,
     Tally,
     finish_reading,
-    picture_path,
 )
+from facekit.labels.picture_paths import PictureFinder, guesses_beside
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.structures import LANDMARK_NAMES
 
 MAX_LABEL_BYTES = 1 << 30
+MAX_LINE_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16  # what recognising a format may look at
+# What a file is that is no label file, by its first bytes; the longer ones first.
+_SIGNS = (
+    (b"\x00\x00\xfe\xff", "UTF-32 text"), (b"\xff\xfe\x00\x00", "UTF-32 text"), (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"), (b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "a gzip archive"),
+    (b"\xff\xd8\xff", "a JPEG picture"), (b"\x89PNG", "a PNG picture"), (b"\x89HDF", "an HDF5 file"),
+    (b"PAR1", "a Parquet table"), (b"SQLite format 3", "an SQLite data base"), (b"\x80\x02", "a pickle"),
+    (b"version https://git-lfs", "a pointer of Git LFS (`git lfs pull` brings the file)"),
+)  # fmt: skip
+
+
+def foreign_content(head: bytes) -> str | None:
+    """What a file is, by its first bytes, that is no UTF-8 text of labels; None where nothing speaks against that."""
+    named = next((name for sign, name in _SIGNS if head.startswith(sign)), None)
+    if named is not None or b"\0" not in head[:64]:
+        return named
+    # ASCII in wider characters has its zeros at regular places.
+    start = head[:64].ljust(4, b"x")
+    if all(not any(start[place::4]) for place in (0, 1, 2)) or all(not any(start[place::4]) for place in (1, 2, 3)):
+        return "UTF-32 text"
+    if not any(start[0::2]) or not any(start[1::2]):
+        return "UTF-16 text"
+    return None
+
+
+def refuse_foreign(file: Path, head: bytes) -> None:
+    """Raises FacekitError for a file that foreign_content names."""
+    content = foreign_content(head)
+    if content is not None:
+        remedy = "Save it as UTF-8" if content.startswith("UTF") else "Give the label file itself"
+        raise FacekitError(f"{file}: expected UTF-8 text, got {content}. {remedy}.")
+
+
+def read_text(file: Path, max_bytes: int, what: str = "label file") -> str:
+    """The whole text, without a byte order mark. Raises FacekitError as read_lines."""
+    data = read_input(file, max_bytes, what)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse_foreign(file, data)
+        line = data.count(b"\n", 0, error.start) + 1
+        got = repr(data[error.start : error.start + 20])
+        raise malformed(file, line, "UTF-8 text", got, "Save the file as UTF-8.") from error
 
 
 def malformed(file: Path, line: int, expected: str, got: str, remedy: str = "Mend the line.") -> FacekitError:
     return FacekitError(f"{file}:{line}: expected {expected}, got {shorten(got)}. {remedy}")
 
 
-def shorten(text: str) -> str:
-    text = repr(text)
+def shorten(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line, without blanks at its ends; any line ends, with or without a byte order mark.
 
-    Raises FacekitError for a file that can't be read, is too large, or has a line that is no UTF-8.
+    Raises FacekitError for a file that can't be read, is no regular one, is over MAX_LABEL_BYTES, or has a line that is
+    no UTF-8 or over MAX_LINE_BYTES.
     """
     try:
-        with file.open("rb") as stream:
-            if file.stat().st_size > MAX_LABEL_BYTES:
-                raise FacekitError(f"{file}: over {MAX_LABEL_BYTES >> 20} MiB, too large for labels. Split the file.")
-            for number, raw in enumerate(stream, 1):
+        with open_input(file, MAX_LABEL_BYTES, "label file") as stream:
+            number, left = 0, MAX_LABEL_BYTES
+            while raw := stream.readline(MAX_LINE_BYTES + 1):
+                number, left = number + 1, left - len(raw)
+                if number == 1:
+                    refuse_foreign(file, raw)
+                if len(raw) > MAX_LINE_BYTES or left < 0:
+                    limit = f"a line of up to {MAX_LINE_BYTES >> 20} MiB in a file of up to {MAX_LABEL_BYTES >> 20} MiB"
+                    raise malformed(file, number, limit, f"{len(raw)} bytes and more")
                 try:
                     text = raw.decode()
                 except UnicodeDecodeError as error:
@@ -55,12 +107,10 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def first_lines(file: Path, count: int = 3) -> list[str]:
-    """The first lines that aren't blank, for recognising; [] for what can't be read."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-    except OSError:
-        return []
+    """The first lines that aren't blank, for recognising. Raises FacekitError for what is no regular file of text."""
+    with open_input(file, sys.maxsize, "label file") as stream:
+        head = stream.read(HEAD_BYTES)
+    refuse_foreign(file, head)
     lines = (line.strip() for line in head.decode("utf-8-sig", errors="replace").splitlines())
     return list(itertools.islice((line for line in lines if line), count))
 
@@ -93,23 +143,14 @@ def format_number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def guess_data_root(label_file: Path, name: str) -> Path:
-    """The folder above the pictures where nobody gave one: where the published layouts have it, if `name` is there."""
-    here = label_file.parent
-    roots = [here, here / "images"]
-    for above in label_file.parents[1:3]:
-        roots += [above, above / "images", above / "WIDER_train" / "images", above / "WIDER_val" / "images"]
-    roots += [above / "originalPics" for above in label_file.parents[:2]]  # FDDB's
-    return next((root for root in roots if (root / name).is_file()), here)
-
-
 class LabelCollector:
-    """Gathers the pictures of one text file, and turns them into PictureLabels at its end."""
+    """Gathers the pictures of one text file, and turns them into PictureLabels at its end; `finder` knows where they
+    are."""
 
     def __init__(self, file: Path, data_root: Path | None, as_written: bool) -> None:
         self.file = file
-        self.data_root = data_root
         self.as_written = as_written
+        self.finder = PictureFinder(file, data_root, guesses_beside(file))
         self._first_line: dict[Path, int] = {}
         self._pictures: list[PictureLabels] = []
         self._lines: list[Sequence[int]] = []
@@ -126,10 +167,7 @@ class LabelCollector:
     ) -> None:
         """One picture, named in `line`; `lines` are those of its N faces, points_xyv (N, 5, 3) with v < 0 or x, y of
         -1 for points that aren't labelled."""
-        if self.data_root is None:
-            picture_path(Path(), name, f"{self.file}:{line}")
-            self.data_root = guess_data_root(self.file, name)
-        path = picture_path(self.data_root, name, f"{self.file}:{line}")
+        path, below = self.finder.find(name, f"{self.file}:{line}")
         if path in self._first_line:
             remedy = "Put all its faces in one place."
             expected = f"a picture that line {self._first_line[path]} hasn't listed yet"
@@ -146,17 +184,18 @@ class LabelCollector:
             PictureLabels(
                 path, size_wh, boxes_xywh, landmarks_xy, np.zeros(len(boxes_xywh), bool),
                 None if attributes is None else np.asarray(attributes, np.int8).reshape(-1, len(WIDER_ATTRIBUTES)),
-                path.relative_to(self.data_root).as_posix(),
+                below,
             )
         )  # fmt: skip
 
     def finish(self, dropped: Tally | None) -> list[PictureLabels]:
         """The pictures in the file's order; raises FacekitError where there is none, or they aren't on the disk."""
-        if not self._pictures or self.data_root is None:
+        if not self._pictures:
             raise FacekitError(f"{self.file}: no picture is listed; there is nothing to train or to measure on.")
-        if self.as_written:
-            return self._pictures
-        return finish_reading(self._pictures, self.file, self.data_root, self._locate, dropped)
+        self.finder.finish()
+        return finish_reading(
+            self._pictures, self.file, self.finder.root, self._locate, dropped, self.as_written, self.finder.looked_in
+        )
 
     def _locate(self, picture: int, face: int | None) -> str:
         line = list(self._first_line.values())[picture] if face is None else self._lines[picture][face]

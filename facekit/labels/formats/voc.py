@@ -4,7 +4,8 @@ FOLDER/ImageSets/Main/{train,val,trainval,test}.txt   a picture a line, without 
 FOLDER/Annotations/0--Parade_x.xml                    as in voc_xml
 FOLDER/JPEGImages/0--Parade_x.jpg
 
-Give the folder (all its lists), the folder with a list's name (FOLDER:train), or a list.
+Give the folder (all its lists), the folder with a list's name (FOLDER:train), or a list. CVAT's has folders below
+Annotations and JPEGImages, and a list of another name: without one of the lists above, all of Annotations is read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from facekit.labels.formats.text_lines import find_picture, malformed, read_line
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
+from facekit.labels.picture_paths import PictureFinder
 from facekit.progress import progress_bar
 
 MAX_NAME = 250  # bytes; with its suffix no disk holds more
@@ -51,6 +53,9 @@ def read_voc(
     seen: dict[Path, str] = {}
     for name, where in _names(source, root, part):
         xml = picture_path(root / "Annotations", f"{name}.xml", where)
+        bare = name.strip('"')  # Datumaro, and so CVAT, puts names with blanks in these
+        if bare != name and not xml.is_file():
+            name, xml = bare, picture_path(root / "Annotations", f"{bare}.xml", where)
         if xml in seen:
             continue  # trainval lists what train and val do
         if not xml.is_file():
@@ -59,10 +64,13 @@ def read_voc(
     if not seen:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
 
-    def name_picture(xml: Path, file: VocFile) -> str:
-        return find_picture(pictures, seen[xml], [PurePosixPath(file.file_name).suffix])
+    finder = PictureFinder(source, pictures)
 
-    return read_voc_files(list(seen), name_picture, source, pictures, as_written, dropped)
+    def find(xml: Path, file: VocFile) -> tuple[Path, str]:
+        name = find_picture(pictures, seen[xml], [PurePosixPath(file.file_name).suffix])
+        return finder.find(name, f"{xml}:1")
+
+    return read_voc_files(list(seen), find, source, finder, as_written, dropped)
 
 
 def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
@@ -99,8 +107,9 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
         lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
         lists = [file for file in lists if file.is_file()]
         if not lists:
-            xmls = sorted((root / "Annotations").glob("*.xml"))
-            yield from ((xml.stem, str(xml)) for xml in xmls if not is_half_written(xml))
+            for xml in sorted((root / "Annotations").rglob("*.xml")):
+                if not is_half_written(xml):
+                    yield without_suffix(xml.relative_to(root / "Annotations").as_posix()), str(xml)
     for file in lists:
         for line, name in read_lines(file):
             if len(name.encode()) > MAX_NAME or "\0" in name:

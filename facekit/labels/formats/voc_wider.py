@@ -9,7 +9,6 @@ Give the folder (all its lists), the folder with a list's name (FOLDER:train), o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from facekit.errors import FacekitError
@@ -18,6 +17,7 @@ from facekit.labels.formats.text_lines import malformed, read_lines
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
+from facekit.labels.picture_paths import PictureFinder
 from facekit.progress import progress_bar
 
 MAX_NAME = 250  # bytes; with its suffix no disk holds more
@@ -70,10 +70,13 @@ def read_voc_wider(
     if not xmls:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
     pictures = data_root or root
-    labels = read_voc_files(
-        xmls, lambda xml, file: _picture_name(pictures, xml, file), source, pictures, as_written, dropped
-    )
-    return [replace(picture, name=_without_set(picture.path.relative_to(pictures))) for picture in labels]
+    finder = PictureFinder(source, pictures)
+
+    def find(xml: Path, file: VocFile) -> tuple[Path, str]:
+        path, name = finder.find(_picture_name(pictures, xml, file), f"{xml}:1")
+        return path, _without_set(name)
+
+    return read_voc_files(xmls, find, source, finder, as_written, dropped)
 
 
 def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
@@ -93,9 +96,9 @@ def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
         write_text(destination / f"{part}.txt", "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
 
 
-def _without_set(below: Path) -> str:
+def _without_set(name: str) -> str:
     """WIDER_train/images/0--Parade/x.jpg -> 0--Parade/x.jpg."""
-    parts = below.parts[1:]
+    parts = PurePosixPath(name).parts[1:] or (name,)
     return "/".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts)
 
 

@@ -6,12 +6,12 @@
 <has_lm>1</has_lm><lm><x1>488.9</x1><y1>373.6</y1> ... <y5>431.5</y5></lm></object></annotation>
 
 Corners are taken as they stand, without the pixel that some VOC readers take off. Objects marked difficult become
-is_crowd: neither learnt nor counted as missed, as VOC has it.
+is_crowd: neither learnt nor counted as missed, as VOC has it; so do those of <ignore> or <iscrowd>. Flags count by
+value: true is 1.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import format_number, shorten
+from facekit.labels.formats.text_lines import format_number, read_text, shorten
 from facekit.labels.layout import known_size
-from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading, picture_path
+from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading
+from facekit.labels.picture_paths import PictureFinder
+from facekit.labels.values import as_flag, kinds_to_read
 from facekit.progress import progress_bar
-
-log = logging.getLogger(__name__)
 
 MAX_XML_BYTES = 1 << 24
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -51,7 +51,7 @@ class VocFile:
 def read_voc_file(path: Path) -> VocFile:
     """Raises FacekitError for a file that can't be read, is too large or no XML, or declares a document type
     (entities could make a small file huge, or read others), and for objects that are incomplete or no numbers."""
-    text = _read_text(path)
+    text = read_xml_text(path)
     try:
         root = ElementTree.fromstring(text)  # given text, no encoding that the file names is looked up
     except ElementTree.ParseError as error:
@@ -89,34 +89,29 @@ def compose_voc(name: str, folder: str, labels: PictureLabels) -> str:
 
 
 def read_voc_files(
-    xmls: Sequence[Path], name_picture: Callable[[Path, VocFile], str], source: Path, data_root: Path,
+    xmls: Sequence[Path], find: Callable[[Path, VocFile], tuple[Path, str]], source: Path, finder: PictureFinder,
     as_written: bool, dropped: Tally | None,
 ) -> list[PictureLabels]:  # fmt: skip
     """The labels of many XML files in their order. Of several kinds of objects only those named face.
 
-    name_picture: from an XML file and its content to the picture below data_root.
+    find: from an XML file and its content to the picture and its name in the set, by means of the finder.
     """
     files = [read_voc_file(xml) for xml in progress_bar(xmls, desc=source.name, unit="file", delay_s=2)]
     kinds = {name for file in files for name in file.names}
-    if len(kinds) > 1:
-        if "face" not in kinds:
-            raise FacekitError(f"{source}: several kinds of objects and none named 'face': {', '.join(sorted(kinds))}.")
-        others = ", ".join(sorted(kinds - {"face"}))
-        log.warning("%s: only the objects named 'face' are read; left alone: %s.", source, others)
-    numbers = [[i for i, name in enumerate(file.names) if len(kinds) < 2 or name == "face"] for file in files]
+    faces = kinds_to_read(kinds, str(source))
+    numbers = [[i for i, name in enumerate(file.names) if name in faces] for file in files]
     pictures = []
     for xml, file, chosen in zip(xmls, files, numbers, strict=True):
-        path = picture_path(data_root, name_picture(xml, file), f"{xml}:1")
-        pictures.append(_to_labels(file, path, path.relative_to(data_root).as_posix(), chosen))
-    if as_written:
-        return pictures
+        path, name = find(xml, file)
+        pictures.append(_to_labels(file, path, name, chosen))
+    finder.finish()
 
     def locate(picture: int, face: int | None) -> str:
         if face is None:
             return f"{xmls[picture]}:1"
         return f"{xmls[picture]}:{object_line(xmls[picture], numbers[picture][face])}"
 
-    return finish_reading(pictures, source, data_root, locate, dropped)
+    return finish_reading(pictures, source, finder.root, locate, dropped, as_written, finder.looked_in)
 
 
 def object_line(path: Path, number: int) -> int:
@@ -129,20 +124,14 @@ def object_line(path: Path, number: int) -> int:
             lines.append(parser.CurrentLineNumber)
 
     parser.StartElementHandler = start
-    parser.Parse(_read_text(path), True)
+    parser.Parse(read_xml_text(path), True)
     return lines[number] if number < len(lines) else 1
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_XML_BYTES:
-            raise FacekitError(f"{path}: over {MAX_XML_BYTES >> 20} MiB, too large for a picture's labels.")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise FacekitError(f"{path}: the label file can't be read ({error.strerror}). Check the path.") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise FacekitError(f"{path}:{line}: expected UTF-8 text, got other bytes. Save the file as UTF-8.") from error
+def read_xml_text(path: Path, max_bytes: int | None = None) -> str:
+    """Raises FacekitError for what is no UTF-8 text of up to max_bytes (of MAX_XML_BYTES), and for document types and
+    entities."""
+    text = read_text(path, MAX_XML_BYTES if max_bytes is None else max_bytes)
     place = text.find("<!DOCTYPE")
     if place >= 0:
         line = text.count("\n", 0, place) + 1
@@ -162,7 +151,10 @@ def _add_object(found: VocFile, element: ElementTree.Element) -> None:
     found.corners.append(_numbers(parts.get("bndbox"), "bndbox", _CORNERS))
     found.points.append(points)
     found.names.append(texts.get("name", "").lower())
-    found.difficult.append(texts.get("difficult") == "1")
+    flags = {tag: as_flag(texts.get(tag)) for tag in ("difficult", "ignore", "iscrowd")}
+    if wrong := [tag for tag, flag in flags.items() if flag is None]:
+        raise ValueError(f"expected <{wrong[0]}> 0 or 1, got {shorten(texts[wrong[0]])}.")
+    found.difficult.append(any(flags.values()))
 
 
 def _numbers(parent: ElementTree.Element | None, name: str, tags: Sequence[str]) -> list[float]:

@@ -4,8 +4,8 @@
 0 0.498 0.292 0.119 0.108 0.477 0.270 0.529 0.272 0.503 0.298 0.474 0.307 0.526 0.312
 
 class, centre x, centre y, width, height; then, as yolov5-face has it, x and y of five landmarks, -1 where they aren't
-labelled, or, as Ultralytics' pose has it, x, y and v of them, v 0 where they aren't. Give a data.yaml, data.yaml:train
-for one of its sets, a list of pictures, or a folder with images/ and labels/.
+labelled, or, as Ultralytics' pose has it, x, y and v of them, v 0 where they aren't; or a polygon (yolo_rows.py). Give
+a data.yaml, data.yaml:train for one of its sets, a list of pictures, or a folder with images/ and labels/.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.files import is_half_written, sync_disk, write_text
-from facekit.labels.formats.text_lines import is_picture_name, malformed, parse_row, read_lines
+from facekit.labels.formats.text_lines import is_picture_name, malformed, read_lines
+from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import Parts, bring_picture, check_unique, known_size, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
+from facekit.labels.values import face_names
 from facekit.pictures.read import picture_size
 from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of five landmarks"
 DECIMALS = 6  # of a pixel: what the ten digits that we write carry, so that whole pixels stay whole
-MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
 
 
 def looks_like_yolo(source: Path, lines: list[str]) -> bool:
@@ -54,11 +54,11 @@ def read_yolo(
     data_root: what the paths in data.yaml and in lists are relative to, where it isn't their folder.
     Raises FacekitError with file and line.
     """
-    listed = DataYaml(data_root or source.parent, data_root or source.parent, [source], {})
+    listed = DataYaml(data_root or source.parent, data_root or source.parent, [source])
     if source.is_dir() and not (source / "data.yaml").is_file():
         root = (data_root or source) if source.name != "images" else source
         folder = root / "images" if (root / "images").is_dir() else root
-        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))], {})
+        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))])
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
         listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
     # A picture in two lists is one picture.
@@ -66,7 +66,7 @@ def read_yolo(
     if not pictures:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
     pictures, root = _below_one_root(pictures, listed)
-    return _read_all(pictures, source, root, listed.names, as_written, dropped)
+    return _read_all(pictures, source, root, listed, as_written, dropped)
 
 
 def write_yolo(destination: Path, parts: Parts, pictures: str) -> None:
@@ -127,21 +127,18 @@ def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
 
 
 def _read_all(
-    pictures: dict[Path, str], source: Path, root: Path, names: dict[int, str], as_written: bool, dropped: Tally | None
+    pictures: dict[Path, str], source: Path, root: Path, listed: DataYaml, as_written: bool, dropped: Tally | None
 ) -> list[PictureLabels]:
-    rows: list[NDArray[np.float64]] = []
-    lines: list[list[int]] = []
+    numbered: list[list[tuple[int, Row]]] = []
     files: list[Path] = []
     without: list[Path] = []
     for picture in progress_bar(pictures, desc=source.name, unit="picture", delay_s=2):
         file = label_file(picture)
         if not file.is_file() and picture.with_suffix(".txt").is_file():
             file = picture.with_suffix(".txt")
-        if not file.is_file():
+        if not file.exists():
             without.append(picture)
-        numbered = list(_read_rows(file)) if file.is_file() else []
-        rows.append(np.array([row for _, row in numbered], np.float64).reshape(-1, 15))
-        lines.append([line for line, _ in numbered])
+        numbered.append(read_rows(file) if file.exists() else [])
         files.append(file)
     if len(without) == len(pictures):
         raise FacekitError(
@@ -150,7 +147,9 @@ def _read_all(
         )
     if without:
         log.warning("%s: %d pictures without a label file: no faces (first: %s).", source, len(without), without[0])
-    face_class = _face_class(rows, names, source)
+    rows = faces_of(files, numbered, listed.kpt_shape, str(source))
+    lines = [[line for line, _ in each] for each in numbered]
+    face_class = _face_class(rows, listed.names, source)
     labels = []
     for index, picture in enumerate(pictures):
         if face_class is not None:
@@ -158,32 +157,12 @@ def _read_all(
             rows[index], lines[index] = rows[index][keep], np.array(lines[index], int)[keep].tolist()
         labels.append(_to_labels(picture, root, rows[index], as_written))
     labels = _without_set(labels)
-    if as_written:
-        return labels
-    listed = list(pictures.values())
+    places = list(pictures.values())
 
     def locate(picture: int, face: int | None) -> str:
-        return listed[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
+        return places[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
 
-    return finish_reading(labels, source, root, locate, dropped)
-
-
-def _read_rows(file: Path) -> Iterator[tuple[int, list[float]]]:
-    """Line and 15 numbers of each face; -1 for landmarks that aren't there."""
-    for line, text in read_lines(file):
-        if not text:
-            continue
-        row = parse_row(file, line, text, (5, 15, 20), COLUMNS)
-        if not all(abs(value) <= MAX_FRACTION for value in row[1:]) or not (row[0] >= 0 and row[0].is_integer()):
-            raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, "Divide pixels by the size.")
-        yield line, row[:5] + _points(row[5:])
-
-
-def _points(row: list[float]) -> list[float]:
-    """x and y of five landmarks from nothing, those, or x, y, v; -1 where they aren't labelled."""
-    if len(row) != 15:
-        return row or [-1.0] * 10
-    return [value for x, y, v in zip(*[iter(row)] * 3, strict=True) for value in ((x, y) if v > 0 else (-1.0, -1.0))]
+    return finish_reading(labels, source, root, locate, dropped, as_written)
 
 
 def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> int | None:
@@ -191,7 +170,8 @@ def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: 
     classes = {int(number) for array in rows for number in array[:, 0]}
     if len(classes | set(names)) < 2:
         return None
-    face = next((number for number, name in names.items() if name == "face"), None)
+    faces = face_names(names.values())
+    face = next((number for number, name in names.items() if name in faces), None)
     if face is None and len(classes) > 1:
         found = ", ".join(f"{number} ({names.get(number, 'no name')})" for number in sorted(classes))
         raise FacekitError(f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names.")

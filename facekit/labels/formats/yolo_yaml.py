@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import read_lines
+from facekit.labels.formats.text_lines import read_text
+from facekit.labels.keypoints import MAX_POINTS
 from facekit.labels.picture_labels import check_name_length, has_drive, picture_path
+from facekit.labels.values import as_whole
 
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-MAX_YAML_BYTES = 1 << 20
+MAX_YAML_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class DataYaml:
     root: Path  # what the lists' lines are relative to
     top: Path  # what no path leaves; the root or a folder above it
     places: list[Path]  # folders and lists of pictures
-    names: dict[int, str]  # of the classes, in lower case
+    names: dict[int, str] = field(default_factory=dict)  # of the classes, in lower case
+    kpt_shape: tuple[int, int] | None = None  # points a face, and values a point
 
 
 def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> DataYaml:
     """part: one of its sets; None: all of them. Raises FacekitError with the file and the key or line."""
-    text = "\n".join(line for _, line in _limited(file))
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig")) if text else None
+        content = yaml.safe_load(read_text(file, MAX_YAML_BYTES, "data.yaml"))
     # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -54,14 +55,7 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
     chosen = [key for key in PARTS if key in content and part in (None, key)]
     if not chosen:
         raise FacekitError(f"{file}: there is no {part!r} in it. Its sets: {', '.join(set(PARTS) & set(content))}.")
-    if len(chosen) > 1:
-        log.warning("%s: %s are read together; %s:%s names one.", file, ", ".join(chosen), file, chosen[0])
-    entries: list[str] = []
-    for key in chosen:
-        value = content[key] if isinstance(content[key], list) else [content[key]]
-        if not all(isinstance(entry, str) for entry in value):
-            raise FacekitError(f"{file}: {key}: expected a path or a list of paths, got something else.")
-        entries += value
+    entries = {key: _entries(content[key], f"{file}: {key}") for key in chosen}
     root = top = data_root or file.parent
     if data_root is None:
         path = content.get("path") or "."
@@ -69,8 +63,34 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
             raise FacekitError(f"{file}: path: expected the path of a folder, got something else.")
         top = _folder_above(file.parent)
         root = _root(top, file.parent, path, f"{file}: path")
-    places = [_entry_place(top, root, entry, str(file)) for entry in entries]
-    return DataYaml(root, top, places, _class_names(content.get("names")))
+    places = {key: [_entry_place(top, root, entry, str(file)) for entry in entries[key]] for key in chosen}
+    places = _without_missing(places, part, file)
+    if len(places) > 1:
+        log.warning("%s: %s are read together; %s:%s names one.", file, ", ".join(places), file, next(iter(places)))
+    return DataYaml(
+        root, top, [place for each in places.values() for place in each], _class_names(content.get("names")),
+        _kpt_shape(content.get("kpt_shape")),
+    )  # fmt: skip
+
+
+def _entries(value: Any, where: str) -> list[str]:
+    entries: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise FacekitError(f"{where}: expected a path or a list of paths, got something else.")
+    return entries
+
+
+def _without_missing(places: dict[str, list[Path]], part: str | None, file: Path) -> dict[str, list[Path]]:
+    """Without val and test where they aren't on the disk and no one asked for them by name: Roboflow writes a test set
+    whether there is one or not."""
+    missing = {
+        key: each for key, each in places.items() if part is None and key != "train" and not any(map(Path.exists, each))
+    }
+    if not missing or len(missing) == len(places):
+        return places
+    for key, each in missing.items():
+        log.warning("%s: %s is not there (%s): left out.", file, key, ", ".join(map(str, each)))
+    return {key: each for key, each in places.items() if key not in missing}
 
 
 def _folder_above(folder: Path) -> Path:
@@ -123,8 +143,10 @@ def _class_names(names: Any) -> dict[int, str]:
     return {key: name.lower() for key, name in pairs if isinstance(key, int) and isinstance(name, str)}
 
 
-def _limited(file: Path) -> Iterator[tuple[int, str]]:
-    lines = read_lines(file)
-    if file.is_file() and file.stat().st_size > MAX_YAML_BYTES:
-        raise FacekitError(f"{file}: over {MAX_YAML_BYTES >> 20} MiB, too large for a data.yaml.")
-    return lines
+def _kpt_shape(value: Any) -> tuple[int, int] | None:
+    """Of Ultralytics' pose sets: [points, values a point]."""
+    numbers = [as_whole(number) for number in value] if isinstance(value, list) and len(value) == 2 else []
+    if len(numbers) != 2 or None in numbers:
+        return None
+    points, values = (int(number or 0) for number in numbers)
+    return (points, values) if 0 < points <= MAX_POINTS and values in (2, 3) else None

@@ -16,6 +16,7 @@ from facekit.models.layers import level_rows
 from facekit.ops.assigners import Assignment
 from facekit.ops.boxes import border_distances
 from facekit.ops.head import Head
+from facekit.ops.ignored import background_priors
 from facekit.ops.losses import centre_ness
 from facekit.structures import Priors, RawOutputs, Targets
 
@@ -64,15 +65,18 @@ def dense_losses(
     assignment: Assignment,
     box_loss: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """Focal loss `class` over all priors; `box` over the positive ones ((P, 4) and (P, 4) xyxy -> (P,)), each weighted
-    by how central its prior lies in its face; binary cross-entropy `centre_ness` (Tian et al., FCOS, section 3.2)."""
+    """Focal loss `class` over all priors outside ignored regions; `box` over the positive ones ((P, 4) and (P, 4) xyxy
+    -> (P,)), each weighted by how central its prior lies in its face; binary cross-entropy `centre_ness` (Tian et al.,
+    FCOS, section 3.2)."""
     assert raw.objectness_logits is not None
     positive, faces, columns = assignment.pairs()
     positives = mean_over_processes(positive.sum(), least=1)
     learnt, boxes_xyxy = priors.at(columns), targets.boxes_xyxy[faces]
     centres = centre_ness(border_distances(learnt.cxcywh[:, :2], boxes_xyxy))
     predicted_xyxy = head.coder.decode(raw.box_deltas[positive], learnt)
-    class_loss = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0).sum()
+    counted = positive | background_priors(positive, targets, priors)
+    class_losses = sigmoid_focal_loss(raw.class_logits[..., 0], positive.float(), alpha=0.25, gamma=2.0)
+    class_loss = class_losses.masked_fill(~counted, 0.0).sum()
     centre_loss = F.binary_cross_entropy_with_logits(raw.objectness_logits[positive], centres, reduction="sum")
     weight = mean_over_processes(centres.sum(), least=1e-6)
     return {

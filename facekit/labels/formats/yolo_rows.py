@@ -1,0 +1,202 @@
+"""The lines of YOLO's label files, whatever their columns mean: decided over a whole set, by the numbers themselves.
+
+Behind the class stand, in fractions of the picture:
+  4 numbers               a box: centre x, centre y, width, height
+  box and points          x y of five landmarks (yolov5-face, -1: not labelled), x y v of them (Ultralytics' pose), or
+                          of other points, whose boxes are read and whose points are left out
+  3 points and more       a polygon, x y each: its box is read
+  and one more            a confidence, or a track's number, read over
+A number of columns can be both box and points or a polygon (15: five landmarks, or seven corners). data.yaml's
+kpt_shape decides where there is one. Else they are points if in most such lines they lie in or near their box and are
+no outline: of a face's points and its centre some lie inside the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.labels.formats.text_lines import malformed, read_lines
+from facekit.labels.keypoints import MAX_POINTS, warn_of_contradictions
+from facekit.structures import LANDMARK_NAMES
+
+log = logging.getLogger(__name__)
+
+COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of points, or class and x y of a polygon's corners"
+MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
+MAX_COLUMNS = 3 * MAX_POINTS + 6
+NEAR_SHARE = 0.25  # of a box's sides, by which its points may lie outside
+OUTLINE_SHARE = 0.8  # of points, from which on their hull they are an outline
+OUTSIDE = 0.1  # by which a polygon's corners may lie outside the picture
+SAMPLE = 2000  # lines of one number of columns that are looked at for outlines
+UNLABELLED = [-1.0] * (2 * len(LANDMARK_NAMES))
+
+Row = list[float]  # class, then as many numbers as the line has
+
+
+class Meaning(NamedTuple):
+    """Of the numbers behind the class."""
+
+    points: int  # 0: a polygon or a box alone
+    values_a_point: int  # 2 or 3
+    is_polygon: bool
+    has_confidence: bool
+
+
+def read_rows(file: Path) -> list[tuple[int, Row]]:
+    """Line and numbers of each face. Raises FacekitError with the line for what are no such numbers."""
+    rows = []
+    for line, text in read_lines(file):
+        if not text:
+            continue
+        fields = text.split(maxsplit=MAX_COLUMNS)
+        numbers: Row = []
+        # float() alone would also take 1_0 and digits of other scripts.
+        if 5 <= len(fields) <= MAX_COLUMNS and text.isascii() and "_" not in text:
+            try:
+                numbers = list(map(float, fields))
+            except ValueError:
+                numbers = []
+        if not numbers:
+            raise malformed(file, line, COLUMNS, text)
+        fractions = numbers[1:5] if len(numbers) == 6 else numbers[1:]
+        is_class = numbers[0] >= 0 and numbers[0].is_integer()
+        if not is_class or not all(abs(value) <= MAX_FRACTION for value in fractions) or not math.isfinite(numbers[-1]):
+            raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, "Divide pixels by the size.")
+        rows.append((line, numbers))
+    return rows
+
+
+def faces_of(
+    files: Sequence[Path], numbered: Sequence[Sequence[tuple[int, Row]]], kpt_shape: tuple[int, int] | None,
+    where: str,
+) -> list[NDArray[np.float64]]:  # fmt: skip
+    """An array (N, 15) a file: class, box (centre and size) and x, y of the five landmarks, -1 for those that aren't
+    labelled. kpt_shape: how many points and values a point, of data.yaml. Says once what was not read as it stands.
+
+    Raises FacekitError with the line for a number of columns that nothing explains.
+    """
+    groups: dict[int, list[tuple[Path, int, Row]]] = {}
+    for file, rows in zip(files, numbered, strict=True):
+        for line, row in rows:
+            groups.setdefault(len(row), []).append((file, line, row))
+    read: dict[int, NDArray[np.float64]] = {}
+    said: Counter[str] = Counter()
+    for columns, group in groups.items():
+        values = np.array([row for _, _, row in group], np.float64)
+        meaning = meaning_of(values[:, 1:], kpt_shape)
+        wrong = np.ones(len(values), bool) if meaning is None else _no_polygons(values, meaning)
+        if meaning is None or wrong.any():
+            file, line, row = group[int(wrong.argmax())]
+            raise malformed(file, line, COLUMNS, " ".join(f"{value:g}" for value in row))
+        read[columns] = _faces(values, meaning, said, is_sure=kpt_shape is not None)
+    for what, count in said.items():
+        log.warning("%s: %d lines %s.", where, count, what)
+    place = dict.fromkeys(read, 0)
+    faces = []
+    for rows in numbered:
+        picked = np.empty((len(rows), 5 + len(UNLABELLED)))
+        for number, (_, row) in enumerate(rows):
+            picked[number] = read[len(row)][place[len(row)]]
+            place[len(row)] += 1
+        faces.append(picked)
+    points = np.concatenate([np.empty((0, 15)), *faces])[:, 5:].reshape(-1, 5, 2)
+    warn_of_contradictions(np.where((points == -1).all(axis=2, keepdims=True), np.nan, points), where)
+    return faces
+
+
+def meaning_of(values: NDArray[np.float64], kpt_shape: tuple[int, int] | None = None) -> Meaning | None:
+    """Of (N, M) numbers behind the class, N over 0; None where nothing explains them."""
+    columns = values.shape[1]
+    if columns in (4, 5):
+        return Meaning(0, 2, is_polygon=False, has_confidence=columns == 5)
+    confident = bool(((values[:, -1] >= 0) & (values[:, -1] <= 1)).all())
+    for has_confidence in (False, True):
+        for each in (2, 3):
+            count, rest = divmod(columns - 4 - has_confidence, each)
+            if rest or (has_confidence and not confident):
+                continue
+            if (count, each) == kpt_shape or (kpt_shape is None and count >= 3 and _are_points(values, count, each)):
+                return Meaning(count, each, is_polygon=False, has_confidence=has_confidence)
+    if columns >= 6 and (columns % 2 == 0 or confident):
+        return Meaning(0, 2, is_polygon=True, has_confidence=columns % 2 == 1)
+    return None
+
+
+def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:
+    """Whether (N, M) numbers of most lines are a box and as many points."""
+    points = values[:, 4 : 4 + count * each].reshape(len(values), count, each)
+    if (count, each) == (len(LANDMARK_NAMES), 2) and (points == -1).all(axis=2).any():  # no polygon's corner
+        return True
+    if each == 3 and np.isin(points[..., 2], (0, 1, 2)).all(axis=1).mean() > 0.5:
+        return True
+    near = _near(values[:, :4], points[..., :2])
+    if near.mean() <= 0.5:
+        return False
+    sample = np.flatnonzero(near)[:SAMPLE]
+    return float(np.mean([_is_outline(values[row, : 4 + count * each]) for row in sample])) <= 0.5
+
+
+def _near(boxes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, 4) centre and size, (N, K, 2) -> (N,): whether all points lie in or near the box."""
+    reach = boxes[:, None, 2:] * (0.5 + NEAR_SHARE)
+    near = (np.abs(points - boxes[:, None, :2]) <= reach).all(axis=(1, 2))
+    return np.asarray(near & (boxes[:, 2:] > 0).all(axis=1))
+
+
+def _is_outline(numbers: NDArray[np.float64]) -> bool:
+    """Whether the numbers, taken as x, y of corners, all but lie on their own hull."""
+    corners = np.unique(numbers[: len(numbers) // 2 * 2].reshape(-1, 2), axis=0).astype(np.float32)
+    if len(corners) < OUTLINE_SHARE * (len(numbers) // 2):
+        return False
+    hull = cv2.convexHull(corners)
+    slack = 0.03 * float(np.ptp(corners, axis=0).max())
+    on_hull = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) <= slack for x, y in corners]
+    return sum(on_hull) >= OUTLINE_SHARE * len(corners)
+
+
+def _no_polygons(values: NDArray[np.float64], meaning: Meaning) -> NDArray[np.bool_]:
+    """(N, 1 + M) -> (N,): which lines are polygons with a corner far outside the picture, and so are none."""
+    if not meaning.is_polygon:
+        return np.zeros(len(values), bool)
+    corners = values[:, 1 : len(values[0]) - meaning.has_confidence]
+    return np.asarray((corners.min(axis=1) < -OUTSIDE) | (corners.max(axis=1) > 1 + OUTSIDE))
+
+
+def _faces(
+    values: NDArray[np.float64], meaning: Meaning, said: Counter[str], is_sure: bool
+) -> NDArray[np.float64]:  # fmt: skip
+    """(N, 1 + M) -> (N, 15); `said` counts lines by what was not read as it stands. is_sure: data.yaml says what the
+    points are, wherever they lie."""
+    faces = np.full((len(values), 5 + len(UNLABELLED)), -1.0)
+    faces[:, :5] = values[:, :5]
+    if meaning.has_confidence:
+        said["end with a confidence or a track's number, which is read over"] += len(values)
+    if meaning.is_polygon:
+        corners = values[:, 1 : len(values[0]) - meaning.has_confidence].reshape(len(values), -1, 2)
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        faces[:, 1:5] = np.concatenate([(low + high) / 2, high - low], axis=1)
+        said["are polygons, of which the boxes around them are read"] += len(values)
+        return faces
+    if meaning.points != len(LANDMARK_NAMES):
+        if meaning.points:
+            said[f"have {meaning.points} points, not the five landmarks: read without landmarks"] += len(values)
+        return faces
+    each = meaning.values_a_point
+    points = values[:, 5 : 5 + meaning.points * each].reshape(len(values), meaning.points, each)
+    unlabelled = (points[..., 2] <= 0) if each == 3 else (points == -1).all(axis=2)
+    places = np.where(unlabelled[..., None], values[:, None, 1:3], points[..., :2])  # the centre is always near
+    far = ~_near(values[:, 1:5], places) & (values[:, 3:5] > 0).all(axis=1) & (each == 2 and not is_sure)
+    if far.any():
+        said["have landmarks far from their box, which are left out"] += int(far.sum())
+    labelled = ~unlabelled & ~far[:, None]
+    faces[:, 5:] = np.where(labelled[..., None], points[..., :2], -1.0).reshape(len(values), -1)
+    return faces

@@ -1,0 +1,113 @@
+"""Numbers, ids and flags of label files by their value, however they are written: 27, 27.0 and "27" are one id."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from facekit.errors import FacekitError
+
+log = logging.getLogger(__name__)
+
+MAX_DIGITS = 18  # of a whole number: more are no count, id or size
+FACE_NAMES = ("face", "faces", "human face", "human faces")  # of a class, the likeliest first; see class_name
+IGNORED_NAMES = ("difficult", "iscrowd", "is crowd", "crowd", "ignore", "ignored")  # of flags; see class_name
+_WHOLE = re.compile(rf"[+-]?\d{{1,{MAX_DIGITS}}}(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+
+T = TypeVar("T")
+
+
+def as_whole(value: Any) -> int | None:
+    """The whole number that a number or a text stands for; None for any other value."""
+    if isinstance(value, int):  # True is 1, as for every JSON and Python reader
+        return int(value) if abs(value) < 10**MAX_DIGITS else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 10**MAX_DIGITS else None
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value.strip().partition(".")[0])
+    return None
+
+
+def as_number(value: Any) -> float | None:
+    """The number that a number or a text stands for; None for any other value. May be infinite or NaN."""
+    if type(value) in (int, float):
+        try:
+            return float(value)
+        except OverflowError:  # JSON knows whole numbers of any length
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    return None
+
+
+def as_flag(value: Any) -> bool | None:
+    """Whether a flag is set: numbers 0 and 1, true and false, their texts, and nothing for false; None: no flag."""
+    if value is None:
+        return False
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return _FLAGS.get(text, _FLAGS.get(str(as_whole(text))))
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
+def class_name(value: Any) -> str:
+    """A class's name as it is compared: small letters, a blank for each - and _."""
+    return re.sub(r"[\s_-]+", " ", value).strip().lower() if isinstance(value, str) else ""
+
+
+def face_names(names: Iterable[str]) -> set[str]:
+    """Those of the names that stand for faces: "face" alone where there is one, for Roboflow's sets have a group of all
+    classes, "faces", beside it."""
+    known = {class_name(name) for name in names}
+    wanted = next((name for name in FACE_NAMES if name in known), None)
+    return {name for name in names if wanted is not None and class_name(name) == wanted}
+
+
+def kinds_to_read(kinds: Iterable[str], where: str) -> set[str]:
+    """Of the kinds of objects in a set those that are faces: the only one, whatever its name, or those named face.
+
+    Says which are left alone. Raises FacekitError where none of several is named face.
+    """
+    known = set(kinds)
+    if len(known) < 2:
+        return known
+    faces = face_names(known)
+    if not faces:
+        raise FacekitError(
+            f"{where}: several kinds of objects and none named 'face': {', '.join(sorted(known))}. Rename one to "
+            f"'face'."
+        )
+    if known - faces:
+        others = ", ".join(sorted(known - faces))
+        log.warning("%s: only the objects named 'face' are read; left alone: %s.", where, others)
+    return faces
+
+
+class ById(Generic[T]):
+    """Things by their ids, which are found as they are written, or else by their value."""
+
+    def __init__(self, things: dict[Any, T]) -> None:
+        self.things = things
+        self.otherwise = 0  # found by value, written otherwise
+        self.first_otherwise: Any = None
+        by_value: dict[int, list[Any]] = {}
+        for key in things:
+            if (value := as_whole(key)) is not None:
+                by_value.setdefault(value, []).append(key)
+        self._key_of = {value: keys[0] for value, keys in by_value.items() if len(keys) == 1}
+
+    def find(self, key: Any) -> Any:
+        """The id under which the thing stands; None where there is none."""
+        if isinstance(key, int | str) and key in self.things:
+            return key
+        value = as_whole(key)
+        found = None if value is None else self._key_of.get(value)
+        if found is not None and (isinstance(found, str) or isinstance(key, str)):
+            self.first_otherwise = key if not self.otherwise else self.first_otherwise
+            self.otherwise += 1
+        return found
