@@ -9,13 +9,11 @@ import logging
 import os
 import shlex
 import sys
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,8 +22,8 @@ from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
 from facekit.progress import progress_bar
-from facekit.schema import parse_yaml, plain_data
-from facekit.template import Template, load_template
+from facekit.schema import from_plain, plain_data
+from facekit.template import Template, load_template, parse_template
 
 NAME = "run.json"
 VERSION = 1  # raised when old readers would misread it
@@ -108,7 +106,7 @@ class RunRecord:
 
     def read_template(self, path: Path) -> Template:
         """Raises FacekitError, naming `path`, for a template that is none."""
-        return parse_yaml(json.dumps(self.template, ensure_ascii=False), path, Template)
+        return parse_template(json.dumps(self.template, ensure_ascii=False), path)
 
 
 def digest_data(pictures: Sequence[PictureLabels], ann_files: Sequence[Path]) -> DataDigest:
@@ -256,32 +254,3 @@ def read_record(path: Path) -> RunRecord:
         raise FacekitError(
             f"{path}: no record of a run ({error}). Give a run.json that `facekit train` wrote, unchanged."
         ) from error
-
-
-def from_plain(kind: type[T], value: Any, key: str) -> Any:
-    """What plain_data() made of a `kind`. Raises ValueError that names the key for anything else."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict) or set(value) - set(hints):
-            raise ValueError(f"{key}: expected the keys {', '.join(hints)}")
-        needed = {part.name for part in dataclasses.fields(kind) if part.default is dataclasses.MISSING}
-        if missing := needed - set(value):
-            raise ValueError(f"{key}: {', '.join(sorted(missing))} missing")
-        return kind(**{name: from_plain(hints[name], item, f"{key}.{name}") for name, item in value.items()})
-    origin, args = get_origin(kind), get_args(kind)
-    made: Any = value
-    if origin in (types.UnionType, typing.Union):
-        return made if value is None else from_plain(next(arg for arg in args if arg is not type(None)), value, key)
-    if origin is Literal and value in args:
-        return made
-    if origin is tuple and isinstance(value, list):
-        made = tuple(from_plain(args[0], item, f"{key}[{index}]") for index, item in enumerate(value))
-    elif kind is Path and isinstance(value, str):
-        made = Path(value)
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        made = float(value)
-    elif origin is dict and isinstance(value, dict) and args[1] is str:
-        made = {name: from_plain(str, item, f"{key}.{name}") for name, item in value.items()}
-    if origin is Literal or not isinstance(made, origin or kind) or (isinstance(made, bool) and kind is not bool):
-        raise ValueError(f"{key}: {str(value)[:60]!r} is not of the kind {getattr(kind, '__name__', kind)}")
-    return made

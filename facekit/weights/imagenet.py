@@ -21,7 +21,8 @@ from torchvision.models import WeightsEnum
 from facekit.errors import FacekitError
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.template import InputSettings, Template
-from facekit.weights.checkpoint import load_state, read_torch_file
+from facekit.weights.checkpoint import load_state
+from facekit.weights.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 

@@ -44,5 +44,5 @@ def test_a_mistake_in_a_real_process_is_a_message(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "facekit", "import-weights", "none.pth", "--template", SSD, "--output", "a.pth"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip() == "Error: none.pth: there is no such checkpoint. Check the path."
+    assert done.stderr.strip() == "Error: none.pth: there is no such file. Check the path."
     assert not list(tmp_path.iterdir())
