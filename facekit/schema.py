@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Callable
@@ -267,6 +268,8 @@ class _Reader:
             if number is not None and math.isfinite(number):
                 return number
         elif isinstance(value, expected) and (expected is bool or not isinstance(value, bool)):
+            if expected is str and not _is_name(value):
+                raise self.fail(node, key, f"expected text, got '{shown(node.value)}' with a NUL or half a character.")
             if expected is int and not INT64[0] <= value <= INT64[1]:
                 raise self.fail(node, key, f"expected a whole number of at most 64 bits, got {shown(node.value)}.")
             return value
@@ -319,7 +322,7 @@ def from_plain(kind: Any, value: Any, key: str) -> Any:
             made = tuple(
                 from_plain(each, item, f"{key}[{i}]") for i, (each, item) in enumerate(zip(kinds, value, strict=True))
             )
-    elif kind is Path and isinstance(value, str) and "\0" not in value:
+    elif kind is Path and isinstance(value, str) and _is_name(value):
         made = Path(value)
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):
         made = _try(float, value)
@@ -346,11 +349,21 @@ def _dataclass_from_plain(cls: type, value: Any, key: str) -> Any:
         raise ValueError(f"{key}: {error}") from error
 
 
+def _is_name(text: str) -> bool:
+    """Whether a file could be called so: NUL, and halves of characters, are in no name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _is_of(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if kind is Literal or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return False
+    if isinstance(value, str):
+        return _is_name(value)
     if isinstance(value, int):
         return INT64[0] <= value <= INT64[1]
     return not isinstance(value, float) or math.isfinite(value)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
 from facekit.progress import progress_bar
-from facekit.schema import from_plain, plain_data
+from facekit.reading import read_text, shown
+from facekit.schema import Range, from_plain, plain_data
 from facekit.template import Template, load_template, parse_template
 
 NAME = "run.json"
@@ -38,15 +39,15 @@ FREE_FLAGS = {
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Count = Annotated[int, Range(0, 10**12)]
 
 
 @dataclass(frozen=True)
 class DataDigest:
     """What tells a set of labelled pictures from another."""
 
-    pictures: int
-    faces: int
+    pictures: Count
+    faces: Count
     labels_sha256: str  # names, sizes, boxes, landmarks, as read and in their order
     pictures_sha256: str  # names and bytes of the files; their content would take too long
     label_files: dict[str, str]  # path -> sha256, of those that are single files
@@ -73,7 +74,7 @@ class Session:
     command: str
     folder: str  # that it ran in
     started_at: str
-    from_iteration: int
+    from_iteration: Count
     environment: Environment
     changed: tuple[str, ...]  # what of the weights' origin was not as at the start of the run
 
@@ -81,8 +82,8 @@ class Session:
 @dataclass(frozen=True)
 class RunResult:
     finished_at: str
-    epoch: int
-    iteration: int
+    epoch: Count
+    iteration: Count
     weights_sha256: str  # of the tensors, by checkpoint.content_digest
 
 
@@ -201,10 +202,20 @@ def _changes(before: RunRecord, record: RunRecord) -> tuple[str, ...]:
         for name, value in record.flags.items()
         if name not in FREE_FLAGS and before.flags.get(name) != value
     ]
-    if plain_data(before.template) != record.template:
+    if not _is_same_template(before, record):
         changes.append("the template")
     changes += teacher_differences(before.teacher, record.teacher)
     return (*changes, *data_differences(before.train_data, record.train_data, "training"))
+
+
+def _is_same_template(before: RunRecord, record: RunRecord) -> bool:
+    """Whether both mean the same, also where the older lacks keys that have a default now."""
+    if before.template == record.template:
+        return True
+    try:
+        return bool(plain_data(before.read_template(Path(NAME))) == plain_data(record.read_template(Path(NAME))))
+    except FacekitError:
+        return False
 
 
 def teacher_differences(before: TeacherOrigin | None, after: TeacherOrigin | None) -> list[str]:
@@ -241,16 +252,12 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def read_record(path: Path) -> RunRecord:
     """Raises FacekitError for anything but what write_record wrote."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FacekitError(f"{path}: over {MAX_BYTES} bytes, too large for a run.json.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, MAX_BYTES, "Give the run.json of a training."))
         if not isinstance(content, dict) or content.pop("facekit_run", None) != VERSION:
             raise ValueError(f"facekit_run: expected {VERSION}")
         record: RunRecord = from_plain(RunRecord, content, "run")
         return record
-    except OSError as error:
-        raise FacekitError(f"{path}: can't be read ({error.strerror}). Give the run.json of a training.") from error
     except (ValueError, RecursionError) as error:
         raise FacekitError(
-            f"{path}: no record of a run ({error}). Give a run.json that `facekit train` wrote, unchanged."
+            f"{path}: no record of a run ({shown(error, 300)}). Give a run.json that `facekit train` wrote, unchanged."
         ) from error

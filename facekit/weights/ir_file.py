@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 from facekit.errors import FacekitError
@@ -51,6 +52,19 @@ def check_ir_files(source: Path) -> IrFiles:
     if not found.layers:
         raise FacekitError(f"{xml}: not an OpenVINO IR that can be read: it has no layers. Bring both files again.")
     return found
+
+
+def check_tensor_sizes(model: Any, source: Path) -> None:
+    """Raises FacekitError for a tensor of absurd size in an ov.Model that was read, and is to be compiled, which works
+    out whatever is constant."""
+    for operation in model.get_ops():
+        for output in operation.outputs():
+            shape = output.partial_shape
+            if shape.is_static and math.prod(map(int, shape.to_shape())) > MAX_ELEMENTS:
+                raise FacekitError(
+                    f"{source}: {shown(operation.get_friendly_name())}: a tensor of the shape {shown(shape)}, expected "
+                    f"at most {MAX_ELEMENTS} elements."
+                )
 
 
 def _scan(text: bytes, found: IrFiles) -> None:
