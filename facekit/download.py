@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import queue
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from facekit.errors import FacekitError
 from facekit.progress import progress_bar
+from facekit.reading import shown
 
 CHUNK_BYTES = 1 << 16
-TIMEOUT_S = 20
-MAX_UNKNOWN_BYTES = 1 << 26  # of a file whose size neither its makers nor the server say
+TIMEOUT_S = 20.0  # of silence
+ANSWER_S = 60.0  # until all of an answer's headers are there, redirections included
+WINDOW_S = 30.0  # over which a server must send MIN_BYTES_A_SECOND
+MIN_BYTES_A_SECOND = 1024
+MAX_UNKNOWN_BYTES = 1 << 26  # of a file whose size its makers don't say
 _ALGORITHMS = ("sha256", "md5")
 
 
@@ -63,24 +71,25 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def download(urls: Sequence[str], identity: Identity, path: Path) -> None:
+def download(urls: Sequence[str], identity: Identity, path: Path, most_bytes: int | None = None) -> None:
     """Brings the file to `path` under a progress bar, going on from a partial file beside it.
 
-    urls: mirrors in the order they are tried. Never reads more than the published size, or what the server announced
-    where none is published. Raises DownloadError with each mirror's reason; FacekitError where the disk refuses.
+    urls: mirrors in the order they are tried; one that doesn't answer, falls silent or is too slow is given up. Never
+    reads more than the published size, or most_bytes (MAX_UNKNOWN_BYTES) where none is published. Raises
+    DownloadError with each mirror's reason; FacekitError where the disk refuses.
     """
     failures = []
     for url in urls:
         try:
-            _download(url, identity, path)
+            _download(url, identity, path, identity.size or most_bytes or MAX_UNKNOWN_BYTES)
             return
         except _DiskError:
             raise
-        except (OSError, http.client.HTTPException) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            failures.append(f"  {url}: {reason}")
         except FacekitError as error:
             failures.append(f"  {error}")
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host or a port that is none
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            failures.append(f"  {shown(url, 500)}: {shown(reason, 200)}")
     raise DownloadError("\n".join(failures))
 
 
@@ -88,13 +97,13 @@ class _DiskError(FacekitError):
     """No mirror can help."""
 
 
-def _download(url: str, identity: Identity, path: Path) -> None:
+def _download(url: str, identity: Identity, path: Path, limit: int) -> None:
     partial = partial_path(path)
     done = partial.stat().st_size if partial.is_file() else 0
     if identity.size is None or done > identity.size:  # of what is no known whole, there is no rest to ask for
         done = 0
     if done == 0 or done != identity.size:
-        _receive(url, identity, partial, done)
+        _receive(url, identity, partial, done, limit)
     problem = identity.mismatch(partial)
     if problem is not None:
         cut_off = identity.size is not None and partial.stat().st_size < identity.size
@@ -105,27 +114,28 @@ def _download(url: str, identity: Identity, path: Path) -> None:
     partial.replace(path)
 
 
-def _receive(url: str, identity: Identity, partial: Path, done: int) -> None:
+def _receive(url: str, identity: Identity, partial: Path, done: int, limit: int) -> None:
     headers = {"User-Agent": "facekit"} | ({"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as response:
-        if done and response.status != 206:  # the server doesn't resume: from the start
+    with _Answer(urllib.request.Request(url, headers=headers)) as answer:
+        if done and answer.status != 206:  # the server doesn't resume: from the start
             done = 0
-        if done and not response.headers.get("Content-Range", f"bytes {done}-").startswith(f"bytes {done}-"):
+        if done and not answer.headers.get("Content-Range", f"bytes {done}-").startswith(f"bytes {done}-"):
             partial.unlink()
             raise FacekitError(f"{url}: asked for the bytes from {done} on, the server offers others.")
-        if response.headers.get_content_type() == "text/html":  # would look like the beginning of the file
+        if answer.headers.get_content_type() == "text/html":  # would look like the beginning of the file
             raise FacekitError(f"{url}: the server offers a web page: not the published file.")
-        length = response.headers.get("Content-Length", "")
-        announced = done + int(length) if length.isascii() and length.isdigit() else None
+        length = answer.headers.get("Content-Length", "")
+        announced = done + int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
         if None not in (announced, identity.size) and announced != identity.size:
             raise FacekitError(
                 f"{url}: the server offers {announced} bytes, expected {identity.size} bytes: not the published file."
             )
-        limit = identity.size or announced or MAX_UNKNOWN_BYTES
+        if announced is not None and announced > limit:
+            raise FacekitError(f"{url}: the server offers {announced} bytes, expected at most {limit} bytes.")
         name = partial.name.removesuffix(".partial")
         bar = progress_bar(total=identity.size or announced, initial=done, unit="B", unit_scale=True, desc=name)
         with _open(partial, "ab" if done else "wb") as out, bar:
-            while done <= limit and (chunk := response.read(CHUNK_BYTES)):  # never more, whatever the server sends
+            while done <= limit and (chunk := answer.read()):  # never more, whatever the server sends
                 _write(out, chunk, partial)
                 bar.update(len(chunk))
                 done += len(chunk)
@@ -134,6 +144,71 @@ def _receive(url: str, identity: Identity, partial: Path, done: int) -> None:
         if identity.size is None and done > limit:
             partial.unlink()
             raise FacekitError(f"{url}: the server sends more than {limit} bytes: not the published file.")
+
+
+class _Answer:
+    """A server's answer, read by a thread of its own: whatever trickles where, in names, handshakes, headers or
+    lengths of chunks, the reader waits no longer than it said."""
+
+    status: int
+    headers: http.client.HTTPMessage
+
+    def __init__(self, request: urllib.request.Request) -> None:
+        self._request = request
+        self._parts: queue.Queue[Any] = queue.Queue(16)
+        self._is_given_up = threading.Event()
+        self._since, self._bytes = time.monotonic(), 0
+
+    def __enter__(self) -> _Answer:
+        threading.Thread(target=self._work, daemon=True).start()
+        try:
+            self.status, self.headers = self._next(ANSWER_S, f"no answer within {ANSWER_S:g} seconds")
+        except BaseException:
+            self._is_given_up.set()
+            raise
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_given_up.set()
+
+    def read(self) -> bytes:
+        """The next bytes; none at the end. Raises OSError for a server that is silent or too slow."""
+        chunk: bytes = self._next(TIMEOUT_S, f"nothing more for {TIMEOUT_S:g} seconds")
+        self._bytes += len(chunk)
+        took = time.monotonic() - self._since
+        if took > WINDOW_S:
+            if chunk and self._bytes < MIN_BYTES_A_SECOND * took:
+                raise TimeoutError(f"under {MIN_BYTES_A_SECOND} bytes a second")
+            self._since, self._bytes = time.monotonic(), 0
+        return chunk
+
+    def _next(self, timeout_s: float, complaint: str) -> Any:
+        try:
+            part = self._parts.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError(complaint) from None
+        if isinstance(part, Exception):
+            raise part
+        return part
+
+    def _work(self) -> None:
+        try:
+            with urllib.request.urlopen(self._request, timeout=TIMEOUT_S) as response:
+                is_heard = self._put((response.status, response.headers))
+                while is_heard and (chunk := response.read1(CHUNK_BYTES)):
+                    is_heard = self._put(chunk)
+            self._put(b"")
+        except Exception as error:
+            self._put(error)
+
+    def _put(self, part: Any) -> bool:
+        """False where nobody listens any more."""
+        while not self._is_given_up.is_set():
+            with suppress(queue.Full):
+                self._parts.put(part, timeout=0.1)
+                return True
+        return False
 
 
 def _open(path: Path, mode: str) -> IO[bytes]:

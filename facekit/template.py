@@ -6,16 +6,33 @@ The only configuration there is. Complete YAML without inheritance; overrides ar
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from facekit.errors import FacekitError
 from facekit.installation import templates_dir
-from facekit.schema import Section, plain_data, read_yaml
+from facekit.old_templates import bring_up_to_date, with_head
+from facekit.reading import read_text, shown
+from facekit.schema import MAX_YAML_BYTES, Length, Range, Section, compose_yaml, read_node
+from facekit.urls import check_url
 
 TEMPLATES_DIR = templates_dir()
+MAX_INPUT_PIXELS = 1 << 25
+
+Probability = Annotated[float, Range(0, 1)]
+Rate = Annotated[float, Range(over=0, most=100)]  # of learning
+Colour = Annotated[float, Range(-1000, 1000)]
+Deviation = Annotated[float, Range(0.001, 100_000)]
+Side = Annotated[int, Range(16, 8192)]  # pixels of an input
+PriorSide = Annotated[float, Range(over=0, most=16384)]
+Name = Annotated[str, Length(1, 300)]
+Attempts = Annotated[int, Range(1, 100_000)]
+Variance = Annotated[float, Range(0.001, 1000)]
+Factor = Annotated[float, Range(0, 100)]
+CropScale = Annotated[float, Range(over=0, most=10)]
 
 
 @dataclass(frozen=True)
@@ -23,8 +40,8 @@ class DeltaCoding:
     """Centre and size relative to the prior, over variances (Liu et al., SSD, section 2.2)."""
 
     kind: Literal["delta"]
-    centre_variance: float  # of boxes' centres and of points
-    size_variance: float
+    centre_variance: Variance  # of boxes' centres and of points
+    size_variance: Variance
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,9 @@ class DistanceCoding:
 class HeadSettings:
     """What the network's numbers mean, so that exported files are read without building the network."""
 
-    strides: tuple[int, ...]  # pixels between the cells of a level, finest level first
-    cell_offset: float  # prior centres lie at (cell + cell_offset) * stride
+    # pixels between the cells of a level, finest level first
+    strides: Annotated[tuple[Annotated[int, Range(1, 1024)], ...], Length(1, 8)]
+    cell_offset: Probability  # prior centres lie at (cell + cell_offset) * stride
     coder: DeltaCoding | DistanceCoding
     scoring: Literal["softmax", "sigmoid"]  # softmax over face and background, or the sigmoid of one class
     # decoded: boxes, scores (and landmarks) in pixels leave the exported graph, which takes one size. per_level: one
@@ -54,15 +72,23 @@ class HeadSettings:
     fits_cells: bool = False
     clips_boxes: bool = False  # decoded boxes end at the input's border
 
+    def __post_init__(self) -> None:
+        if list(self.strides) != sorted(set(self.strides)):
+            raise ValueError(f"strides must ascend, got {list(self.strides)}.")
+        if self.scoring == "sigmoid" and self.face_column:
+            raise ValueError("face_column: expected 0 with scoring sigmoid, which has one column.")
+
 
 @dataclass(frozen=True)
 class ModelSettings:
     """Which network, and the priors that it regresses from."""
 
-    architecture: str  # a key of facekit.models.MODELS
-    imagenet_weights: str | None  # torchvision's name of the weights that the backbone starts training from
-    prior_sizes_wh: tuple[tuple[tuple[float, float], ...], ...]  # pixels at input.size_hw, a list a level
+    architecture: Name  # a key of facekit.models.MODELS
+    prior_sizes_wh: Annotated[  # pixels at input.size_hw, a list a level
+        tuple[Annotated[tuple[tuple[PriorSide, PriorSide], ...], Length(1, 16)], ...], Length(1, 8)
+    ]
     options: Section  # what only this architecture has; read by its own file
+    imagenet_weights: Name | None = None  # torchvision's name of the weights that the backbone starts training from
     head: HeadSettings | None = None  # None: of a template from before 0.5; load_template fills it in
 
 
@@ -70,14 +96,14 @@ class ModelSettings:
 class InputSettings:
     """What the network is fed with: (pixel - mean) / std in the given channel order."""
 
-    size_hw: tuple[int, int]
+    size_hw: tuple[Side, Side]
     colour_order: Literal["rgb", "bgr"]
-    mean: tuple[float, float, float]  # of 0..255 pixels, in colour_order
-    std: tuple[float, float, float]
+    mean: tuple[Colour, Colour, Colour]  # of 0..255 pixels, in colour_order
+    std: tuple[Deviation, Deviation, Deviation]
 
     def __post_init__(self) -> None:
-        if min(self.size_hw) < 1 or min(self.std) <= 0:
-            raise ValueError("size_hw and std must be positive.")
+        if self.size_hw[0] * self.size_hw[1] > MAX_INPUT_PIXELS:
+            raise ValueError(f"size_hw: expected at most {MAX_INPUT_PIXELS} pixels, got {list(self.size_hw)}.")
 
 
 @dataclass(frozen=True)
@@ -85,8 +111,8 @@ class Sgd:
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"]
-    momentum: float
-    weight_decay: float
+    momentum: Annotated[float, Range(least=0, under=1)]
+    weight_decay: Probability
 
 
 @dataclass(frozen=True)
@@ -94,7 +120,7 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
 
     kind: Literal["adamw"]
-    weight_decay: float
+    weight_decay: Probability
 
 
 @dataclass(frozen=True)
@@ -102,8 +128,9 @@ class StepDecay:
     """The learning rate falls by a factor at some epochs."""
 
     kind: Literal["step"]
-    milestones: tuple[int, ...]  # epochs after which the learning rate is multiplied by factor
-    factor: float
+    # epochs after which the learning rate is multiplied by factor
+    milestones: Annotated[tuple[Annotated[int, Range(1, 100_000)], ...], Length(0, 100)]
+    factor: Annotated[float, Range(over=0, most=1)]
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(set(self.milestones)):
@@ -115,23 +142,15 @@ class CosineDecay:
     """The learning rate falls along half a cosine to the run's end (Loshchilov and Hutter, ICLR 2017, section 3)."""
 
     kind: Literal["cosine"]
-    final_factor: float  # what is left of the learning rate at the end
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.final_factor <= 1:
-            raise ValueError(f"final_factor must lie between 0 and 1, got {self.final_factor}.")
+    final_factor: Probability  # what is left of the learning rate at the end
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Ends a run whose AP on the validation pictures gains no more."""
 
-    patience: int  # epochs without a gain
-    least_gain: float  # AP points (0..100) over the last gain's that count as one
-
-    def __post_init__(self) -> None:
-        if self.patience < 1 or self.least_gain < 0:
-            raise ValueError("patience must be 1 or more, least_gain 0 or more.")
+    patience: Annotated[int, Range(1, 100_000)]  # epochs without a gain
+    least_gain: Annotated[float, Range(0, 100)]  # AP points (0..100) over the last gain's that count as one
 
 
 @dataclass(frozen=True)
@@ -139,37 +158,36 @@ class TrainingSettings:
     """Linear warm-up, then the schedule."""
 
     optimizer: Sgd | AdamW
-    batch_size: int  # pictures a process (GPU)
-    base_learning_rate: float
-    epochs: int
-    dataset_repeats: int  # times that the training set is gone through in one epoch
-    warmup_iterations: int
-    warmup_start: float  # fraction of the learning rate at the first iteration
+    batch_size: Annotated[int, Range(1, 4096)]  # pictures a process (GPU)
+    base_learning_rate: Rate
+    epochs: Annotated[int, Range(1, 100_000)]
+    warmup_iterations: Annotated[int, Range(0, 10_000_000)]
+    warmup_start: Probability  # fraction of the learning rate at the first iteration
     schedule: StepDecay | CosineDecay
-    max_gradient_norm: float | None
-    accumulate: int  # batches whose gradients are averaged for one step
-    ema_decay: float | None  # of the moving average of the weights, which is what the run is for then
-    frozen: tuple[str, ...]  # module names (prefixes) that stay as they start, statistics and all
-    frozen_batch_norm: bool  # whether all batch norms keep their statistics
-    early_stopping: EarlyStopping | None
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.epochs < 1 or self.dataset_repeats < 1:
-            raise ValueError("batch_size, epochs and dataset_repeats must be 1 or more.")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be 1 or more, got {self.accumulate}.")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}.")
+    dataset_repeats: Annotated[int, Range(1, 1000)] = 1  # times that the training set is gone through in one epoch
+    max_gradient_norm: Annotated[float, Range(over=0, most=1e9)] | None = None
+    accumulate: Annotated[int, Range(1, 10_000)] = 1  # batches whose gradients are averaged for one step
+    # of the moving average of the weights, which is what the run is for then
+    ema_decay: Annotated[float, Range(over=0, under=1)] | None = None
+    # module names (prefixes) that stay as they start, statistics and all
+    frozen: Annotated[tuple[Name, ...], Length(0, 1000)] = ()
+    frozen_batch_norm: bool = False  # whether all batch norms keep their statistics
+    early_stopping: EarlyStopping | None = None
 
 
 @dataclass(frozen=True)
 class Photometric:
     """Colour distortion: each of the four applied with probability 0.5."""
 
-    brightness_delta: float  # added, of 0..255
-    contrast: tuple[float, float]  # multiplied
-    saturation: tuple[float, float]
-    hue_delta: float  # degrees
+    brightness_delta: Annotated[float, Range(0, 255)]  # added, of 0..255
+    contrast: tuple[Factor, Factor]  # multiplied
+    saturation: tuple[Factor, Factor]
+    hue_delta: Annotated[float, Range(0, 180)]  # degrees
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in (("contrast", self.contrast), ("saturation", self.saturation)):
+            if least > most:
+                raise ValueError(f"{name} must ascend, got {least:g} and {most:g}.")
 
 
 @dataclass(frozen=True)
@@ -177,8 +195,9 @@ class MinIouCrop:
     """SSD's crop (Liu et al., ECCV 2016, section 2.2): its IoU with every face is at least a random minimum."""
 
     kind: Literal["min_iou"]
-    min_ious: tuple[float, ...]
-    min_scale: float  # smallest side of a crop as a fraction of the picture's
+    min_ious: Annotated[tuple[Probability, ...], Length(1, 100)]
+    # smallest side of a crop as a fraction of the picture's
+    min_scale: Annotated[float, Range(over=0, most=1)]
 
 
 @dataclass(frozen=True)
@@ -186,12 +205,9 @@ class SquareCrop:
     """A square whose side is a random multiple of the picture's short side, padded with zeros outside the picture."""
 
     kind: Literal["square"]
-    scales: tuple[float, ...]
-    attempts: int  # crops without a face that are tried again
-    empty_crop_probability: float  # with which the first crop stays, with or without a face
-
-    def __post_init__(self) -> None:
-        _check_probability("empty_crop_probability", self.empty_crop_probability)
+    scales: Annotated[tuple[CropScale, ...], Length(1, 1000)]
+    attempts: Attempts  # crops without a face that are tried again
+    empty_crop_probability: Probability = 0  # with which the first crop stays, with or without a face
 
 
 @dataclass(frozen=True)
@@ -199,20 +215,14 @@ class JitteredSquareCrop:
     """The same, its multiple drawn between two ends, each octave as likely as the next."""
 
     kind: Literal["jittered_square"]
-    least: float
-    most: float
-    attempts: int
-    empty_crop_probability: float
+    least: CropScale
+    most: CropScale
+    attempts: Attempts
+    empty_crop_probability: Probability = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.least <= self.most:
-            raise ValueError(f"least must lie over 0 and not over most, got {self.least} and {self.most}.")
-        _check_probability("empty_crop_probability", self.empty_crop_probability)
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+        if not self.least <= self.most:
+            raise ValueError(f"least must not lie over most, got {self.least} and {self.most}.")
 
 
 @dataclass(frozen=True)
@@ -221,22 +231,19 @@ class WholeFaceCrop:
     else the whole picture, padded to a square with the input's mean."""
 
     kind: Literal["whole_face"]
-    scales: tuple[float, ...]  # at most 1
-    attempts: int
-
-    def __post_init__(self) -> None:
-        if not self.scales or not 0 < min(self.scales) <= max(self.scales) <= 1:
-            raise ValueError(f"scales must lie over 0 and not over 1, got {list(self.scales)}.")
+    scales: Annotated[tuple[Annotated[float, Range(over=0, most=1)], ...], Length(1, 1000)]
+    attempts: Attempts
 
 
 @dataclass(frozen=True)
 class AugmentationSettings:
     """What training does to a picture and its faces before the resize to input.size_hw."""
 
-    min_face_size: float  # pixels of the original picture; smaller faces (either side) are not trained on
+    # pixels of the original picture; smaller faces (either side) are not trained on
+    min_face_size: Annotated[float, Range(0, 10_000)]
     photometric: Photometric | None
     crop: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop
-    flip_probability: float
+    flip_probability: Probability = 0.5
 
 
 @dataclass(frozen=True)
@@ -246,16 +253,13 @@ class EvaluationSettings:
     # stretch: to input.size_hw whatever the shape; fit: into input.size_hw, keeping the shape; letterbox: fit, then
     # zero padding right and bottom to the whole of input.size_hw; none: the picture's own size
     resize: Literal["stretch", "fit", "letterbox", "none"]
-    size_multiple: int  # zero padding right and bottom up to a multiple of this
-    score_threshold: float
-    nms_iou_threshold: float
-    nms_union_slack: float  # added to each union, as a fraction of the input's area; what some makers' NMS does
-    max_candidates: int | None  # best boxes kept before NMS
-    max_detections: int | None  # best boxes kept after it
-
-    def __post_init__(self) -> None:
-        if self.size_multiple < 1:
-            raise ValueError(f"size_multiple must be 1 or more, got {self.size_multiple}.")
+    score_threshold: Probability
+    nms_iou_threshold: Probability
+    size_multiple: Annotated[int, Range(1, 1024)] = 1  # zero padding right and bottom up to a multiple of this
+    # added to each union, as a fraction of the input's area; what some makers' NMS does
+    nms_union_slack: Probability = 0
+    max_candidates: Annotated[int, Range(1, 10_000_000)] | None = None  # best boxes kept before NMS
+    max_detections: Annotated[int, Range(1, 10_000_000)] | None = None  # best boxes kept after it
 
     @property
     def feeds_one_size(self) -> bool:
@@ -267,44 +271,40 @@ class EvaluationSettings:
 class QuantizationSettings:
     """INT8: post-training calibration, then quantisation-aware fine-tuning."""
 
-    calibration_pictures: int
-    float_layers: tuple[str, ...]  # module names (prefixes) that stay in floating point
-    passes: int  # over the training set
-    learning_rate: float
+    calibration_pictures: Annotated[int, Range(1, 100_000)] = 300
+    # module names (prefixes) that stay in floating point
+    float_layers: Annotated[tuple[Name, ...], Length(0, 1000)] = ()
+    passes: Annotated[int, Range(0, 10_000)] = 1  # over the training set
+    learning_rate: Rate = 1e-4
 
 
 @dataclass(frozen=True)
 class SparsitySettings:
     """Magnitude pruning of single weights, then fine-tuning under the mask."""
 
-    ratio: float  # of the convolution weights that become zero
-    passes: int
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise ValueError(f"ratio must lie between 0 and 1, got {self.ratio}.")
+    ratio: Annotated[float, Range(over=0, under=1)] = 0.5  # of the convolution weights that become zero
+    passes: Annotated[int, Range(0, 10_000)] = 2
+    learning_rate: Rate = 1e-3
 
 
 @dataclass(frozen=True)
 class CompressionSettings:
-    quantization: QuantizationSettings
-    sparsity: SparsitySettings
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
+    sparsity: SparsitySettings = field(default_factory=SparsitySettings)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
     """A published file; the sha256 is its identity, wherever it comes from."""
 
-    url: str
-    size: int  # bytes
+    url: Annotated[str, Length(1, 2000)]
+    size: Annotated[int, Range(1, 1 << 33)]  # bytes; no server is listened to for longer
     sha256: str
 
     def __post_init__(self) -> None:
-        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            raise ValueError(f"sha256 must be 64 lower-case hexadecimal digits, got {self.sha256!r}.")
-        if not self.url.startswith("https://"):
-            raise ValueError(f"url must start with https://, got {self.url!r}.")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 must be 64 lower-case hexadecimal digits, got '{shown(self.sha256)}'.")
+        check_url(self.url)
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class SnapshotSource:
 
     format: Literal["torch", "openvino_ir"]
     files: tuple[RemoteFile, ...]  # one .pth, or .xml and .bin
-    licence: str
+    licence: Annotated[str, Length(1, 1000)]
 
     def __post_init__(self) -> None:
         if len(self.files) != (1 if self.format == "torch" else 2):
@@ -322,9 +322,9 @@ class SnapshotSource:
 
 @dataclass(frozen=True)
 class PublishedMetric:
-    key: str
-    display_name: str
-    unit: str
+    key: Name
+    display_name: Name
+    unit: Annotated[str, Length(0, 300)]
     value: float
 
 
@@ -332,17 +332,17 @@ class PublishedMetric:
 class Template:
     """One detector, whole."""
 
-    name: str
-    summary: str
+    name: Name
+    summary: Annotated[str, Length(1, 1000)]
     model: ModelSettings
     input: InputSettings
     training: TrainingSettings
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
-    compression: CompressionSettings
-    snapshot: tuple[SnapshotSource, ...]
-    metrics: tuple[PublishedMetric, ...]
-    gpu_num: int
+    snapshot: Annotated[tuple[SnapshotSource, ...], Length(0, 20)]
+    metrics: Annotated[tuple[PublishedMetric, ...], Length(0, 200)]
+    gpu_num: Annotated[int, Range(0, 1024)]
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
 
     def protocol(self) -> str:
         """The evaluation protocol in words, to stand beside every figure."""
@@ -405,38 +405,43 @@ def with_thresholds(
 
 def load_template(path: Path) -> Template:
     """Reads a template.yaml. Raises FacekitError that names file, line, key and the nearest valid key."""
-    return with_head(read_yaml(path, Template))
+    return parse_template(read_text(path, MAX_YAML_BYTES, "Give the path of a template.yaml."), path)
 
 
-def with_head(template: Template) -> Template:
-    """A template from before 0.5 says nothing of its head: it is that of the bundled template of the same name, or
-    else of the same architecture with as many levels. Other templates come back as they are."""
-    model = template.model
-    if model.head is not None:
-        return template
-    levels = len(model.prior_sizes_wh)
-    bundled = [read_yaml(path, Template) for path in sorted(TEMPLATES_DIR.glob("*/template.yaml"))]
-    alike = [
-        other.model.head
-        for other in sorted(bundled, key=lambda other: other.name != template.name)
-        if other.model.architecture == model.architecture and len(other.model.prior_sizes_wh) == levels
-    ]
-    if not alike or alike[0] is None:
-        raise FacekitError(
-            f"{model.options.file}: model.head is missing, and no bundled template has the architecture "
-            f"{model.architecture!r} with {levels} levels to take it from. Add it; docs/adding-a-model.md says how."
-        )
-    column = plain_data(model.options).get("face_column", alike[0].face_column)  # where it stood before 0.5
-    head = dataclasses.replace(alike[0], face_column=column)
-    return dataclasses.replace(template, model=dataclasses.replace(model, head=head))
+def parse_template(text: str, path: Path) -> Template:
+    """The same of a text that stands in the file `path`; JSON is YAML too."""
+    node = compose_yaml(text, path, tuple(part.name for part in dataclasses.fields(Template)))
+    bring_up_to_date(node)
+    template = read_node(node, path, Template)
+    return template if template.model.head is not None else with_head(template, bundled_templates())
+
+
+def bundled_templates() -> list[Template]:
+    """All of facekit's own."""
+    return [load_template(TEMPLATES_DIR / name / "template.yaml") for name in known_templates()]
+
+
+def known_templates() -> list[str]:
+    """Names of the bundled templates."""
+    return sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
 
 
 def find_template(name_or_path: str) -> Path:
     """The template.yaml of a bundled template's name, of a folder that holds one, or the file itself."""
-    path = Path(name_or_path)
-    candidates = (path, path / "template.yaml", TEMPLATES_DIR / name_or_path / "template.yaml")
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    known = ", ".join(sorted(p.parent.name for p in TEMPLATES_DIR.glob("*/template.yaml")))
-    raise FacekitError(f"No template {name_or_path!r}. Give a template.yaml, a work dir, or a name: {known}.")
+    known = known_templates()
+    try:
+        path = Path(name_or_path)
+        candidates = [path, path / "template.yaml"]
+        if name_or_path in known:
+            candidates.append(TEMPLATES_DIR / name_or_path / "template.yaml")
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+    except (OSError, ValueError):  # too long a name, or a NUL in it, is no template's
+        pass
+    name = name_or_path.removesuffix("/").rpartition("/")[2]
+    near = difflib.get_close_matches(name.lower()[:100], known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise FacekitError(
+        f"No template {shown(name_or_path)!r}. {hint}Give a template.yaml, a work dir, or a name: {', '.join(known)}."
+    )

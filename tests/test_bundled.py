@@ -12,7 +12,8 @@ import pytest
 
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.template import find_template, load_template
-from facekit.weights.checkpoint import describe_model, read_torch_file
+from facekit.weights.checkpoint import describe_model
+from facekit.weights.torch_file import read_torch_file
 
 # By eye in data/demo/astronaut.jpg, enlarged five times: hairline to chin, cheek to cheek; the five landmarks.
 FACE_XYXY = (180, 72, 271, 178)

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,3 +222,131 @@ class TestDownload:
         with pytest.raises(FacekitError, match="Make room"):
             download([server.url("a.zip")], WHOLE, path)
         shutil.rmtree(path.parent)
+
+
+class Hostile:
+    """A server that says what it is told to, piece by piece, for as long as it is listened to."""
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]], pause_s: float = 0.0) -> None:
+        self.pieces, self.pause_s, self.sent = pieces, pause_s, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/a.zip"
+        self.is_over = threading.Event()
+
+    def __enter__(self) -> Hostile:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        self.listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self.is_over.is_set():
+                connection, _ = self.listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(65536)
+                    for piece in self.pieces():
+                        if self.is_over.wait(self.pause_s):
+                            break
+                        connection.sendall(piece)
+                        self.sent += len(piece)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\n"
+
+
+class TestHostileServers:
+    @pytest.fixture(autouse=True)
+    def hurried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        for name, value in (("TIMEOUT_S", 0.5), ("ANSWER_S", 0.6), ("WINDOW_S", 0.4)):
+            monkeypatch.setattr(module, name, value)
+
+    def reason(
+        self, pieces: Callable[[], Iterator[bytes]], path: Path, pause_s: float = 0.0, size: int | None = None
+    ) -> str:
+        """What is said of the server, a mirror behind which is asked next and has the file."""
+        with Hostile(pieces, pause_s) as server:
+            start = time.monotonic()
+            with pytest.raises(DownloadError) as caught:
+                download([server.url, "http://127.0.0.1:9/a.zip"], Identity(size), path)
+            assert time.monotonic() - start < 5
+            assert server.sent < 64 << 20
+            first, second = str(caught.value).splitlines()
+            assert first.startswith(f"  {server.url}: ") and len(first) < 400
+            assert "127.0.0.1:9" in second
+        assert names(path) in ([], ["a.zip.partial"])
+        return first
+
+    def test_headers_that_trickle(self, path: Path) -> None:
+        path.parent.mkdir()
+        assert "no answer within" in self.reason(lambda: (bytes([byte]) for byte in OK * 100), path, 0.05)
+
+    def test_headers_without_end(self, path: Path) -> None:
+        path.parent.mkdir()
+        self.reason(lambda: iter([OK, *[b"X-More: 1\r\n"] * 10_000]), path)
+
+    def test_silence(self, path: Path) -> None:
+        path.parent.mkdir()
+        assert "no answer" in (text := self.reason(lambda: iter([b"", b""]), path, 3.0)) or "timed out" in text
+
+    def test_silence_in_the_middle(self, path: Path) -> None:
+        path.parent.mkdir()
+
+        def pieces() -> Iterator[bytes]:
+            yield OK + b"Content-Length: 1000\r\n\r\n" + b"x" * 100
+            time.sleep(2)
+
+        assert "nothing more for" in (text := self.reason(pieces, path)) or "timed out" in text
+
+    @pytest.mark.parametrize(
+        "head", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"]
+    )
+    def test_body_that_trickles(self, path: Path, head: bytes) -> None:
+        path.parent.mkdir()
+        trickle = [b"0"] * 1000
+        text = self.reason(lambda: iter([OK + head, *trickle]), path, 0.05)
+        assert "under 1024 bytes a second" in text or "nothing more for" in text
+
+    @pytest.mark.parametrize("digits", [b"9" * 5000, b"9" * 18, b"1125899906842624"])
+    def test_length_that_cannot_be(self, path: Path, digits: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_UNKNOWN_BYTES", 1 << 20)
+        path.parent.mkdir()
+        head = OK + b"Content-Length: " + digits + b"\r\n\r\n"
+        text = self.reason(lambda: itertools.chain([head], itertools.repeat(b"x" * 65536)), path)
+        assert "expected at most 1048576 bytes" in text or "more than 1048576 bytes" in text
+
+    def test_petabyte_for_a_known_file(self, path: Path) -> None:
+        path.parent.mkdir()
+        head = OK + b"Content-Length: 1125899906842624\r\n\r\n"
+        text = self.reason(lambda: itertools.chain([head], itertools.repeat(b"x" * 65536)), path, size=1000)
+        assert "offers 1125899906842624 bytes, expected 1000 bytes" in text
+
+    @pytest.mark.parametrize(
+        "target", [b"http://[", b"http://", b"file:///etc/passwd", b"http://b\xfccher/", b"http://" + b"x" * 300 + b"/",
+                   b"http://127.0.0.1:99999/", b"gopher://a/", b"/a.zip"]
+    )  # fmt: skip
+    def test_redirection_to_nowhere(self, path: Path, target: bytes) -> None:
+        path.parent.mkdir()
+        answer = b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\nContent-Length: 0\r\n\r\n"
+        self.reason(lambda: iter([answer]), path)
+
+    @pytest.mark.parametrize("answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\xff" * 100, b""])
+    def test_no_answer_at_all(self, path: Path, answer: bytes) -> None:
+        path.parent.mkdir()
+        self.reason(lambda: iter([answer]), path)
+
+    @pytest.mark.parametrize(
+        "url", ["http://[", "http://a b/", "http://" + "x" * 5000, "nonsense", "http://a:b/", "http://ü\ud800/"]
+    )
+    def test_addresses_that_are_none(self, path: Path, url: str) -> None:
+        with pytest.raises(DownloadError) as caught:
+            download([url], WHOLE, path)
+        assert len(str(caught.value)) < 800 and len(str(caught.value).splitlines()) == 1
+
+    def test_a_password_is_not_shown(self, path: Path) -> None:
+        with pytest.raises(DownloadError) as caught:
+            download(["http://me:s3cret@127.0.0.1:9/a.zip"], WHOLE, path)
+        assert "s3cret" not in str(caught.value)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facekit.errors import FacekitError
-from facekit.schema import MAX_YAML_BYTES, Section, read_yaml
+from facekit.schema import MAX_YAML_BYTES, Length, Range, Section, from_plain, plain_data, read_yaml
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,14 @@ class TestFiles:
         assert "size_hw" in text
 
     def test_missing(self, tmp_path: Path) -> None:
-        assert "No such file" in complaint(tmp_path / "none.yaml")
+        assert "there is no such file" in complaint(tmp_path / "none.yaml")
 
     def test_folder(self, tmp_path: Path) -> None:
-        assert "Is a directory" in complaint(tmp_path)
+        assert "is a folder, not a file" in complaint(tmp_path)
+
+    def test_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "car.yaml")
+        assert "is a pipe, not a file" in complaint(tmp_path / "car.yaml")
 
     def test_not_text(self, tmp_path: Path) -> None:
         path = tmp_path / "car.yaml"
@@ -201,7 +208,7 @@ class TestFiles:
     def test_too_large(self, tmp_path: Path) -> None:
         path = tmp_path / "car.yaml"
         path.write_text("#" * (MAX_YAML_BYTES + 1))
-        assert "too large" in complaint(path)
+        assert "more than the limit of 100000" in complaint(path)
 
     @pytest.mark.parametrize("text", ["name: [1,\nfuel: petrol\n", "name: a\n\tfuel: b\n", "name: a: b\n"])
     def test_bad_yaml_names_the_line(self, tmp_path: Path, text: str) -> None:
@@ -233,3 +240,112 @@ class TestFiles:
         path = tmp_path / "car.yaml"
         path.write_text(text)
         complaint(path)
+
+
+class TestBombs:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+                f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n" for old, new in pairwise("abcdefghi")
+            ),
+            "a: &a [*a]\n",
+            "a: &a {b: *a}\n",
+        ],
+        ids=["a billion", "a list in itself", "a mapping in itself"],
+    )  # fmt: skip
+    def test_aliases_are_counted_where_they_stand(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "car.yaml"
+        path.write_text(text)
+        start = time.monotonic()
+        assert "too many for a template" in complaint(path)
+        assert time.monotonic() - start < 5
+
+    def test_alias_within_reason(self, tmp_path: Path) -> None:
+        path = write(tmp_path, speeds="&s [1, 2]", options="*s")
+        assert read_yaml(path, Car).speeds == (1, 2)
+
+    @pytest.mark.parametrize("key", ["[1, 2]", "{a: b}", "? [1]\n"])
+    def test_key_that_is_no_text(self, tmp_path: Path, key: str) -> None:
+        path = tmp_path / "car.yaml"
+        path.write_text(f"{key}: 1\n")
+        complaint(path)
+
+    @pytest.mark.parametrize("digits", [20, 5000])
+    def test_whole_numbers_have_64_bits(self, tmp_path: Path, digits: int) -> None:
+        text = complaint(write(tmp_path, size_hw=f"[2, {'9' * digits}]"))
+        assert ":5: size_hw[1]: expected a whole number" in text
+        assert len(text) < 400
+
+
+@dataclass(frozen=True)
+class Wheel:
+    spokes: Annotated[int, Range(1, 100)]
+    width: Annotated[float, Range(over=0, most=9)] = 2.5
+    makers: Annotated[tuple[Annotated[str, Length(1, 5)], ...], Length(0, 2)] = ()
+    grip: Annotated[float, Range(least=0, under=1)] | None = None
+
+
+class TestRanges:
+    def read(self, folder: Path, text: str) -> Wheel:
+        (folder / "wheel.yaml").write_text(text)
+        return read_yaml(folder / "wheel.yaml", Wheel)
+
+    def test_defaults(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, "spokes: 1") == Wheel(1, 2.5, (), None)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("spokes: 0", ":1: spokes: expected 1 to 100, got 0."),
+            ("spokes: 101", ":1: spokes: expected 1 to 100, got 101."),
+            ("spokes: 5\nwidth: 0", ":2: width: expected over 0, at most 9, got 0."),
+            ("spokes: 5\nwidth: 9.01", ":2: width: expected over 0, at most 9, got 9.01."),
+            ("spokes: 5\ngrip: 1", ":2: grip: expected 0 or more, under 1, got 1."),
+            ("spokes: 5\nmakers: [a, b, c]", ":2: makers: expected 0 to 2 entries, got 3."),
+            ("spokes: 5\nmakers: [a, abcdef]", ":2: makers[1]: expected 1 to 5 characters, got 6"),
+            ("width: 5", ":1: top level: missing key spokes;"),
+        ],
+    )
+    def test_outside(self, tmp_path: Path, text: str, expected: str) -> None:
+        with pytest.raises(FacekitError) as caught:
+            self.read(tmp_path, text)
+        assert expected in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["spokes: 1", "spokes: 100", "{spokes: 5, width: 9}", "{spokes: 5, grip: 0}"])
+    def test_ends_that_belong(self, tmp_path: Path, text: str) -> None:
+        self.read(tmp_path, text)
+
+
+class TestPlainData:
+    def test_round_trip(self) -> None:
+        wheel = Wheel(4, 1.5, ("a", "b"), 0.5)
+        assert from_plain(Wheel, plain_data(wheel), "wheel") == wheel
+
+    @pytest.mark.parametrize(
+        ("value", "complaint"),
+        [
+            ([], "wheel: expected the keys spokes"),
+            ({}, "wheel: spokes missing"),
+            ({"spokes": 5, "rim": 1}, "wheel: expected the keys spokes"),
+            ({"spokes": 0}, "wheel.spokes: expected 1 to 100, got 0"),
+            ({"spokes": True}, "wheel.spokes: expected a whole number, got True"),
+            ({"spokes": 1.0}, "wheel.spokes: expected a whole number, got 1.0"),
+            ({"spokes": 10**30}, "wheel.spokes: expected a whole number"),
+            ({"spokes": 5, "width": float("nan")}, "wheel.width: expected a number, got nan"),
+            ({"spokes": 5, "width": 10**400}, "wheel.width: expected a number"),
+            ({"spokes": 5, "makers": "ab"}, "wheel.makers: expected tuple"),
+            ({"spokes": 5, "makers": [1]}, "wheel.makers[0]: expected text, got 1"),
+        ],
+    )  # fmt: skip
+    def test_wrong(self, value: Any, complaint: str) -> None:
+        with pytest.raises(ValueError) as caught:
+            from_plain(Wheel, value, "wheel")
+        assert str(caught.value).startswith(complaint)
+
+    def test_mapping_and_paths(self) -> None:
+        assert from_plain(dict[str, int], {"a": 1}, "x") == {"a": 1}
+        assert from_plain(Path, "a/b", "x") == Path("a/b")
+        for kind, value in ((dict[str, int], {"a": "b"}), (dict[str, int], {1: 1}), (Path, "a\0b")):
+            with pytest.raises(ValueError, match=r"^x"):
+                from_plain(kind, value, "x")

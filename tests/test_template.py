@@ -207,9 +207,9 @@ class TestComplaints:
     @pytest.mark.parametrize(
         ("old", "new", "expected"),
         [
-            ("epochs: 70", "epochs: 0", "training: batch_size, epochs and dataset_repeats must be 1 or more"),
+            ("epochs: 70", "epochs: 0", "training.epochs: expected 1 to 100000, got 0"),
             ("[40, 55, 65]", "[55, 40]", "training.schedule: milestones must ascend"),
-            ("std: [255, 255, 255]", "std: [255, 0, 255]", "input: size_hw and std must be positive"),
+            ("std: [255, 255, 255]", "std: [255, 0, 255]", "input.std[1]: expected 0.001 to 100000, got 0"),
             (
                 "kind: step\n    milestones: [40, 55, 65]",
                 "kind: stair",
@@ -218,27 +218,27 @@ class TestComplaints:
             (
                 "kind: step\n    milestones: [40, 55, 65]\n    factor: 0.1",
                 "kind: cosine\n    final_factor: 2",
-                "training.schedule: final_factor must lie between 0 and 1, got 2",
+                "training.schedule.final_factor: expected 0 to 1, got 2",
             ),
-            ("accumulate: 1", "accumulate: 0", "training: accumulate must be 1 or more, got 0"),
-            ("ema_decay: null", "ema_decay: 1", "training: ema_decay must lie between 0 and 1, got 1"),
+            ("accumulate: 1", "accumulate: 0", "training.accumulate: expected 1 to 10000, got 0"),
+            ("ema_decay: null", "ema_decay: 1", "training.ema_decay: expected over 0, under 1, got 1"),
             ("frozen: []", "frozen: backbone", "training.frozen: expected a list"),
             (
                 "early_stopping: null",
                 "early_stopping: {patience: 0, least_gain: 0.1}",
-                "training.early_stopping: patience must be 1 or more",
+                "training.early_stopping.patience: expected 1 to 100000, got 0",
             ),
             (
                 "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
                 "kind: jittered_square\n    least: 2\n    most: 1\n    attempts: 9\n    empty_crop_probability: 0",
-                "augmentation.crop: least must lie over 0 and not over most, got 2.0 and 1.0",
+                "augmentation.crop: least must not lie over most, got 2.0 and 1.0",
             ),
             (
                 "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
                 "kind: square\n    scales: [1]\n    attempts: 9\n    empty_crop_probability: 1.5",
-                "augmentation.crop: empty_crop_probability must lie between 0 and 1, got 1.5",
+                "augmentation.crop.empty_crop_probability: expected 0 to 1, got 1.5",
             ),
-            ("ratio: 0.5", "ratio: 1.5", "compression.sparsity: ratio must lie between 0 and 1, got 1.5"),
+            ("ratio: 0.5", "ratio: 1.5", "compression.sparsity.ratio: expected over 0, under 1, got 1.5"),
             ("url: https://", "url: http://", "snapshot[0].files[0]: url must start with https://"),
             ("sha256: 122e", "sha256: 122E", "snapshot[0].files[0]: sha256 must be 64 lower-case hexadecimal"),
             ("format: torch", "format: openvino_ir", "snapshot[0]: files: one for format torch, two"),
@@ -246,10 +246,51 @@ class TestComplaints:
             (
                 "kind: min_iou\n    min_ious: [0.1, 0.3, 0.5, 0.7, 0.9]\n    min_scale: 0.1",
                 "kind: whole_face\n    scales: [0.5, 1.2]\n    attempts: 9",
-                "augmentation.crop: scales must lie over 0 and not over 1, got [0.5, 1.2]",
+                "augmentation.crop.scales[1]: expected over 0, at most 1, got 1.2",
             ),
             ("kind: sgd", "kind: sdg", "training.optimizer: expected a mapping whose 'kind' is one of sgd, adamw"),
             ("kind: sgd", "kind: adamw", "training.optimizer.momentum: unknown key; did you mean 'weight_decay'"),
+            ("momentum: 0.9", "momentum: -0.1", "training.optimizer.momentum: expected 0 or more, under 1, got -0.1"),
+            ("momentum: 0.9", "momentum: 1", "training.optimizer.momentum: expected 0 or more, under 1, got 1"),
+            ("weight_decay: 5.0e-4", "weight_decay: -1", "training.optimizer.weight_decay: expected 0 to 1, got -1"),
+            ("rate: 0.05", "rate: 1e308", "training.base_learning_rate: expected over 0, at most 100, got 1e308"),
+            ("size_hw: [256, 256]", "size_hw: [1, 1]", "input.size_hw[0]: expected 16 to 8192, got 1"),
+            ("size_hw: [256, 256]", "size_hw: [1000000000, 256]", "input.size_hw[0]: expected 16 to 8192"),
+            ("size_hw: [256, 256]", "size_hw: [8192, 8192]", "input: size_hw: expected at most 33554432 pixels"),
+            (
+                "size_multiple: 1",
+                f"size_multiple: {2**70}",
+                "evaluation.size_multiple: expected a whole number of at mo",
+            ),
+            ("size_multiple: 1", "size_multiple: 4096", "evaluation.size_multiple: expected 1 to 1024, got 4096"),
+            ("repeats: 2", "repeats: 1000000000", "training.dataset_repeats: expected 1 to 1000, got 1000000000"),
+            ("[40, 55, 65]", "[-40, 55]", "training.schedule.milestones[0]: expected 1 to 100000, got -40"),
+            ("batch_size: 65", "batch_size: 1000000", "training.batch_size: expected 1 to 4096, got 1000000"),
+            ("[0.5, 1.5]", "[1.5, 0.5]", "augmentation.photometric: contrast must ascend, got 1.5 and 0.5"),
+            ("hue_delta: 18", "hue_delta: 361", "augmentation.photometric.hue_delta: expected 0 to 180, got 361"),
+            ("size: 14904296", "size: 1000000000000000", "snapshot[0].files[0].size: expected 1 to 8589934592"),
+            ("url: https://d", "url: https://[d", "snapshot[0].files[0]: url has no host that can be read"),
+            ("url: https://d", "url: https://ü", "snapshot[0].files[0]: url must be ASCII"),
+            (
+                "url: https://download",
+                "url: https://..",
+                "snapshot[0].files[0]: url has the host '...01.org', which is",
+            ),
+            (
+                "url: https://d",
+                f"url: https://d/{5000 * 'x'}",
+                "snapshot[0].files[0].url: expected 1 to 2000 characters",
+            ),
+            (
+                "url: https://download.01.org",
+                "url: https://x:99999",
+                "snapshot[0].files[0]: url has no host that can be",
+            ),
+            (
+                "[[8.0213, 12.8], [21",
+                "[[0, 12.8], [21",
+                "model.prior_sizes_wh[0][0][0]: expected over 0, at most 16384",
+            ),
             ("colour_order: rgb", "colour_order: rbg", "input.colour_order: expected one of rgb, bgr, got 'rbg'"),
         ],
     )
@@ -266,9 +307,56 @@ class TestComplaints:
         path = edited(tmp_path, "{kind: sgd, momentum: 0.9, weight_decay: 5.0e-4}", "{kind: adamw, weight_decay: 0.1}")
         assert load_template(path).training.optimizer == AdamW("adamw", 0.1)
 
+    def test_a_password_is_not_shown(self, tmp_path: Path) -> None:
+        text = complaint(edited(tmp_path, "url: https://", "url: https://me:s3cret@"))
+        assert "url holds a user or a password" in text
+        assert "s3cret" not in text
+
     def test_no_imagenet_weights(self, tmp_path: Path) -> None:
         path = edited(tmp_path, "imagenet_weights: MobileNet_V2_Weights.IMAGENET1K_V1", "imagenet_weights: null")
         assert load_template(path).model.imagenet_weights is None
+
+
+class TestOptionalKeys:
+    """What is off, or the same in all bundled templates: a template without it means what those with it say."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_left_out(self, tmp_path: Path, name: str) -> None:
+        content = yaml.safe_load((TEMPLATES_DIR / name / "template.yaml").read_text(encoding="utf-8"))
+        optional = {
+            "model": {"imagenet_weights": None},
+            "training": {
+                "dataset_repeats": 1, "max_gradient_norm": None, "accumulate": 1, "ema_decay": None, "frozen": [],
+                "frozen_batch_norm": False, "early_stopping": None,
+            },
+            "augmentation": {"flip_probability": 0.5},
+            "evaluation": {"size_multiple": 1, "nms_union_slack": 0, "max_candidates": None, "max_detections": None},
+        }  # fmt: skip
+        for part, keys in optional.items():
+            for key, value in keys.items():
+                if content[part][key] == value:
+                    del content[part][key]
+        del content["compression"]
+        path = tmp_path / "template.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        assert plain_data(load_template(path)) == plain_data(bundled(name))
+
+    def test_of_facekit_0_3(self, tmp_path: Path) -> None:
+        path = edited(
+            tmp_path,
+            "  schedule:\n    kind: step\n    milestones: [40, 55, 65]\n    factor: 0.1\n",
+            "  milestones: [40, 55, 65]\n  milestone_factor: 0.1\n",
+        )
+        assert plain_data(load_template(path)) == plain_data(bundled("face-detection-0200"))
+
+    def test_of_facekit_0_3_complains_at_its_line(self, tmp_path: Path) -> None:
+        path = edited(
+            tmp_path,
+            "  schedule:\n    kind: step\n    milestones: [40, 55, 65]\n    factor: 0.1\n",
+            "  milestones: [40, 55, 65]\n  milestone_factor: 7\n",
+        )
+        text = complaint(path)
+        assert f":{line_of(path, 'milestone_factor')}: training.schedule.factor: expected over 0, at most 1" in text
 
 
 class TestFind:
@@ -279,6 +367,22 @@ class TestFind:
         path = edited(tmp_path, "gpu_num: 2", "gpu_num: 1")
         assert find_template(str(path)) == path
         assert find_template(str(tmp_path)) == path
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [("yunetn", "yunet-n"), ("yunet_s", "yunet-s"), ("YuNet-N", "yunet-n"),
+         ("face-detection-200", "face-detection-0200"),
+         ("retinaface-mobilenet1-0.25", "retinaface-mobilenetv1-0.25"), ("model_templates/yunet_n/", "yunet-n")],
+    )  # fmt: skip
+    def test_nearest_is_named(self, name: str, near: str) -> None:
+        with pytest.raises(FacekitError, match=rf"Did you mean {near}\?"):
+            find_template(name)
+
+    @pytest.mark.parametrize("name", ["zzz", "a\0b", "x" * 5000, "../yunet-n"])
+    def test_odd_names(self, name: str) -> None:
+        with pytest.raises(FacekitError, match=r"^No template ") as caught:
+            find_template(name)
+        assert len(str(caught.value)) < 700
 
     @pytest.mark.parametrize("name", ["", "face-detection-9999", "/no/such/template.yaml"])
     def test_unknown_lists_the_known(self, name: str) -> None:

@@ -49,8 +49,9 @@ from facekit.ops.pixels import normalise  # noqa: E402
 from facekit.pictures.read import read_picture  # noqa: E402
 from facekit.structures import Detections, RawOutputs  # noqa: E402
 from facekit.template import Template, find_template, load_template  # noqa: E402
-from facekit.weights.checkpoint import load_state, read_torch_file  # noqa: E402
+from facekit.weights.checkpoint import load_state  # noqa: E402
 from facekit.weights.load import load_weights  # noqa: E402
+from facekit.weights.torch_file import read_torch_file  # noqa: E402
 
 TEMPLATES = {  # the smallest of each architecture, the slowest last
     "yunet": "yunet-n", "ultralight": "ultralight-slim-320", "retinaface": "retinaface-mobilenetv1-0.25",

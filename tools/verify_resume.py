@@ -20,7 +20,8 @@ import yaml
 
 from facekit.cli import run_command
 from facekit.template import find_template
-from facekit.weights.checkpoint import content_digest, read_torch_file
+from facekit.weights.checkpoint import content_digest
+from facekit.weights.torch_file import read_torch_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURES, REPEATS, BATCH, EPOCHS, INTERVAL = 24, 4, 4, 4, 7

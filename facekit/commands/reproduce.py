@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from facekit.commands.train import read_pictures
 from facekit.engine.training.options import TrainOptions
-from facekit.errors import FacekitError
-from facekit.options import ANN_FILES, DATA_ROOTS, arguments_of, command_options, option, split_paths, takes
+from facekit.errors import ArgumentError, FacekitError
+from facekit.options import ANN_FILES, DATA_ROOTS, arguments_of, checked, command_options, option, split_paths, takes
 
 if TYPE_CHECKING:
     from facekit.labels.picture_labels import PictureLabels
@@ -73,18 +73,18 @@ def reproduce(options: ReproduceOptions) -> str:
 def recorded_options(record: RunRecord, path: Path, **changes: Any) -> TrainOptions:
     """The run's flags as train() takes them, some of them changed. Raises FacekitError, naming `path`, for flags that
     this facekit lacks."""
-    from facekit.records.run import from_plain
+    from facekit.schema import from_plain
 
     flags = dict(record.flags)
     for name, value in flags.items():
         if name.endswith(("ann_files", "data_roots")) and (value is None or isinstance(value, str)):
             flags[name] = [str(part) for part in split_paths(value)] if value else []  # as 0.4.0 wrote them
     try:
-        read: TrainOptions = from_plain(TrainOptions, {"template": str(path), **flags}, "flags")
+        read: TrainOptions = checked(from_plain(TrainOptions, {"template": str(path), **flags}, "flags"))
         return dataclasses.replace(read, **changes)
-    except ValueError as error:
+    except (ValueError, ArgumentError) as error:
         raise FacekitError(
-            f"{path}: {error}. Reproduce it with the facekit that wrote it ({_version(record)})."
+            f"{path}: {str(error).removesuffix('.')}. Reproduce it with the facekit that wrote it ({_version(record)})."
         ) from error
 
 

@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import numpy as np
 
 from facekit import __version__
 from facekit.installation import checkout_dir
+from facekit.schema import Range
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +39,10 @@ class Environment:
     numpy: str
     opencv: str
     device: str  # cpu, or the GPU's name
-    processes: int
+    processes: Annotated[int, Range(1, 4096)]
     cpu: str
-    cores: int  # that this process may use
-    threads: int  # of torch; 0 where it took no part
+    cores: Annotated[int, Range(0, 1_000_000)]  # that this process may use
+    threads: Annotated[int, Range(0, 1_000_000)]  # of torch; 0 where it took no part
 
     def differences(self, now: Environment) -> list[str]:
         """What differs, as `torch 2.14.1 -> 2.15.0`."""

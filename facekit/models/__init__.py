@@ -15,6 +15,9 @@ from facekit.models.scrfd import SCRFD
 from facekit.models.ssd import SSD
 from facekit.models.ultralight import UltraLight
 from facekit.models.yunet import YuNet
+from facekit.ops.head import declared_head
+from facekit.reading import shown
+from facekit.schema import place
 from facekit.template import ModelSettings, Template
 
 MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
@@ -28,13 +31,47 @@ MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
 }
 
 
+MAX_PRIORS = 4_000_000  # of an input of the template's size
+
+
 def build_model(template: Template) -> nn.Module:
-    """The template's DetectorNetwork, freshly initialised. Raises FacekitError for an unknown architecture."""
-    name = template.model.architecture
+    """The template's DetectorNetwork, freshly initialised. Raises FacekitError for an unknown architecture, and for
+    keys of the template that don't fit each other."""
+    name, file = template.model.architecture, template.model.options.file
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.0)[0]
         raise FacekitError(
-            f"{template.model.options.file}: model.architecture: {name!r} is unknown; did you mean {near!r}? "
+            f"{place(file, 'model.architecture')}: {shown(name)!r} is unknown; did you mean {near!r}? "
             f"Known: {', '.join(MODELS)}."
         )
-    return MODELS[name](template.model)
+    try:
+        network = MODELS[name](template.model)
+    except ValueError as error:
+        raise FacekitError(f"{place(file, 'model')}: {error}") from error
+    check_sizes(network, template)
+    return network
+
+
+def check_sizes(network: nn.Module, template: Template, for_training: bool = False) -> None:
+    """Raises FacekitError, naming the key, for sizes of pictures that the network can't be fed with: in evaluation,
+    which pads them, or in training, which doesn't."""
+    file, rule, head = template.model.options.file, template.evaluation, declared_head(template.model)
+    side: int = getattr(network, "size_multiple", 1)
+    is_padded = rule.size_multiple % side == 0
+    if not rule.feeds_one_size and not is_padded:
+        raise FacekitError(
+            f"{place(file, 'evaluation.size_multiple')}: expected a multiple of {side} for "
+            f"{template.model.architecture}, got {rule.size_multiple}."
+        )
+    if (not is_padded or for_training) and any(length % side for length in template.input.size_hw):
+        raise FacekitError(
+            f"{place(file, 'input.size_hw')}: expected multiples of {side} for {template.model.architecture}, got "
+            f"{list(template.input.size_hw)}."
+        )
+    cells = [rows * columns for rows, columns in head.cells(template.input.size_hw)]
+    priors = sum(each * count for each, count in zip(cells, head.priors_a_cell, strict=True))
+    if priors > MAX_PRIORS:
+        raise FacekitError(
+            f"{place(file, 'model.prior_sizes_wh')}: {priors} priors for an input of {list(template.input.size_hw)}, "
+            f"expected at most {MAX_PRIORS}."
+        )

@@ -34,7 +34,7 @@ class ATSS(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = declared_head(settings, STRIDES)
+        self.head = declared_head(settings, STRIDES, "sigmoid", ("objectness",), one_prior_a_cell=True)
         self.backbone = _ResNet152()
         self.neck = FeaturePyramid(TAP_CHANNELS, PYRAMID_CHANNELS, len(STRIDES))
         self.context_modules = nn.ModuleList(_ContextModule() for _ in STRIDES)

@@ -31,7 +31,7 @@ class FCOS(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = declared_head(settings, STRIDES)
+        self.head = declared_head(settings, STRIDES, "sigmoid", ("objectness",), one_prior_a_cell=True)
         self.backbone = MobileNetV2(TAPS)
         self.neck = FeaturePyramid(TAP_CHANNELS, PYRAMID_CHANNELS, len(STRIDES))
         self.bbox_head = DenseHead(PYRAMID_CHANNELS, TOWER_CHANNELS, len(STRIDES), centre_ness_on="class")

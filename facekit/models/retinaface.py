@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torchvision.models import MobileNetV2, efficientnet_b0, mobilenet_v3_small
 from facekit.models.layers import Tapped, conv_norm, leaky_relu, level_rows, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
+from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -26,7 +27,8 @@ BOX_LOSS_WEIGHT = 2.0
 @dataclass(frozen=True)
 class Options:
     backbone: Literal["mobilenetv1_0.25", "mobilenetv2_0.1", "mobilenetv3_small", "efficientnet_b0"]
-    least_negatives: int  # priors a picture that learn background, even where none learns a face
+    # priors a picture that learn background, even where none learns a face
+    least_negatives: Annotated[int, Range(0, 100_000)] = 0
 
 
 class RetinaFace(nn.Module):
@@ -37,7 +39,7 @@ class RetinaFace(nn.Module):
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
         levels = len(settings.prior_sizes_wh)
-        self.head = declared_head(settings, (8, 16, 32)[-levels:])
+        self.head = declared_head(settings, (8, 16, 32)[-levels:], "softmax", ("landmarks",))
         self.body, tap_channels = _backbone(options.backbone, levels)
         self.fpn = _Pyramid(tap_channels)
         for level in range(1, levels + 1):

@@ -42,7 +42,7 @@ class SCRFD(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)
-        self.head = declared_head(settings, (8, 16, 32))
+        self.head = declared_head(settings, (8, 16, 32), "sigmoid", ("landmarks",))
         self.backbone = Tapped(_backbone_layers(), TAPS)
         self.neck = _PathAggregation()
         self.level_heads = nn.ModuleList(_LevelHead(priors) for priors in self.head.priors_a_cell)

@@ -6,7 +6,7 @@ One or two levels, hand-chosen priors, softmax over face and background.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from facekit.models.layers import level_rows
 from facekit.ops.head import declared_head
 from facekit.ops.losses import balance
 from facekit.ops.multibox import multibox_losses
+from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -25,7 +26,8 @@ from facekit.template import ModelSettings
 @dataclass(frozen=True)
 class Options:
     backbone: Literal["mobilenetv2", "mobilenetv2_tiny", "shufflenetv2"]
-    least_negatives: int  # priors a picture that learn background, even where none learns a face
+    # priors a picture that learn background, even where none learns a face
+    least_negatives: Annotated[int, Range(0, 100_000)] = 0
     face_column: Literal[0, 1] | None = None  # where templates from before 0.5 have what model.head says now
 
 
@@ -35,7 +37,7 @@ class SSD(nn.Module):
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
         self.backbone, strides, tap_channels = _backbone(options.backbone)
-        self.head = declared_head(settings, strides)
+        self.head = declared_head(settings, strides, "softmax")
         levels = list(zip(tap_channels, self.head.priors_a_cell, strict=True))
         self.box_heads = nn.ModuleList(_head_branch(channels, 4 * priors) for channels, priors in levels)
         self.class_heads = nn.ModuleList(_head_branch(channels, 2 * priors) for channels, priors in levels)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from facekit.models.layers import conv_norm, level_rows, relu, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
+from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -30,7 +32,8 @@ EXTRA_CHANNELS = 64
 @dataclass(frozen=True)
 class Options:
     receptive_field_block: bool
-    least_negatives: int  # priors a picture that learn background, even where none learns a face
+    # priors a picture that learn background, even where none learns a face
+    least_negatives: Annotated[int, Range(0, 100_000)] = 0
 
 
 class UltraLight(nn.Module):
@@ -38,7 +41,7 @@ class UltraLight(nn.Module):
         super().__init__()
         options = settings.options.parse(Options)
         self.least_negatives = options.least_negatives
-        self.head = declared_head(settings, (8, 16, 32, 64))
+        self.head = declared_head(settings, (8, 16, 32, 64), "softmax")
         layers = [conv_norm(3, 16, relu, stride=2)]
         channels = 16
         for out_channels, stride in BLOCKS:

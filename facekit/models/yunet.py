@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from facekit.ops.head import declared_head
 from facekit.ops.ignored import background_priors
 from facekit.ops.losses import eiou_loss
 from facekit.ops.multibox import landmark_loss
+from facekit.schema import Length, Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 
@@ -34,15 +35,23 @@ LANDMARK_BETA = 1 / 9
 
 @dataclass(frozen=True)
 class Options:
-    stage_channels: tuple[int, ...]  # channels that leave each of the six stages
-    shared_units: int  # units a level in front of the four branches of the head
+    # channels that leave each of the six stages; the last three are added to each other
+    stage_channels: Annotated[tuple[Annotated[int, Range(1, 2048)], ...], Length(6, 6)]
+    # units a level in front of the four branches of the head
+    shared_units: Annotated[int, Range(0, 16)]
+
+    def __post_init__(self) -> None:
+        if len(set(self.stage_channels[min(TAP_STAGES) :])) > 1:
+            raise ValueError(f"stage_channels: the last three must be the same, got {list(self.stage_channels)}.")
 
 
 class YuNet(nn.Module):
+    size_multiple = STRIDES[-1]  # levels are doubled in size, and added to each other
+
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)
-        self.head = declared_head(settings, STRIDES)
+        self.head = declared_head(settings, STRIDES, "sigmoid", ("objectness", "landmarks"), one_prior_a_cell=True)
         self.backbone = _Backbone(options.stage_channels)
         tap_channels = [options.stage_channels[stage] for stage in TAP_STAGES]
         self.neck = _Neck(tap_channels)

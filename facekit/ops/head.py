@@ -14,8 +14,9 @@ import numpy as np
 from facekit.errors import FacekitError
 from facekit.ops.boxes import clip_to
 from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder
+from facekit.schema import place
 from facekit.structures import Activated, Array, Decoded, Priors, RawOutputs
-from facekit.template import DeltaCoding, ModelSettings
+from facekit.template import DeltaCoding, HeadSettings, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,32 @@ class Head:
         return Decoded(boxes_xyxy, self.scores(activated), landmarks_xy)
 
 
-def declared_head(settings: ModelSettings, strides: tuple[int, ...] | None = None) -> Head:
+def declared_head(
+    settings: ModelSettings,
+    strides: tuple[int, ...] | None = None,
+    scoring: Literal["softmax", "sigmoid"] | None = None,
+    gives: tuple[str, ...] = (),
+    one_prior_a_cell: bool = False,
+) -> Head:
     """The head that a template declares; no network is built for it.
 
-    `strides`: of the network's own levels. Raises FacekitError where the template's differ from them, or from its
-    lists of priors.
+    A network says what it has: `strides` of its levels, and with them the `scoring` that its class columns are for,
+    what it `gives` besides (objectness, landmarks), and whether it has channels for one prior a cell alone. Raises
+    FacekitError where the template's differ from them, or from its lists of priors.
     """
     head = settings.head
     assert head is not None, "load_template fills it in"
-    where = f"{settings.options.file}: model.head.strides"
-    if strides is not None and head.strides != strides:
-        raise FacekitError(
-            f"{where}: {settings.architecture} has levels of strides {list(strides)}, got {list(head.strides)}."
-        )
-    if len(head.strides) != len(settings.prior_sizes_wh):
-        raise FacekitError(
-            f"{where}: {len(head.strides)} levels, but model.prior_sizes_wh has {len(settings.prior_sizes_wh)} lists. "
-            f"Give each level its list of priors."
+    counts = [len(level) for level in settings.prior_sizes_wh]
+    if strides is not None:
+        _check_head(settings, head, strides, scoring, gives)
+        if one_prior_a_cell and set(counts) != {1}:
+            raise _misfit(settings, "prior_sizes_wh", f"{settings.architecture} has one prior a level, got {counts}.")
+    if len(head.strides) != len(counts):
+        raise _misfit(
+            settings,
+            "head.strides",
+            f"{len(head.strides)} levels, but model.prior_sizes_wh has {len(counts)} lists. Give each level its list "
+            f"of priors.",
         )
     coder: Coder
     if isinstance(head.coder, DeltaCoding):
@@ -141,3 +151,25 @@ def declared_head(settings: ModelSettings, strides: tuple[int, ...] | None = Non
         clips_boxes=head.clips_boxes,
         any_size=head.export_layout == "per_level",
     )
+
+
+def _check_head(
+    settings: ModelSettings,
+    head: HeadSettings,
+    strides: tuple[int, ...],
+    scoring: str | None,
+    gives: tuple[str, ...],
+) -> None:
+    if head.strides != strides:
+        levels = f"levels of strides {list(strides)}, got {list(head.strides)}"
+        raise _misfit(settings, "head.strides", f"{settings.architecture} has {levels}.")
+    if scoring is not None and head.scoring != scoring:
+        raise _misfit(settings, "head.scoring", f"{settings.architecture} is scored by {scoring}, got {head.scoring}.")
+    for kind, given in (("objectness", head.has_objectness), ("landmarks", head.has_landmarks)):
+        if scoring is not None and given != (kind in gives):
+            has = "has" if kind in gives else "has no"
+            raise _misfit(settings, f"head.has_{kind}", f"{settings.architecture} {has} {kind}.")
+
+
+def _misfit(settings: ModelSettings, key: str, problem: str) -> FacekitError:
+    return FacekitError(f"{place(settings.options.file, f'model.{key}')}: {problem}")

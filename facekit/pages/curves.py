@@ -3,9 +3,9 @@ overlaid."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.files import replacing
 from facekit.pages.charts import Line, Panel, draw_panels
+from facekit.reading import open_file
 
 log = logging.getLogger(__name__)
 
 JOURNAL = "log.jsonl"
+MAX_BYTES = 256 << 20
+MAX_NUMBER = 1e30  # sums of more would overflow
+MAX_CURVES = 100
 MAX_POINTS = 330  # of a curve; more are averaged: a plot is no wider
 LOGARITHMIC = {"learning_rate"}
 KINDS = ("svg", "png", "pdf")
@@ -80,7 +84,8 @@ def read_run(path: Path, name: str, over: Over = "iterations") -> Run:
     ends: dict[float, float] = {}  # epoch -> the last iteration that is known of it
     unreadable = 0
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        remedy = f"Give a folder with a {JOURNAL}."
+        with io.TextIOWrapper(open_file(path, MAX_BYTES, remedy), encoding="utf-8", errors="replace") as file:
             for line in file:
                 record = _parse(line)
                 unreadable += record is None
@@ -90,6 +95,8 @@ def read_run(path: Path, name: str, over: Over = "iterations") -> Run:
                         ends[record["epoch"]] = record["iteration"]
     except OSError as error:
         raise FacekitError(f"{path}: can't be read ({error.strerror}). Give a folder with a {JOURNAL}.") from error
+    if len(points) > MAX_CURVES:
+        raise FacekitError(f"{path}: holds {len(points)} kinds of figures, expected at most {MAX_CURVES}.")
     if not points:
         raise FacekitError(f"{path}: holds no figures of a training. Give a folder that `facekit train` saved to.")
     if unreadable:
@@ -124,11 +131,12 @@ def _parse(line: str) -> dict[str, float] | None:
         numbers = {
             key: float(value)
             for key, value in record.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
         }
     except (ValueError, AttributeError, RecursionError, OverflowError):
         return None
-    return numbers if "iteration" in numbers else None
+    is_course = "iteration" in numbers and numbers["iteration"] >= 0 and len(numbers) <= MAX_CURVES
+    return numbers if is_course else None
 
 
 def _add(record: dict[str, float], points: dict[str, list[tuple[float, float]]]) -> None:

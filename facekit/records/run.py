@@ -9,13 +9,11 @@ import logging
 import os
 import shlex
 import sys
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -24,8 +22,9 @@ from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
 from facekit.progress import progress_bar
-from facekit.schema import parse_yaml, plain_data
-from facekit.template import Template, load_template
+from facekit.reading import read_text, shown
+from facekit.schema import Range, from_plain, plain_data
+from facekit.template import Template, load_template, parse_template
 
 NAME = "run.json"
 VERSION = 1  # raised when old readers would misread it
@@ -40,15 +39,15 @@ FREE_FLAGS = {
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Count = Annotated[int, Range(0, 10**12)]
 
 
 @dataclass(frozen=True)
 class DataDigest:
     """What tells a set of labelled pictures from another."""
 
-    pictures: int
-    faces: int
+    pictures: Count
+    faces: Count
     labels_sha256: str  # names, sizes, boxes, landmarks, as read and in their order
     pictures_sha256: str  # names and bytes of the files; their content would take too long
     label_files: dict[str, str]  # path -> sha256, of those that are single files
@@ -75,7 +74,7 @@ class Session:
     command: str
     folder: str  # that it ran in
     started_at: str
-    from_iteration: int
+    from_iteration: Count
     environment: Environment
     changed: tuple[str, ...]  # what of the weights' origin was not as at the start of the run
 
@@ -83,8 +82,8 @@ class Session:
 @dataclass(frozen=True)
 class RunResult:
     finished_at: str
-    epoch: int
-    iteration: int
+    epoch: Count
+    iteration: Count
     weights_sha256: str  # of the tensors, by checkpoint.content_digest
 
 
@@ -108,7 +107,7 @@ class RunRecord:
 
     def read_template(self, path: Path) -> Template:
         """Raises FacekitError, naming `path`, for a template that is none."""
-        return parse_yaml(json.dumps(self.template, ensure_ascii=False), path, Template)
+        return parse_template(json.dumps(self.template, ensure_ascii=False), path)
 
 
 def digest_data(pictures: Sequence[PictureLabels], ann_files: Sequence[Path]) -> DataDigest:
@@ -203,10 +202,20 @@ def _changes(before: RunRecord, record: RunRecord) -> tuple[str, ...]:
         for name, value in record.flags.items()
         if name not in FREE_FLAGS and before.flags.get(name) != value
     ]
-    if plain_data(before.template) != record.template:
+    if not _is_same_template(before, record):
         changes.append("the template")
     changes += teacher_differences(before.teacher, record.teacher)
     return (*changes, *data_differences(before.train_data, record.train_data, "training"))
+
+
+def _is_same_template(before: RunRecord, record: RunRecord) -> bool:
+    """Whether both mean the same, also where the older lacks keys that have a default now."""
+    if before.template == record.template:
+        return True
+    try:
+        return bool(plain_data(before.read_template(Path(NAME))) == plain_data(record.read_template(Path(NAME))))
+    except FacekitError:
+        return False
 
 
 def teacher_differences(before: TeacherOrigin | None, after: TeacherOrigin | None) -> list[str]:
@@ -243,45 +252,12 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def read_record(path: Path) -> RunRecord:
     """Raises FacekitError for anything but what write_record wrote."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FacekitError(f"{path}: over {MAX_BYTES} bytes, too large for a run.json.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, MAX_BYTES, "Give the run.json of a training."))
         if not isinstance(content, dict) or content.pop("facekit_run", None) != VERSION:
             raise ValueError(f"facekit_run: expected {VERSION}")
         record: RunRecord = from_plain(RunRecord, content, "run")
         return record
-    except OSError as error:
-        raise FacekitError(f"{path}: can't be read ({error.strerror}). Give the run.json of a training.") from error
     except (ValueError, RecursionError) as error:
         raise FacekitError(
-            f"{path}: no record of a run ({error}). Give a run.json that `facekit train` wrote, unchanged."
+            f"{path}: no record of a run ({shown(error, 300)}). Give a run.json that `facekit train` wrote, unchanged."
         ) from error
-
-
-def from_plain(kind: type[T], value: Any, key: str) -> Any:
-    """What plain_data() made of a `kind`. Raises ValueError that names the key for anything else."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict) or set(value) - set(hints):
-            raise ValueError(f"{key}: expected the keys {', '.join(hints)}")
-        needed = {part.name for part in dataclasses.fields(kind) if part.default is dataclasses.MISSING}
-        if missing := needed - set(value):
-            raise ValueError(f"{key}: {', '.join(sorted(missing))} missing")
-        return kind(**{name: from_plain(hints[name], item, f"{key}.{name}") for name, item in value.items()})
-    origin, args = get_origin(kind), get_args(kind)
-    made: Any = value
-    if origin in (types.UnionType, typing.Union):
-        return made if value is None else from_plain(next(arg for arg in args if arg is not type(None)), value, key)
-    if origin is Literal and value in args:
-        return made
-    if origin is tuple and isinstance(value, list):
-        made = tuple(from_plain(args[0], item, f"{key}[{index}]") for index, item in enumerate(value))
-    elif kind is Path and isinstance(value, str):
-        made = Path(value)
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        made = float(value)
-    elif origin is dict and isinstance(value, dict) and args[1] is str:
-        made = {name: from_plain(str, item, f"{key}.{name}") for name, item in value.items()}
-    if origin is Literal or not isinstance(made, origin or kind) or (isinstance(made, bool) and kind is not bool):
-        raise ValueError(f"{key}: {str(value)[:60]!r} is not of the kind {getattr(kind, '__name__', kind)}")
-    return made

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from facekit.errors import FacekitError
 from facekit.files import is_half_written, sync_disk, write_text
 from facekit.metrics.overlaps import as_rows
+from facekit.reading import open_file, read_text, shown
 
 COLUMNS = "x y w h score"
+MAX_BYTES = 256 << 20  # of an .npz, and of each of its arrays unpacked
+MAX_UNPACKED = 200  # times the archive's own size
+MAX_TEXT_BYTES = 16 << 20  # of a result file
+MAX_ROWS = 8_000_000  # boxes of all pictures together
 
 
 def checked_xywhs(xywhs: ArrayLike, where: str) -> NDArray[np.float64]:
@@ -48,8 +57,8 @@ def read_predictions(path: Path) -> dict[str, NDArray[np.float64]]:
         files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt") if not is_half_written(file)}
         if not files:
             raise FacekitError(f"{path}: no result files, expected EVENT/NAME.txt. Give the folder above the events.")
-        return {name: _read_text(files[name]) for name in sorted(files)}
-    if path.suffix != ".npz" or not path.is_file():
+        return _read_folder(path, files)
+    if path.suffix != ".npz" or not path.exists():
         raise FacekitError(f"{path}: expected a folder of EVENT/NAME.txt files or a .npz. Check the path.")
     return _read_npz(path)
 
@@ -90,6 +99,16 @@ def _check_name(name: str) -> None:
         raise FacekitError(f"predictions: the picture name {name!r} isn't EVENT/NAME, so no file is written for it.")
 
 
+def _read_folder(path: Path, files: Mapping[str, Path]) -> dict[str, NDArray[np.float64]]:
+    found, rows = {}, 0
+    for name in sorted(files):
+        found[name] = _read_text(files[name])
+        rows += len(found[name])
+        if rows > MAX_ROWS:
+            raise FacekitError(f"{path}: over {MAX_ROWS} boxes in all, which are not read. Raise the score threshold.")
+    return found
+
+
 def _read_text(file: Path) -> NDArray[np.float64]:
     lines = _read_lines(file)
     if len(lines) < 2:
@@ -99,7 +118,7 @@ def _read_text(file: Path) -> NDArray[np.float64]:
     if name not in (file.stem, f"{file.stem}.jpg"):
         raise _malformed(file, 1, f"the picture's name, {file.stem}", repr(lines[0]))
     count, rows = lines[1].strip(), lines[2:]
-    if not (count.isascii() and count.isdigit()):
+    if not (count.isascii() and count.isdigit() and len(count) < 10):
         raise _malformed(file, 2, "the number of boxes", repr(lines[1]))
     if int(count) != len(rows):
         raise _malformed(file, 2, f"the number of boxes, {len(rows)} lines follow", count)
@@ -111,13 +130,8 @@ def _read_text(file: Path) -> NDArray[np.float64]:
 
 
 def _read_lines(file: Path) -> list[str]:
-    try:
-        # utf-8-sig, as editors on Windows put a mark in front that isn't part of the name.
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise FacekitError(f"{file}: can't be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise FacekitError(f"{file}: not UTF-8 text (byte {error.start}). Write the result file again.") from error
+    # Editors on Windows put a mark in front that isn't part of the name.
+    text = read_text(file, MAX_TEXT_BYTES, "Write the result file again.").removeprefix("\ufeff")
     return text.rstrip().split("\n")
 
 
@@ -134,19 +148,21 @@ def _read_row_by_row(file: Path, rows: list[str]) -> NDArray[np.float64]:
 
 
 def _malformed(file: Path, line: int, expected: str, got: str) -> FacekitError:
-    return FacekitError(f"{file}:{line}: expected {expected}, but got {got}. Write the result file again.")
+    return FacekitError(f"{file}:{line}: expected {expected}, but got {shown(got, 100)}. Write the result file again.")
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
     try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("no zip archive")  # numpy would take it for a .npy or a pickle
-        with np.load(path, allow_pickle=False) as content:
-            names, offsets, xywhs = (content[key] for key in ("names", "offsets", "xywhs"))
+        with open_file(path, MAX_BYTES, "Check the path.") as file, zipfile.ZipFile(file) as archive:
+            names, offsets, xywhs = (
+                _read_array(archive, key, file.seek(0, 2)) for key in ("names", "offsets", "xywhs")
+            )
     except KeyError as error:
         raise FacekitError(f"{path}: {error.args[0]}; expected the arrays names, offsets and xywhs.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FacekitError(f"{path}: can't be read as .npz ({error}). Write it again with numpy.savez.") from error
+    except _UNREADABLE as error:
+        raise FacekitError(
+            f"{path}: can't be read as .npz ({shown(error, 200)}). Write it again with numpy.savez."
+        ) from error
     if names.ndim != 1 or names.dtype.kind != "U":
         raise FacekitError(f"{path}: names: expected strings (n,), but got {names.dtype} {names.shape}.")
     unique, counts = np.unique(names, return_counts=True)
@@ -159,6 +175,8 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
         )
     if xywhs.ndim != 2 or xywhs.shape[1] != 5 or xywhs.dtype.kind not in "fiu":
         raise FacekitError(f"{path}: xywhs: expected numbers (_, 5), {COLUMNS}, but got {xywhs.dtype} {xywhs.shape}.")
+    if len(xywhs) > MAX_ROWS:
+        raise FacekitError(f"{path}: xywhs: {len(xywhs)} rows, expected at most {MAX_ROWS}.")
     bounds = offsets.astype(np.int64)
     if bounds[0] != 0 or bounds[-1] != len(xywhs) or (np.diff(bounds) < 0).any():
         raise FacekitError(f"{path}: offsets: expected to rise from 0 to the {len(xywhs)} rows of xywhs, but don't.")
@@ -166,3 +184,33 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
         str(names[index]): checked_xywhs(xywhs[bounds[index] : bounds[index + 1]], f"{path}: {names[index]}")
         for index in np.argsort(names)
     }
+
+
+# A damaged archive trips zipfile, zlib and numpy's reader of headers in all these ways.
+_UNREADABLE = (
+    OSError, ValueError, TypeError, EOFError, SyntaxError, RuntimeError, NotImplementedError, struct.error,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, archive_bytes: int) -> NDArray[Any]:
+    """An array, after its size in the archive's directory and in its own header have been held against each other."""
+    if f"{key}.npy" not in archive.namelist():
+        raise KeyError(f"{key} is not a file in the archive")
+    entry = archive.getinfo(f"{key}.npy")
+    if entry.file_size > min(MAX_BYTES, MAX_UNPACKED * archive_bytes):
+        raise ValueError(f"{key}: {entry.file_size} bytes unpacked, of an archive of {archive_bytes}")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{key}: a header of the version {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if any(side < 0 for side in shape) or dtype.hasobject or dtype.kind not in "Ufiu":
+            raise ValueError(f"{key}: {dtype} {shape}, expected texts or numbers")
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed != entry.file_size - file.tell():
+            raise ValueError(f"{key}: {claimed} bytes by its header, {entry.file_size - file.tell()} in the archive")
+    with archive.open(entry) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array

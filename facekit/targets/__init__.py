@@ -45,14 +45,14 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("pytorch", "pytorch", (".pth",), "torch", writes=False, also=(".pt", ".tar")),
+        Target("pytorch", "pytorch", (".pth",), "torch", writes=False, also=(".pt", ".tar", ".safetensors")),
         Target("onnx", "onnx", (".onnx",), "onnxruntime", writes=True),
         Target("openvino", "openvino", (".xml", ".bin"), "openvino", writes=True),
         # Other runtimes of the same .onnx, by name only.
         Target("opencv", "opencv", (".onnx",), "cv2", writes=False),
     )
 }
-WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".onnx", ".xml", ".bin")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".safetensors", ".onnx", ".xml", ".bin")
 BACKENDS = ("auto", *TARGETS)
 
 

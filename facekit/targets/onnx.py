@@ -17,6 +17,7 @@ from facekit.structures import Activated, Decoded
 from facekit.targets import with_template
 from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
 from facekit.template import Template
+from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
     from facekit.targets.graph import ExportGraph
@@ -31,6 +32,7 @@ class OnnxBackend:
     """An .onnx in ONNX Runtime, on a CUDA GPU where the runtime has one."""
 
     def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
+        check_onnx_file(weights)  # the runtime would open whatever file the model names
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal only: what goes wrong is raised, too
         # By itself the runtime takes a thread for every core of the machine, whatever the process may use.

@@ -13,6 +13,7 @@ from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets.outputs import GraphOutputs
 from facekit.template import Template
+from facekit.weights.onnx_file import check_onnx_file
 
 
 class OpenCvBackend:
@@ -27,6 +28,7 @@ class OpenCvBackend:
         cv2.setNumThreads(threads or usable_cores())
         self.template = template
         try:
+            check_onnx_file(weights)
             self.network = cv2.dnn.readNetFromONNX(str(weights))
         except cv2.error as error:
             reason = " ".join(str(error.err or error).split())[:200]

@@ -17,6 +17,8 @@ from facekit.structures import Activated, Decoded
 from facekit.targets import with_template
 from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
 from facekit.template import Template
+from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
+from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
     from facekit.targets.graph import ExportGraph
@@ -28,12 +30,14 @@ class OpenVinoBackend:
     def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
         is_onnx = weights.suffix.lower() == ".onnx"
         main = weights if is_onnx else weights.with_suffix(".xml")
-        for part in (main,) if is_onnx else (main, weights.with_suffix(".bin")):
-            if not part.is_file():
-                raise FacekitError(f"{part}: there is no such file; an OpenVINO IR is a pair of .xml and .bin.")
+        if is_onnx:
+            check_onnx_file(main)
+        else:
+            check_ir_files(main)
         core = ov.Core()
         try:
             model = core.read_model(main)
+            check_tensor_sizes(model, main)
             # Processors with bf16 units would compute in bf16 and move the scores in the third digit.
             settings = {
                 "INFERENCE_PRECISION_HINT": "f32",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
@@ -19,7 +17,8 @@ from facekit.ops.pixels import normalise
 from facekit.structures import Activated
 from facekit.targets import with_template
 from facekit.template import Template
-from facekit.weights.checkpoint import FORMAT, load_state, read_torch_file
+from facekit.weights.checkpoint import load_state
+from facekit.weights.identify import template_of_weights
 from facekit.weights.load import load_weights
 
 
@@ -63,15 +62,5 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
         torch.set_num_threads(threads)
     elif usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())
-    return PyTorchBackend.from_file(weights, template or with_template(None, _named_template(weights), weights), device)
-
-
-def _named_template(weights: Path) -> str | None:
-    content: Any = read_torch_file(weights)
-    meta = content.get("meta") if isinstance(content, dict) else None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        return None
-    name = meta.get("template")
-    if not isinstance(name, str):
-        raise FacekitError(f"{weights}: meta.template: expected a template's name, got {type(name).__name__}.")
-    return name
+    template = template or with_template(None, template_of_weights(weights), weights)
+    return PyTorchBackend.from_file(weights, template, device)

@@ -19,8 +19,7 @@ from facekit.ops.coders import DistanceCoder
 from facekit.ops.head import Head, declared_head
 from facekit.ops.prior_clusters import best_prior_iou, cluster_sizes, refine_sizes
 from facekit.progress import progress_bar
-from facekit.schema import parse_yaml
-from facekit.template import Template
+from facekit.template import Template, parse_template
 from facekit.training_data.training_set import TrainingSet
 from facekit.training_data.transforms import mean_colour_bgr
 
@@ -152,7 +151,7 @@ def write_template(source: Path, sizes_wh: PriorSizes, output: Path) -> None:
         if isinstance(node, yaml.SequenceNode) and node.flow_style and path[-1] == "prior_sizes_wh":
             value = _flow(sizes_wh)
         text = text[: node.start_mark.index] + value + text[_end(node) :]
-    written = parse_yaml(text, output, Template)
+    written = parse_template(text, output)
     assert written.model.prior_sizes_wh == sizes_wh
     write_text(output, text)
 

@@ -1,24 +1,77 @@
-"""Checkpoints: saved whole or not at all, loaded without executing anything, every tensor accounted for."""
+"""Checkpoints: saved whole or not at all, their records checked when read, every tensor accounted for."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from facekit.errors import FacekitError
 from facekit.files import replacing
+from facekit.reading import shown
+from facekit.schema import Length, Range, from_plain
 from facekit.template import Template
+from facekit.weights.torch_file import BRING_AGAIN, DamagedCheckpointError
 
 FORMAT = "facekit-1"
+MAX_EPOCH = 10_000_000
+
+Count = Annotated[int, Range(0, 10**12)]
+Epoch = Annotated[int, Range(0, MAX_EPOCH)]
+Ap = Annotated[float, Range(-1, 100)]  # per cent; -1 before the first evaluation
 
 
-class DamagedCheckpointError(FacekitError):
-    """A file that was a checkpoint once, or was to become one."""
+@dataclass(frozen=True)
+class _Stagnation:
+    ap: Ap
+    gain_epoch: Epoch
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What `meta` may hold, so far as it is known here; newer keys are let be."""
+
+    format: str
+    template: Annotated[str, Length(1, 300)]
+    model: dict[str, Any]
+    epoch: Epoch
+    iteration: Count
+    epoch_iteration: Count = 0
+    batch_norm_folded: bool = False
+    compression: dict[str, Any] | None = None
+    imported_from: str | None = None
+    best_ap: Ap = -1.0
+    stagnation: _Stagnation | None = None
+    training: dict[str, Annotated[float, Range(-1e19, 1e19)]] | None = None  # settings by name
+
+
+@dataclass(frozen=True)
+class _Average:
+    steps: Count
+    stepped: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Extra:
+    scaler: dict[str, float] | None = None
+    random: tuple[dict[str, Tensor], ...] | None = None
+    average: _Average | None = None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file of ours holds."""
+
+    state_dict: dict[str, Tensor]
+    optimizer: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
 
 
 @dataclass
@@ -128,26 +181,6 @@ def _digest_part(part: Any, digest: Any) -> None:
         digest.update(f"{type(part).__name__}{len(text)}:{text}".encode())
 
 
-def read_torch_file(path: Path) -> Any:
-    """torch.load that can't execute code. Raises FacekitError for a file that is missing, DamagedCheckpointError for
-    one that is cut off or no checkpoint."""
-    if not path.is_file():
-        raise FacekitError(f"{path}: there is no such checkpoint. Check the path.")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise FacekitError(
-            f"{path}: the checkpoint can't be read ({error.strerror}). Check its permissions."
-        ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file trips torch in any way, from EINVAL at a seek to IndexError
-        raise DamagedCheckpointError(
-            f"{path}: not a checkpoint that can be loaded safely ({path.stat().st_size} bytes): cut off, damaged, or "
-            f"not made by torch.save. Bring the file again, or take the previous epoch's."
-        ) from error
-
-
 def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint | None:
     """The checkpoint if the content is one of ours, None if it is something else (try facekit.weights.load).
 
@@ -171,29 +204,33 @@ def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint
 
 
 def _refuse_damaged(content: dict[str, Any], path: Path) -> None:
-    meta, state_dict = content["meta"], content.get("state_dict")
-    checks = {
-        "meta.model": isinstance(meta.get("model"), dict),
-        "meta.epoch": isinstance(meta.get("epoch"), int),
-        "meta.iteration": isinstance(meta.get("iteration"), int),
-        "meta.epoch_iteration": isinstance(meta.get("epoch_iteration", 0), int),
-        "state_dict": isinstance(state_dict, dict)
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()),
-        "optimizer": isinstance(content.get("optimizer"), dict | None),
-        "extra": isinstance(content.get("extra"), dict | None),
-    }
-    wrong = [part for part, is_good in checks.items() if not is_good]
-    if wrong:
-        raise DamagedCheckpointError(
-            f"{path}: a damaged checkpoint: {', '.join(wrong)} missing or of the wrong kind. Bring the file again, or "
-            f"take the previous epoch's."
-        )
+    try:
+        if not _is_plain(content["meta"]):
+            raise ValueError("meta: holds what is no plain data")
+        _check_known(_Meta, content["meta"], "meta")
+        _check_known(_Content, content, "checkpoint")
+        _check_known(_Extra, content.get("extra") or {}, "extra")
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint: {error}. {BRING_AGAIN}") from error
     saved = content.get("digest")
     if saved is not None and saved != content_digest({key: content[key] for key in content if key != "digest"}):
         raise DamagedCheckpointError(
-            f"{path}: a damaged checkpoint: its content is not what was saved (the sha256 differs). Bring the file "
-            f"again, or take the previous epoch's."
+            f"{path}: a damaged checkpoint: its content is not what was saved (the sha256 differs). {BRING_AGAIN}"
         )
+
+
+def _check_known(cls: type, content: dict[str, Any], key: str) -> None:
+    """Raises ValueError for keys of the dataclass that are missing or hold something else."""
+    known = (part.name for part in fields(cls))
+    from_plain(cls, {name: content[name] for name in known if name in content}, key)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _brief(value: Any) -> str:
@@ -202,20 +239,48 @@ def _brief(value: Any) -> str:
 
 
 def load_state(network: nn.Module, state_dict: dict[str, Tensor], source: str) -> None:
-    """Fills the network. Raises FacekitError that lists every tensor that is missing, unexpected or misshapen."""
-    wanted = network.state_dict()
+    """Fills the network. Raises FacekitError that lists every tensor that is missing, unexpected or misshapen, and for
+    one whose numbers can't be weights."""
+    check_state(network.state_dict(), state_dict, source)
+    network.load_state_dict(state_dict)
+
+
+def check_state(
+    wanted: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], source: str, allow_more: bool = False
+) -> None:
+    """Raises FacekitError as load_state does. wanted: tensors of the names, shapes and types that a network has; their
+    values don't matter. allow_more: whether state_dict may hold others, of which the numbers are looked at alone."""
     missing = [name for name in wanted if name not in state_dict]
-    unexpected = [name for name in state_dict if name not in wanted]
+    unexpected = [] if allow_more else [name for name in state_dict if name not in wanted]
     misshapen = [
         f"{name} (expected {tuple(wanted[name].shape)}, got {tuple(tensor.shape)})"
         for name, tensor in state_dict.items()
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     complaints = [
-        f"  {what} ({len(names)}): {', '.join(names)}"
+        f"  {what} ({len(names)}): {', '.join(shown(name, 200) for name in names[:500])}{'...' if names[500:] else ''}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
         if names
     ]
     if complaints:
         raise FacekitError(f"{source}: the weights don't fit this template's network:\n" + "\n".join(complaints))
-    network.load_state_dict(state_dict)
+    for name, tensor in state_dict.items():
+        dtype = wanted[name].dtype if name in wanted else tensor.dtype
+        if (problem := _problem(name, tensor, dtype)) is not None:
+            raise DamagedCheckpointError(
+                f"{source}: {shown(name, 200)}: {problem}. These are no weights that a network can run with."
+            )
+
+
+def _problem(name: str, tensor: Tensor, dtype: torch.dtype) -> str | None:
+    """What keeps the tensor's values from being a network's, where that has values of a dtype."""
+    if dtype.is_floating_point:
+        if not tensor.is_floating_point():
+            return f"expected real floating numbers, got {tensor.dtype}"
+        if not tensor.to(dtype).isfinite().all():
+            return "holds numbers that are not finite (NaN or infinity)"
+    elif tensor.dtype != dtype and (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
+        return f"expected whole numbers, got {tensor.dtype}"
+    if name.endswith(("running_var", "num_batches_tracked")) and tensor.numel() and float(tensor.min()) < 0:
+        return f"holds {float(tensor.min()):g}, expected 0 or more"
+    return None

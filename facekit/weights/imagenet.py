@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import http.client
 import logging
+import os
 import re
-import socket
-import sys
-import urllib.error
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
@@ -18,16 +15,17 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from facekit.download import Identity, digests, download, partial_path
 from facekit.errors import FacekitError
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.template import InputSettings, Template
-from facekit.weights.checkpoint import load_state, read_torch_file
+from facekit.weights.checkpoint import load_state
+from facekit.weights.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 
 # What torchvision's weights are fed with: RGB, (pixel / 255 - mean) / std.
 MEAN_RGB, STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TIMEOUT_S = 20.0
 
 
 def load_imagenet_backbone(network: nn.Module, template: Template) -> bool:
@@ -71,15 +69,14 @@ def _bring(weights: WeightsEnum, name: str) -> Path | None:
     digits = match[1] if match else ""  # the first ones of the content's sha256
     try:
         if not path.exists():
-            _download(weights.url, path, digits)
+            _download(weights, path, digits)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: torch's for another sha256
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    except (OSError, FacekitError) as error:
         log.warning(
             "%s can't be had (%s): the backbone starts from random weights. To start from these, get %s elsewhere, put "
             "it at %s, and run the command again; `from_scratch` does without them and this warning.",
-            name, reason, weights.url, path,
+            name, str(error).strip(), weights.url, path,
         )  # fmt: skip
         return None
     if not digest.startswith(digits):
@@ -90,15 +87,19 @@ def _bring(weights: WeightsEnum, name: str) -> Path | None:
     return path
 
 
-def _download(url: str, path: Path, digits: str) -> None:
-    log.info("Downloading %s to %s", url, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)  # torch.hub sets none: a network that swallows packets would hang for minutes
+def _download(weights: WeightsEnum, path: Path, digits: str) -> None:
+    log.info("Downloading %s to %s", weights.url, path)
+    most = int((float(weights.meta.get("_file_size", 63)) + 1) * (1 << 20))  # which torchvision gives in MiB
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        torch.hub.download_url_to_file(url, str(path), digits or None, progress=sys.stderr.isatty())
+        download((weights.url,), Identity(None), part, most)
+        digest = digests(part)["sha256"]
+        if not digest.startswith(digits):
+            raise FacekitError(f"{weights.url}: its sha256 starts with {digest[: len(digits)]}, expected {digits}")
+        part.replace(path)
     finally:
-        socket.setdefaulttimeout(before)
+        for left in (part, partial_path(part)):
+            left.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -7,49 +7,80 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, Template, load_template
-from facekit.weights.checkpoint import Checkpoint, load_state, new_meta, parse_checkpoint, read_torch_file
+from facekit.weights.checkpoint import Checkpoint, check_state, load_state, new_meta, parse_checkpoint
+from facekit.weights.foreign import find_state_dict, plain_names, read_safetensors
 from facekit.weights.imagenet import turn_to_input
 from facekit.weights.onnx_graph import read_onnx
 from facekit.weights.openvino_ir import read_ir
+from facekit.weights.torch_file import BRING_AGAIN, DamagedCheckpointError, read_torch_file
 from facekit.weights.torch_names import imagenet_backbone, our_names
 
 log = logging.getLogger(__name__)
 
 
 def load_weights(source: Path, template: Template) -> Checkpoint:
-    """Our own checkpoint or any foreign file of the template's detector, as a Checkpoint.
+    """Our own checkpoint or any foreign file of the template's detector, as a Checkpoint whose tensors all are the
+    network's, and numbers that it can run with.
 
     A foreign one carries the template's epoch count, so that --resume-from with more epochs trains on, and no optimiser
     state. Raises FacekitError for anything that does not fit whole.
     """
-    if source.suffix in (".xml", ".bin"):
+    if source.suffix == ".xml" or (source.suffix == ".bin" and not _is_of_torch(source)):
         return _accounted(read_ir(source, template), source, template, batch_norm_folded=True)
     if source.suffix == ".onnx":
         return _accounted(read_onnx(source, template), source, template, batch_norm_folded=True)
-    content = read_torch_file(source)
+    content = read_safetensors(source) if source.suffix == ".safetensors" else read_torch_file(source)
     ours = parse_checkpoint(content, source, template)
     if ours is not None:
+        _check_ours(ours, source, template)
         return ours
-    state_dict = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state_dict, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()
-    ):
-        raise FacekitError(f"{source}: holds no state_dict of tensors. Expected a checkpoint of {template.name}.")
+    plain = plain_names(find_state_dict(content, source), source)
     _refuse_another_templates_snapshot(source, template)
-    plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    if len(plain) < len(state_dict):
-        raise FacekitError(
-            f"{source}: holds names with and without 'module.' in front. Which are meant? Take some out."
-        )
     if (backbone := imagenet_backbone(plain, template)) is not None:
         return _with_backbone(backbone, source, template)
     renamed = our_names(plain, source, template)
     return _accounted(renamed, source, template, batch_norm_folded=False)
+
+
+def _is_of_torch(source: Path) -> bool:
+    """Whether a .bin is no graph's numbers but what torch.save wrote, as model hubs name it."""
+    if source.with_suffix(".xml").exists() or not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+
+def network_tensors(template: Template) -> dict[str, Tensor]:
+    """The names, shapes and types of the network's tensors, without numbers."""
+    with torch.device("meta"):
+        return dict(build_model(template).state_dict())
+
+
+def _check_ours(checkpoint: Checkpoint, source: Path, template: Template) -> None:
+    wanted = network_tensors(template)
+    # A compressed network has all of the template's tensors and more: who restores it knows them.
+    is_compressed = checkpoint.meta.get("compression") is not None
+    check_state(wanted, checkpoint.state_dict, str(source), allow_more=is_compressed)
+    average = checkpoint.extra.get("average")
+    if average is not None:
+        check_state(wanted, average["stepped"], f"{source}: extra.average.stepped")
+    for number, entry in _optimizer_entries(checkpoint.optimizer):
+        for name, value in entry.items():
+            if isinstance(value, Tensor) and not (value.is_floating_point() and bool(value.isfinite().all())):
+                raise DamagedCheckpointError(
+                    f"{source}: optimizer.state.{number}.{name}: expected finite numbers. {BRING_AGAIN}"
+                )
+
+
+def _optimizer_entries(state: dict[str, Any] | None) -> list[tuple[Any, dict[str, Any]]]:
+    entries = (state or {}).get("state")
+    return [item for item in entries.items() if isinstance(item[1], dict)] if isinstance(entries, dict) else []
 
 
 def _with_backbone(backbone: dict[str, Tensor], source: Path, template: Template) -> Checkpoint:
@@ -66,7 +97,10 @@ def _with_backbone(backbone: dict[str, Tensor], source: Path, template: Template
 
 def _accounted(state_dict: dict[str, Tensor], source: Path, template: Template, batch_norm_folded: bool) -> Checkpoint:
     network = build_model(template)
-    load_state(network, state_dict, f"{source} (for template {template.name})")
+    # Files from before PyTorch 0.4.1, and of many converters, don't say how many batches a batch norm has seen, which
+    # computes nothing.
+    counters = {name: each for name, each in network.state_dict().items() if name.endswith(".num_batches_tracked")}
+    load_state(network, counters | state_dict, f"{source} (for template {template.name})")
     meta: dict[str, Any] = new_meta(template, epoch=template.training.epochs, iteration=0)
     meta |= {"imported_from": source.name, "batch_norm_folded": batch_norm_folded}
     return Checkpoint(meta, network.state_dict())
@@ -74,8 +108,11 @@ def _accounted(state_dict: dict[str, Tensor], source: Path, template: Template, 
 
 def _refuse_another_templates_snapshot(source: Path, template: Template) -> None:
     # The SSD templates' weights fit each other's networks and mean different priors: only the digest tells them apart.
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     for path in sorted(TEMPLATES_DIR.glob("*/template.yaml")):
+        if digest not in path.read_text(encoding="utf-8"):
+            continue
         other = load_template(path)
         published = {file.sha256 for snapshot in other.snapshot for file in snapshot.files}
         if digest in published and other.name != template.name:

@@ -12,8 +12,8 @@ from facekit.errors import FacekitError
 from facekit.extras import optional_packages
 from facekit.models import build_model
 from facekit.template import Template
+from facekit.weights.onnx_file import check_onnx_file
 
-MAX_ONNX_BYTES = 1 << 30
 WANTED = "Give SCRFD-500M with batch norms and landmarks: nine outputs (scores, boxes, landmarks of three strides)."
 
 
@@ -59,14 +59,11 @@ def _convolutions(source: Path) -> list[tuple[Tensor, Tensor]]:
         import onnx
     from google.protobuf.message import DecodeError
 
-    if not source.is_file():
-        raise FacekitError(f"{source}: there is no such file. Check the path.")
-    if source.stat().st_size > MAX_ONNX_BYTES:
-        raise FacekitError(f"{source}: over {MAX_ONNX_BYTES >> 20} MiB, too large for a face detector.")
+    check_onnx_file(source)
     try:
-        graph = onnx.load(source, load_external_data=False).graph
+        graph = onnx.load(source).graph  # tensors in files beside it, too, which were looked at
         values = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    except (DecodeError, OSError, ValueError) as error:
+    except (DecodeError, OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise FacekitError(f"{source}: not an ONNX file that can be read. Bring the file again.") from error
     found = []
     for node in graph.node:

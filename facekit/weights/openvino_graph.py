@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.extras import optional_packages
 from facekit.template import Template
+from facekit.weights.ir_file import check_ir_files
 
 INT64_MIN = -(2**63)  # where ONNX's slice ends that runs backwards through everything
 
@@ -77,12 +78,10 @@ def _read_model(source: Path, template: Template) -> Any:
     with optional_packages():
         import openvino as ov
 
-    xml, weights = source.with_suffix(".xml"), source.with_suffix(".bin")
-    for part in (xml, weights):
-        if not part.is_file():
-            raise FacekitError(f"{part}: there is no such file; an OpenVINO IR is a pair of .xml and .bin.")
+    files = check_ir_files(source)
+    xml = files.xml
     try:
-        model = ov.Core().read_model(xml, weights)
+        model = ov.Core().read_model(xml, files.binary)
     except RuntimeError as error:
         raise FacekitError(f"{xml}: not an OpenVINO IR that can be read, or its .bin is cut off.") from error
     height, width = template.input.size_hw

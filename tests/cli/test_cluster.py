@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.cli.support import YUNET, fails, labelled, run, train, written
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from facekit.commands.inputs import read_template
-from facekit.weights.checkpoint import read_torch_file, save_checkpoint
+from facekit.weights.checkpoint import save_checkpoint
 from facekit.weights.load import load_weights
+from facekit.weights.torch_file import read_torch_file
 from tests.cli.support import SSD, fails, run, written
 
 

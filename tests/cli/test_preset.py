@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.cli.support import fails, run, train
 
 

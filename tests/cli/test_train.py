@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.cli.support import SSD, fails, label, labelled, run, train, written
 
 

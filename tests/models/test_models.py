@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from facekit.errors import FacekitError
-from facekit.models import MODELS, build_model
+from facekit.models import MODELS, build_model, check_sizes
 from facekit.models.layers import level_rows
 from facekit.structures import RawOutputs
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
@@ -100,14 +101,16 @@ class TestBuild:
     def test_unknown_architecture(self) -> None:
         template = template_of("yunet-n")
         unknown = dataclasses.replace(template, model=dataclasses.replace(template.model, architecture="yunett"))
-        with pytest.raises(FacekitError, match=r"template\.yaml: model\.architecture: 'yunett'.*did you mean 'yunet'"):
+        with pytest.raises(FacekitError, match=r":6: model\.architecture: 'yunett'.*did you mean 'yunet'"):
             build_model(unknown)
 
     def test_a_backbone_without_taps_for_three_levels(self) -> None:
         template = template_of("retinaface-mobilenetv3-small")
         priors = template_of("retinaface-mobilenetv1-0.25-p3").model.prior_sizes_wh
         three = dataclasses.replace(template, model=dataclasses.replace(template.model, prior_sizes_wh=priors))
-        with pytest.raises((FacekitError, ValueError), match="two levels of priors, got 3"):
+        with pytest.raises(
+            (FacekitError, ValueError), match=r"levels of (priors, got 3|strides \[8, 16, 32\], got \[16, 32\])"
+        ):
             build_model(three)
 
 
@@ -209,3 +212,53 @@ def test_level_rows_go_level_by_level_cell_by_cell_prior_by_prior() -> None:
         for prior in range(2)
     ]
     assert level_rows([first, second], 2)[0].tolist() == [*expected, [7, 8]]
+
+
+class TestKeysThatDoNotFit:
+    """What the template asks for and the network has no place for, with its line."""
+
+    def changed(self, tmp_path: Path, name: str, old: str, new: str) -> tuple[Template, Path]:
+        text = find_template(name).read_text(encoding="utf-8")
+        assert old in text
+        path = tmp_path / "template.yaml"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return load_template(path), path
+
+    @pytest.mark.parametrize(
+        ("name", "old", "new", "expected"),
+        [
+            ("yunet-n", "[[[8, 8]], ", "[", "model.head.strides: 3 levels, but model.prior_sizes_wh has 2 lists"),
+            ("yunet-n", "[[8, 8]]", "[[8, 8], [9, 9]]", ":8: model.prior_sizes_wh: yunet has one prior a level"),
+            ("face-detection-0206", "[[32, 32]]", "[[32, 32], [9, 9]]", "prior_sizes_wh: atss has one prior a level"),
+            ("yunet-n", "size_multiple: 32", "size_multiple: 7", "evaluation.size_multiple: expected a multiple of 32"),
+            ("yunet-n", "64, 64, 64, 64, 64]", "64, 64, 64, 64, 32]", "model.options: stage_channels: the last three"),
+            ("yunet-n", "[16, 64, 64, 64, 64, 64]", "[]", "model.options.stage_channels: expected 6 to 6 entries"),
+            ("yunet-n", "[16, 64", "[0, 64", "model.options.stage_channels[0]: expected 1 to 2048, got 0"),
+            ("yunet-n", "shared_units: 1", "shared_units: 1000000000", "model.options.shared_units: expected 0 to 16"),
+            ("yunet-n", "strides: [8, 16, 32]", "strides: [8, 16, 64]", ":10: model.head.strides: yunet has levels of"),
+            ("yunet-n", "scoring: sigmoid", "scoring: softmax", ":13: model.head.scoring: yunet is scored by sigmoid"),
+            ("yunet-n", "has_objectness: true", "has_objectness: false", ":15: model.head.has_objectness: yunet has"),
+            ("face-detection-0200", "scoring: softmax", "has_landmarks: true\n    scoring: softmax", "has no land"),
+            ("yunet-n", "architecture: yunet", "architecture: yolo", ":6: model.architecture: 'yolo' is unknown; did"),
+            ("yunet-n", "[[8, 8]]", "[[8, 8], [8, 8], [8, 8]]", "yunet has one prior a level, got [3, 1, 1]"),
+        ],
+    )  # fmt: skip
+    def test_refused(self, tmp_path: Path, name: str, old: str, new: str, expected: str) -> None:
+        with pytest.raises(FacekitError) as caught:
+            build_model(self.changed(tmp_path, name, old, new)[0])
+        assert str(caught.value).startswith(f"{tmp_path / 'template.yaml'}:")
+        assert expected in str(caught.value)
+
+    def test_size_that_evaluation_pads_and_training_does_not(self, tmp_path: Path) -> None:
+        template, path = self.changed(tmp_path, "yunet-n", "size_hw: [640, 640]", "size_hw: [650, 640]")
+        network = build_model(template)
+        line = path.read_text().splitlines().index("  size_hw: [650, 640]") + 1
+        with pytest.raises(FacekitError, match=rf"{path}:{line}: input.size_hw: expected multiples of 32 for yunet"):
+            check_sizes(network, template, for_training=True)
+
+    def test_too_many_priors(self, tmp_path: Path) -> None:
+        template, path = self.changed(tmp_path, "face-detection-0200", "size_hw: [256, 256]", "size_hw: [4096, 8192]")
+        many = ((template.model.prior_sizes_wh[0] * 9)[:32], template.model.prior_sizes_wh[1])
+        template = dataclasses.replace(template, model=dataclasses.replace(template.model, prior_sizes_wh=many))
+        with pytest.raises(FacekitError, match=rf"{path}:9: model.prior_sizes_wh: \d+ priors for an input"):
+            build_model(template)

@@ -17,14 +17,13 @@ from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.weights import checkpoint as module
 from facekit.weights.checkpoint import (
     Checkpoint,
-    DamagedCheckpointError,
     content_digest,
     load_state,
     new_meta,
     parse_checkpoint,
-    read_torch_file,
     save_checkpoint,
 )
+from facekit.weights.torch_file import DamagedCheckpointError, read_torch_file
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +105,10 @@ class TestBadFiles:
         return str(caught.value)
 
     def test_missing(self, tmp_path: Path) -> None:
-        assert "no such checkpoint" in self.complaint(tmp_path / "none.pth")
+        assert "no such file" in self.complaint(tmp_path / "none.pth")
 
     def test_folder(self, tmp_path: Path) -> None:
-        assert "no such checkpoint" in self.complaint(tmp_path)
+        assert "is a folder, not a file" in self.complaint(tmp_path)
 
     @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
     @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

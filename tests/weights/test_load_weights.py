@@ -104,7 +104,7 @@ class TestOwn:
             PyTorchBackend.from_file(tmp_path / "a.pth", bundled(opened_as), "cpu")
 
     def test_missing(self, tmp_path: Path, ssd: Template) -> None:
-        assert "no such checkpoint" in complaint(tmp_path / "a.pth", ssd)
+        assert "no such file" in complaint(tmp_path / "a.pth", ssd)
 
 
 class TestEveryPublishedFile:

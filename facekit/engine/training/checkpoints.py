@@ -9,8 +9,9 @@ from pathlib import Path
 from facekit.errors import FacekitError
 from facekit.files import link_or_copy
 from facekit.template import Template
-from facekit.weights.checkpoint import Checkpoint, DamagedCheckpointError, save_checkpoint
+from facekit.weights.checkpoint import Checkpoint, save_checkpoint
 from facekit.weights.load import load_weights
+from facekit.weights.torch_file import DamagedCheckpointError
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,9 @@ class TrainOptions:
     distill_pictures: Path | None = option(
         "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None, reads=True
     )
-    teacher_weight: float = option("Of the loss on the teacher's scores; 0: labels alone.", default=1.0, least=0)
+    teacher_weight: float = option(
+        "Of the loss on the teacher's scores; 0: labels alone.", default=1.0, least=0, most=1e6
+    )
     resume_from: Path | None = option(
         "Go on from this checkpoint, or the newest whole one of a folder; auto: of `save_checkpoints_to`, or start "
         "anew where it has none.",
@@ -44,27 +46,34 @@ class TrainOptions:
     )
     from_scratch: bool = option("Start from random weights, not the template's ImageNet backbone.", default=False)
     save_checkpoints_to: Path = option("Folder for latest.pth, best.pth, epoch_N.pth.")
-    epochs: int | None = option("The absolute last epoch [template's].", default=None, least=1)
+    epochs: int | None = option("The absolute last epoch [template's].", default=None, least=1, most=100_000)
     add_epochs: int | None = option(
-        "Epochs to train from where the run starts or goes on, in place of `epochs`.", default=None, least=1
-    )
-    batch_size: int | None = option("Pictures a process [template's].", default=None, least=1)
-    gpu_num: int | None = option("GPUs to use, 0 for the CPU [template's, if there].", default=None, least=0)
+        "Epochs to train from where the run starts or goes on, in place of `epochs`.",
+        default=None, least=1, most=100_000,
+    )  # fmt: skip
+    batch_size: int | None = option("Pictures a process [template's].", default=None, least=1, most=4096)
+    gpu_num: int | None = option("GPUs to use, 0 for the CPU [template's, if there].", default=None, least=0, most=1024)
     base_learning_rate: float | None = option(
-        "[template's]. Beyond the template's last epoch: the rate itself.", default=None, over=0
+        "[template's]. Beyond the template's last epoch: the rate itself.", default=None, over=0, most=100
     )
     tensorboard_dir: Path | None = option("Folder for TensorBoard scalars and pictures.", default=None)
-    val_interval: int | None = option("Epochs between tests [1, or the preset's].", default=None, least=1)
-    checkpoint_interval: int | None = option("Iterations between checkpoints [an epoch].", default=None, least=1)
-    workers: int = option("Processes that read data.", default=2, least=0)
-    seed: int = option("Of weights, order and augmentation.", default=0)
-    max_iterations: int | None = option("Cut each epoch short (for trying things out).", default=None, least=1)
+    val_interval: int | None = option("Epochs between tests [1, or the preset's].", default=None, least=1, most=100_000)
+    checkpoint_interval: int | None = option(
+        "Iterations between checkpoints [an epoch].", default=None, least=1, most=10**9
+    )
+    workers: int = option("Processes that read data.", default=2, least=0, most=256)
+    seed: int = option("Of weights, order and augmentation.", default=0, least=0, most=2**63 - 1)
+    max_iterations: int | None = option(
+        "Cut each epoch short (for trying things out).", default=None, least=1, most=10**9
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "Of the network; auto: 16 bits where the hardware is faster with them.", default="auto"
     )
     compile: bool = option("Compile the network first, for GPUs; try what it gives.", default=False)
     cache: Literal["ram", "disk"] | None = option("Keep decoded pictures for the next epochs.", default=None)
-    cache_limit: float = option("GiB of `cache` a process; pictures beyond are decoded each time.", default=4.0, over=0)
+    cache_limit: float = option(
+        "GiB of `cache` a process; pictures beyond are decoded each time.", default=4.0, over=0, most=1e6
+    )
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for options that don't go together."""

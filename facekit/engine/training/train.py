@@ -45,7 +45,7 @@ from facekit.machine.processes import (
 )
 from facekit.machine.reductions import copy_from_first, largest_over_processes
 from facekit.machine.signals import StopSignals
-from facekit.models import build_model
+from facekit.models import build_model, check_sizes
 from facekit.models.detector_network import DetectorNetwork
 from facekit.records.evaluation import Metric
 from facekit.records.run import RunResult, begin_record, digest_data, now, write_record
@@ -157,6 +157,7 @@ class _Run:
         self.folder = options.save_checkpoints_to
         keep_freed_memory()
         self.plain = build_model(template).to(memory_format=torch.channels_last)
+        check_sizes(self.plain, template, for_training=True)
         batch_size = options.batch_size or template.training.batch_size
         self.batches = make_batches(
             train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",

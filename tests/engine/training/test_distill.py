@@ -38,7 +38,7 @@ from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, SquareCrop, Template, load_template
 from facekit.training_data.training_set import collate
 from facekit.training_data.transforms import LabelledImage
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 
 CPU = torch.device("cpu")
 

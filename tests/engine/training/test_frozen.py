@@ -13,7 +13,7 @@ from facekit.engine.training.train import train
 from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.template import Template, TrainingSettings, find_template, load_template
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 from tests.engine.training.test_resume import small_template
 

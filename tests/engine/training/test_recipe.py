@@ -21,8 +21,9 @@ from facekit.engine.training.train import train
 from facekit.errors import FacekitError, Interrupted
 from facekit.machine.processes import rank
 from facekit.template import CosineDecay, Template
-from facekit.weights.checkpoint import read_torch_file, save_checkpoint
+from facekit.weights.checkpoint import save_checkpoint
 from facekit.weights.load import load_weights
+from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 from tests.engine.training.test_resume import (
     Killed,

@@ -27,7 +27,7 @@ from facekit.engine.training.train import train
 from facekit.errors import FacekitError, Interrupted
 from facekit.ops.pixels import normalise
 from facekit.template import Template, find_template, load_template
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 
 INTERVAL = 3

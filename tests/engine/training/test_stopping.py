@@ -14,7 +14,8 @@ from facekit.engine.training.train import train
 from facekit.records.evaluation import Metric
 from facekit.records.run import read_record
 from facekit.template import EarlyStopping, Template
-from facekit.weights.checkpoint import Checkpoint, read_torch_file
+from facekit.weights.checkpoint import Checkpoint
+from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 from tests.engine.training.test_resume import small_template
 

@@ -22,7 +22,7 @@ from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.template import AdamW, Template, find_template, load_template
 from facekit.weights import imagenet
-from facekit.weights.checkpoint import read_torch_file
+from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.support import ellipse_pictures
 
 
