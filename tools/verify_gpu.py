@@ -206,7 +206,7 @@ def write_template(row: Row, target: Path, size: int | None) -> Template:
     """A constant learning rate, so that a run's length changes nothing, and an epoch that never ends."""
     content = yaml.safe_load(find_template(row.template).read_text(encoding="utf-8"))
     content["training"] |= {
-        "dataset_repeats": 100_000, "schedule": {"kind": "step", "milestones": [], "factor": 0.1},
+        "dataset_repeats": 1000, "schedule": {"kind": "step", "milestones": [], "factor": 0.1},
     }  # fmt: skip
     content["evaluation"]["score_threshold"] = SCORE_THRESHOLD
     if size is not None:
