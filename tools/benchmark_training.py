@@ -23,7 +23,7 @@ from torch import Tensor
 
 from facekit.cli import run_command
 from facekit.commands.flops import parse_size
-from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.precision import autocast_dtype, compile_network
 from facekit.labels.formats import read_labels
@@ -95,7 +95,7 @@ class Bench:
         self.workers = workers
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = build_model(template).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.described = cast(DetectorNetwork, self.network)
+        self.detector_network = cast(DetectorNetwork, self.network)
         self.autocast_dtype = autocast_dtype(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
         self.optimizer = make_optimizer(self.network, template.training.optimizer)
@@ -126,23 +126,24 @@ class Bench:
     def _train(self, loader: Any) -> None:
         batches = Given(self.batches.dataset, loader, self.batch_size)
         progress = Progress(0, 1, 0)
-        train_one_epoch(
-            self.network, self.described, batches, self.optimizer, self.template, lambda *_: 1e-6, progress,
-            self.scaler, self.autocast_dtype,
+        learner = Learner(
+            self.network, self.detector_network, self.optimizer, self.template, lambda *_: 1e-6, self.scaler,
+            self.autocast_dtype,
         )  # fmt: skip
+        train_one_epoch(learner, batches, progress)
 
     def loss_s(self) -> float:
         """Seconds a step for assignment, losses and their gradients as far as the network's outputs."""
-        priors = self.described.head.priors(self.template.input.size_hw).tensors(self.device)
+        priors = self.detector_network.head.priors(self.template.input.size_hw).tensors(self.device)
         seconds = []
         for images, targets in self.ready:
             pixels = normalise(images.to(self.device), self.template.input).to(memory_format=torch.channels_last)
             with torch.no_grad():
-                raw = self.described(pixels)
+                raw = self.detector_network(pixels)
             for _ in range(3):
                 leaves = [None if tensor is None else tensor.float().requires_grad_() for tensor in raw]
                 start = time.perf_counter()
-                losses = self.described.losses(RawOutputs._make(leaves), targets.to(self.device), priors)
+                losses = self.detector_network.losses(RawOutputs._make(leaves), targets.to(self.device), priors)
                 cast(Tensor, sum(losses.values())).backward()
                 self._wait()
                 seconds.append(time.perf_counter() - start)

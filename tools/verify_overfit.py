@@ -78,17 +78,17 @@ def overfit(template: Template, iterations: int) -> bool:
     iterations = min(iterations, LARGE.get(template.name, (None, iterations))[1])
     template = fixed_size(template)
     network = build_model(template).to(memory_format=torch.channels_last)
-    described = cast(DetectorNetwork, network)
+    detector_network = cast(DetectorNetwork, network)
     pixels, targets = collate([feed(picture, template) for picture in chosen_pictures()])
     images = normalise(pixels, template.input).contiguous(memory_format=torch.channels_last)
-    priors = described.head.priors(template.input.size_hw).tensors()
-    covered = covered_faces(targets, described, priors)
+    priors = detector_network.head.priors(template.input.size_hw).tensors()
+    covered = covered_faces(targets, detector_network, priors)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [iterations * 3 // 4])
     started, course, ap = time.perf_counter(), [], 0.0
     for iteration in range(1, iterations + 1):
         network.train()
-        loss = cast(Tensor, sum(described.losses(network(images), targets, priors).values()))
+        loss = cast(Tensor, sum(detector_network.losses(network(images), targets, priors).values()))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
@@ -128,13 +128,13 @@ def feed(picture: PictureLabels, template: Template) -> LabelledImage:
     return LabelledImage(image_bgr, boxes_xyxy, (picture.landmarks_xy / scale).astype(np.float32))
 
 
-def covered_faces(targets: Targets, described: DetectorNetwork, priors: Priors) -> NDArray[np.bool_]:
+def covered_faces(targets: Targets, detector_network: DetectorNetwork, priors: Priors) -> NDArray[np.bool_]:
     """(N,) whether a face can be expected to be found."""
-    if described.head.scoring == "softmax":
+    if detector_network.head.scoring == "softmax":
         best = pairwise_iou(targets.boxes_xyxy, cxcywh_to_xyxy(priors.cxcywh)).amax(dim=1)
         return np.asarray(best >= COVERED_IOU)
     sides = targets.boxes_xyxy[:, 2:] - targets.boxes_xyxy[:, :2]
-    return (sides.amin(dim=1) >= described.head.strides[0]).numpy()
+    return (sides.amin(dim=1) >= detector_network.head.strides[0]).numpy()
 
 
 def ap50(

@@ -21,7 +21,7 @@ from facekit.engine.compress.options import CompressOptions
 from facekit.engine.compress.sparsity import measured_sparsity, sparsify
 from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.engine.training.batch_norm import prepare_folded
-from facekit.engine.training.loop import Batches, Progress, make_batches, train_one_epoch
+from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.feed import prepare
 from facekit.files import check_writable_folder
@@ -142,14 +142,14 @@ class _Run:
         steps = passes * min(len(self.batches), self.options.max_iterations or len(self.batches))
         warmup = max(1, int(WARMUP_FRACTION * steps))
         progress = Progress(0, passes, 0)
+        learner = Learner(
+            network, cast(DetectorNetwork, network), optimizer, self.template,
+            lambda _, iteration: learning_rate * min(1.0, (iteration + 1) / warmup),
+        )  # fmt: skip
         best_ap, best_state = self._judge(network, f"{name}, before fine-tuning"), _copy_state(network)
         for epoch in range(passes):
             progress.start_epoch(epoch)
-            train_one_epoch(
-                network, cast(DetectorNetwork, network), self.batches, optimizer, self.template,
-                lambda _, iteration: learning_rate * min(1.0, (iteration + 1) / warmup),
-                progress, max_iterations=self.options.max_iterations,
-            )  # fmt: skip
+            train_one_epoch(learner, self.batches, progress, max_iterations=self.options.max_iterations)
             ap = self._judge(network, f"{name}, pass {epoch + 1} of {passes}")
             if ap is None or best_ap is None or ap > best_ap:
                 best_ap, best_state = ap, _copy_state(network)

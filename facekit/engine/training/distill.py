@@ -46,7 +46,7 @@ class TaughtFaces(NamedTuple):
     has_landmarks: Tensor  # (M,) bool
 
 
-class Lesson(NamedTuple):
+class TeacherTargets(NamedTuple):
     """What a student learns from a batch."""
 
     targets: Targets  # the labels, completed
@@ -73,7 +73,7 @@ class Teacher:
         self.shares_priors = same_priors(self.head, student, size_hw)
         self.priors = len(student.priors(size_hw).strides)
 
-    def teach(self, images_bgr: Tensor, targets: Targets) -> Lesson:
+    def look_at(self, images_bgr: Tensor, targets: Targets) -> TeacherTargets:
         """Looks at a batch as it was fed: (B, 3, H, W) BGR uint8 and its labels, on the CPU."""
         prepared = [prepare(image_bgr, self.template) for image_bgr in images_bgr.permute(0, 2, 3, 1).numpy()]
         looks = self._look([fed for fed, _ in prepared])
@@ -91,7 +91,7 @@ class Teacher:
         # Some exported graphs suppress and sort: theirs are no scores of priors.
         is_dense = self.shares_priors and fed_hw == self.size_hw and scores[0].shape[1] == self.priors
         dense = torch.from_numpy(np.concatenate([as_numpy(part) for part in scores])).float() if is_dense else None
-        return Lesson(complete(targets, faces), faces, dense)
+        return TeacherTargets(complete(targets, faces), faces, dense)
 
     def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Activated | Decoded]:
         """Of each picture what the teacher says of it, as a batch of one."""
@@ -106,16 +106,16 @@ class Teacher:
             ]
         return looks
 
-    def loss(self, raw: RawOutputs, lesson: Lesson, priors: Priors) -> Tensor:
+    def loss(self, raw: RawOutputs, targets: TeacherTargets, priors: Priors) -> Tensor:
         """The student's scores against the teacher's, a scalar: of all priors where both have the same, else of the
         priors whose boxes are the student's best for the teacher's faces. Over the sum of the teacher's scores."""
         decoded = self.student.decode(self.student.activate(raw), priors)
         device = decoded.scores.device
-        if lesson.prior_scores is not None:
-            wanted = lesson.prior_scores.to(device)
+        if targets.prior_scores is not None:
+            wanted = targets.prior_scores.to(device)
             total, losses = wanted.sum(), soft_score_loss(decoded.scores, wanted)
         else:
-            faces = TaughtFaces._make(part.to(device) for part in lesson.faces)
+            faces = TaughtFaces._make(part.to(device) for part in targets.faces)
             taught, columns = best_boxes(decoded, faces)
             scores = decoded.scores[faces.picture_index[taught], columns]
             total, losses = faces.scores.sum(), soft_score_loss(scores, faces.scores[taught])

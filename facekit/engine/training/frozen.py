@@ -12,7 +12,7 @@ from facekit.template import TrainingSettings
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
-    """Takes the modules of those names (and all beneath them) out of training; hold_still() does the rest.
+    """Takes the modules of those names (and all beneath them) out of training; keep_frozen_in_eval() does the rest.
 
     Raises FacekitError for a name that no module has, and where nothing would be left to train.
     """
@@ -29,7 +29,7 @@ def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
         raise FacekitError(f"training.frozen: {', '.join(prefixes)}: nothing is left to train. Take one out.")
 
 
-def hold_still(network: nn.Module, settings: TrainingSettings) -> None:
+def keep_frozen_in_eval(network: nn.Module, settings: TrainingSettings) -> None:
     """After network.train(): puts frozen modules, and all batch norms where the template wants their statistics kept,
     into evaluation mode, in which they measure nothing."""
     for prefix in settings.frozen:

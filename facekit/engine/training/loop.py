@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from facekit.engine.training.distill import Teacher
-from facekit.engine.training.frozen import hold_still
+from facekit.engine.training.distill import Teacher, TeacherTargets
+from facekit.engine.training.frozen import keep_frozen_in_eval
 from facekit.engine.training.meter import Meter, one_line
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
@@ -25,7 +25,7 @@ from facekit.machine.signals import shield_worker
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
-from facekit.structures import RawOutputs, Targets
+from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import Template
 from facekit.training_data.picture_cache import PictureCache
 from facekit.training_data.training_set import TrainingSet, collate, no_samples
@@ -141,17 +141,13 @@ class NonFiniteLossError(FacekitError):
 
 @dataclass
 class Progress:
-    """Where training stands, and whom to tell."""
+    """Where training stands."""
 
     epoch: int  # 0-based, the one that runs
     last_epoch: int
     iteration: int  # done since the start of training
     epoch_iteration: int = 0  # done in this epoch
-    report: Callable[[dict[str, Any]], None] = field(default=lambda record: None)
-    show: Callable[[Tensor, Targets], None] = field(default=lambda images_bgr, targets: None)  # an epoch's first batch
-    after_step: Callable[[], None] = field(default=lambda: None)  # of the optimiser
-    stop_signal: Callable[[], int] = field(default=lambda: 0)  # the signal that asks for an end, 0 for none
-    stopped_by: int = 0  # the same, once all processes know
+    stopped_by: int = 0  # the signal that asked for an end, once all processes know of it; 0 for none
     _started: float = field(default_factory=time.perf_counter, init=False)
     _done: int = field(default=0, init=False)  # iterations since then
 
@@ -171,22 +167,50 @@ class Progress:
         return (time.perf_counter() - self._started) / self._done * left
 
 
+@dataclass(frozen=True)
+class Learner:
+    """What is trained, and how."""
+
+    network: nn.Module  # perhaps wrapped or compressed
+    detector_network: DetectorNetwork  # the plain one, which knows its priors and losses
+    optimizer: torch.optim.Optimizer
+    template: Template
+    learning_rate: Callable[[int, int], float]  # of the 0-based epoch and the iteration since the start of training
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    autocast_dtype: torch.dtype | None = None
+    teacher: Teacher | None = None  # completes the labels and adds a loss
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens on the way, beside training."""
+
+    report: Callable[[dict[str, Any]], None] = lambda record: None  # losses and rates, every LOG_INTERVAL iterations
+    show: Callable[[Tensor, Targets], None] = lambda images_bgr, targets: None  # an epoch's first batch
+    after_step: Callable[[], None] = lambda: None  # of the optimiser
+    stop_signal: Callable[[], int] = lambda: 0  # the signal that asks for an end, 0 for none
+
+
+NO_HOOKS = Hooks()
+
+
 def train_one_epoch(
-    network: nn.Module,
-    described: DetectorNetwork,
+    learner: Learner,
     batches: Batches,
-    optimizer: torch.optim.Optimizer,
-    template: Template,
-    learning_rate: Callable[[int, int], float],
     progress: Progress,
-    scaler: torch.amp.GradScaler | None = None,
-    autocast_dtype: torch.dtype | None = None,
+    hooks: Hooks = NO_HOOKS,
     max_iterations: int | None = None,
-    teacher: Teacher | None = None,
 ) -> None:
-    """Trains `network` (perhaps wrapped or compressed) for the rest of an epoch; `described` is the plain network that
-    knows its priors and losses; a teacher completes the labels and adds a loss. Advances progress; returns early, with
-    progress.stopped_by and behind a step, when asked to stop.
+    """Trains for the rest of an epoch. Advances progress; returns early, with progress.stopped_by and behind a step,
+    when asked to stop.
 
     A step is made of training.accumulate batches, whose losses count alike; an epoch's last step may have fewer.
 
@@ -196,12 +220,11 @@ def train_one_epoch(
     total = min(len(batches), max_iterations or len(batches))
     if progress.epoch_iteration >= total:  # resumed between the last step and the end of the epoch
         return
-    network.train()
-    hold_still(cast(nn.Module, described), template.training)
-    device = next(network.parameters()).device
-    priors = described.head.priors(template.input.size_hw).tensors(device)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    optimizer, scaler, settings = learner.optimizer, learner.scaler, learner.template.training
+    learner.network.train()
+    keep_frozen_in_eval(cast(nn.Module, learner.detector_network), settings)
+    device, parameters = learner.device, learner.parameters
+    priors = learner.detector_network.head.priors(learner.template.input.size_hw).tensors(device)
     batches.start_epoch(progress.epoch, progress.epoch_iteration)
     meter = Meter()
     fed = meter.timed(itertools.islice(batches, total - progress.epoch_iteration))
@@ -210,54 +233,70 @@ def train_one_epoch(
         desc=f"epoch {progress.epoch + 1}/{progress.last_epoch}",
     )  # fmt: skip
     for images_bgr, targets in bar:
-        lesson = None
-        if teacher is not None:
-            lesson = teacher.teach(images_bgr, targets)
-            targets = lesson.targets
+        teacher_targets = learner.teacher.look_at(images_bgr, targets) if learner.teacher is not None else None
+        if teacher_targets is not None:
+            targets = teacher_targets.targets
         if progress.epoch_iteration == 0:
-            progress.show(images_bgr, targets)
-        rate = learning_rate(progress.epoch, progress.iteration)
+            hooks.show(images_bgr, targets)
+        rate = learner.learning_rate(progress.epoch, progress.iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = normalise(images_bgr.to(device, non_blocking=True), template.input)
-        images = images.to(memory_format=torch.channels_last)  # twice as fast as the other layout, on CPUs too
-        with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            raw = network(images)
-        # Priors are matched by logarithms and tiny overlaps: not in half precision.
-        raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
-        losses = described.losses(raw, targets.to(device), priors)
-        if teacher is not None and lesson is not None:
-            losses["teacher"] = teacher.loss(raw, lesson, priors)
+        losses = _losses(learner, images_bgr, targets, teacher_targets, priors, device)
         meter.add(losses, batches.pictures(progress.epoch_iteration))
         is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
         if is_due or device.type == "cpu":
-            _look(meter, batches, parameters, progress, device)
-        step = _batches_of_step(progress.epoch_iteration, total, template.training.accumulate)
+            _look(meter, batches, parameters, progress, hooks.stop_signal(), device)
+        step = _batches_of_step(progress.epoch_iteration, total, settings.accumulate)
         if progress.epoch_iteration == step.start:
             optimizer.zero_grad(set_to_none=True)
         scaler.scale(cast(Tensor, sum(losses.values())) / len(step)).backward()
         progress.advance()
         if progress.epoch_iteration == step.stop:
-            _step(optimizer, parameters, scaler, template.training.max_gradient_norm)
+            _step(optimizer, parameters, scaler, settings.max_gradient_norm)
         if is_due:
             record = {
                 "epoch": progress.epoch + 1, "iteration": progress.iteration, "learning_rate": rate,
                 "eta_s": progress.seconds_left(total), **meter.read(),
             }  # fmt: skip
             bar.set_postfix_str(one_line(record), refresh=False)
-            progress.report(record)
+            hooks.report(record)
         if progress.epoch_iteration == step.stop:
-            progress.after_step()
+            hooks.after_step()
             if progress.stopped_by:
                 break
     bar.close()
 
 
-def _look(meter: Meter, batches: Batches, parameters: list[Tensor], progress: Progress, device: torch.device) -> None:
+def _losses(
+    learner: Learner,
+    images_bgr: Tensor,
+    targets: Targets,
+    teacher_targets: TeacherTargets | None,
+    priors: Priors,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Of a batch, by name."""
+    images = normalise(images_bgr.to(device, non_blocking=True), learner.template.input)
+    images = images.to(memory_format=torch.channels_last)  # twice as fast as the other layout, on CPUs too
+    dtype = learner.autocast_dtype
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        raw = learner.network(images)
+    # Priors are matched by logarithms and tiny overlaps: not in half precision.
+    raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
+    losses = learner.detector_network.losses(raw, targets.to(device), priors)
+    if learner.teacher is not None and teacher_targets is not None:
+        losses["teacher"] = learner.teacher.loss(raw, teacher_targets, priors)
+    return losses
+
+
+def _look(
+    meter: Meter, batches: Batches, parameters: list[Tensor], progress: Progress, signal_number: int,
+    device: torch.device,
+) -> None:  # fmt: skip
     """Whether to go on, in which all processes must agree: one that left alone would leave the others waiting."""
     found = meter.first_not_finite()
-    is_bad, signal_number = largest_over_processes([float(found is not None), progress.stop_signal()], device)
-    progress.stopped_by = int(signal_number)
+    is_bad, signalled = largest_over_processes([float(found is not None), signal_number], device)
+    progress.stopped_by = int(signalled)
     if not is_bad:
         return
     advice = "Lower `base_learning_rate`; the last saved checkpoint is not affected."

@@ -68,7 +68,7 @@ def make_schedule(
     beyond the schedule's end (the template's last epoch, or the cosine's), where nothing is left to scale it. Warm-up
     takes at most a tenth of the run, or few pictures would never leave it.
 
-    started: what settled_by() gave when the run started: a resumed run keeps it, whatever --epochs is.
+    started: what schedule_lengths() gave when the run started: a resumed run keeps it, whatever --epochs is.
     """
     rate = base_learning_rate or settings.base_learning_rate
     warmup = started.get("warmup_iterations", min(settings.warmup_iterations, total_iterations // 10))
@@ -83,7 +83,7 @@ def make_schedule(
     )  # fmt: skip
 
 
-def settled_by(schedule: StepSchedule | CosineSchedule) -> dict[str, int]:
+def schedule_lengths(schedule: StepSchedule | CosineSchedule) -> dict[str, int]:
     """What of the schedule the length of the run decided when it started."""
     settled = {"warmup_iterations": schedule.warmup_iterations}
     if isinstance(schedule, CosineSchedule):

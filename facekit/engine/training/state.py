@@ -14,7 +14,7 @@ from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.loop import Progress
 from facekit.engine.training.optimizers import restore_optimizer
 from facekit.engine.training.random_states import random_states, restore_random_states
-from facekit.engine.training.stopping import Stagnation
+from facekit.engine.training.stopping import EarlyStopper
 from facekit.errors import FacekitError
 from facekit.machine.reductions import largest_over_processes
 from facekit.template import Template
@@ -35,7 +35,7 @@ class TrainingState:
     settings: dict[str, Any]  # numbers by name; kept to be compared
     device: torch.device
     average: WeightAverage | None
-    stagnation: Stagnation | None
+    early_stopper: EarlyStopper | None
     best_ap: float = -1.0
 
     @property
@@ -55,8 +55,8 @@ class TrainingState:
             "best_ap": self.best_ap,
             "training": self.settings,
         }
-        if self.stagnation is not None:
-            meta["stagnation"] = self.stagnation.state()
+        if self.early_stopper is not None:
+            meta["stagnation"] = self.early_stopper.state()
         extra = {"scaler": self.scaler.state_dict(), "random": random_states(self.device)}
         if self.average is not None:
             # Whoever reads a checkpoint wants the average; the weights that steps are made on matter to --resume-from.

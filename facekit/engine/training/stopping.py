@@ -10,7 +10,7 @@ from facekit.weights.checkpoint import Checkpoint
 
 
 @dataclass
-class Stagnation:
+class EarlyStopper:
     """How long ago the last gain was."""
 
     settings: EarlyStopping
@@ -41,7 +41,7 @@ class Stagnation:
         return {"ap": self.ap, "gain_epoch": self.gain_epoch, "epoch": self.epoch}
 
 
-def stagnation_of(template: Template, resumed: Checkpoint | None) -> Stagnation | None:
+def early_stopper_of(template: Template, resumed: Checkpoint | None) -> EarlyStopper | None:
     """Of a run that starts or goes on from a checkpoint; None where the template stops nothing early."""
     settings = template.training.early_stopping
     if settings is None:
@@ -52,5 +52,5 @@ def stagnation_of(template: Template, resumed: Checkpoint | None) -> Stagnation 
         and isinstance(saved.get("ap"), float)
         and all(isinstance(saved.get(name), int) for name in ("gain_epoch", "epoch"))
     ):
-        return Stagnation(settings, saved["ap"], saved["gain_epoch"], saved["epoch"])
-    return Stagnation(settings)
+        return EarlyStopper(settings, saved["ap"], saved["gain_epoch"], saved["epoch"])
+    return EarlyStopper(settings)

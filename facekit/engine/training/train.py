@@ -21,13 +21,21 @@ from facekit.engine.training.checkpoints import LATEST, has_checkpoint, newest_c
 from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
 from facekit.engine.training.journal import Journal
-from facekit.engine.training.loop import NonFiniteLossError, Progress, begin_worker, make_batches, train_one_epoch
+from facekit.engine.training.loop import (
+    Hooks,
+    Learner,
+    NonFiniteLossError,
+    Progress,
+    begin_worker,
+    make_batches,
+    train_one_epoch,
+)
 from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
-from facekit.engine.training.schedule import make_schedule, settled_by
+from facekit.engine.training.schedule import make_schedule, schedule_lengths
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
-from facekit.engine.training.stopping import stagnation_of
+from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
@@ -99,9 +107,9 @@ def train(
             source, checkpoint.epoch, last_epoch, checkpoint.epoch + 1,
         )  # fmt: skip
         return None
-    stagnation = stagnation_of(template, checkpoint if options.resume_from is not None else None)
-    if stagnation is not None and stagnation.is_over:
-        log.info("%s: nothing to train. %s", source, stagnation.message())
+    early_stopper = early_stopper_of(template, checkpoint if options.resume_from is not None else None)
+    if early_stopper is not None and early_stopper.is_over:
+        log.info("%s: nothing to train. %s", source, early_stopper.message())
         return None
     if template.training.early_stopping is not None and not val_pictures:
         log.warning("training.early_stopping does nothing without validation pictures: give `val_ann_files`.")
@@ -176,7 +184,7 @@ class _Run:
         if weights is None or template is None:
             return None
         return open_teacher(
-            weights, load_template(template), self._described.head, self.template.input.size_hw,
+            weights, load_template(template), self._detector_network.head, self.template.input.size_hw,
             self.options.teacher_weight, self.device,
         )  # fmt: skip
 
@@ -199,7 +207,7 @@ class _Run:
         decay = self.template.training.ema_decay
         self.state = TrainingState(
             self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device,
-            None if decay is None else WeightAverage(self.plain, decay), stagnation_of(self.template, resumed),
+            None if decay is None else WeightAverage(self.plain, decay), early_stopper_of(self.template, resumed),
         )  # fmt: skip
         self._announce()
         if resumed is not None:
@@ -210,9 +218,13 @@ class _Run:
             self._begin_record()
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
-            self._connect(journal)
+            learner = Learner(
+                network, self._detector_network, optimizer, self.template, self.schedule, self.scaler,
+                self.autocast_dtype, self.teacher,
+            )  # fmt: skip
+            hooks = self._hooks(journal)
             while not self._is_over:
-                self._train_epoch(network)
+                self._train_epoch(learner, hooks)
                 if not self.progress.stopped_by:
                     self._finish_epoch(journal)
                 if self.progress.stopped_by and not self._is_over:
@@ -224,7 +236,7 @@ class _Run:
         return self.stagnates or self.progress.epoch >= self.progress.last_epoch
 
     @property
-    def _described(self) -> DetectorNetwork:
+    def _detector_network(self) -> DetectorNetwork:
         return cast(DetectorNetwork, self.plain)
 
     def _load(self, checkpoint: Checkpoint | None) -> None:
@@ -261,7 +273,7 @@ class _Run:
             "processes": world_size(),
             "epoch_length": self.epoch_length,
             "base_learning_rate": self.schedule.base_learning_rate,
-            **settled_by(self.schedule),
+            **schedule_lengths(self.schedule),
             "accumulate": self.template.training.accumulate,
             "ema_decay": self.template.training.ema_decay or 0,
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
@@ -299,12 +311,9 @@ class _Run:
         result = RunResult(now(), self.progress.epoch, self.progress.iteration, digest)
         write_record(self.folder, dataclasses.replace(self.record, result=result))
 
-    def _connect(self, journal: Journal) -> None:
-        """Connects the loop with the journal, the signals and the disk."""
+    def _hooks(self, journal: Journal) -> Hooks:
+        """Connect the loop with the journal, the signals and the disk."""
         progress = self.progress
-        progress.report = journal.write
-        progress.show = lambda images_bgr, targets: journal.show(images_bgr, targets, progress.iteration)
-        progress.stop_signal = lambda: self.signals.received
         interval = self.options.checkpoint_interval
 
         def after_step() -> None:
@@ -316,14 +325,16 @@ class _Run:
             if is_due and self.state.is_sound():
                 self._save_latest()
 
-        progress.after_step = after_step
+        return Hooks(
+            report=journal.write,
+            show=lambda images_bgr, targets: journal.show(images_bgr, targets, progress.iteration),
+            after_step=after_step,
+            stop_signal=lambda: self.signals.received,
+        )
 
-    def _train_epoch(self, network: nn.Module) -> None:
+    def _train_epoch(self, learner: Learner, hooks: Hooks) -> None:
         try:
-            train_one_epoch(
-                network, self._described, self.batches, self.state.optimizer, self.template, self.schedule,
-                self.progress, self.scaler, self.autocast_dtype, self.options.max_iterations, self.teacher,
-            )  # fmt: skip
+            train_one_epoch(learner, self.batches, self.progress, hooks, self.options.max_iterations)
         except NonFiniteLossError as error:
             if error.batch is None:
                 raise
@@ -353,13 +364,13 @@ class _Run:
 
     def _note_gain(self, metrics: list[Metric] | None) -> bool:
         """Whether the run should end, for gains have not come."""
-        stagnation = self.state.stagnation
-        if stagnation is None or not metrics:
+        early_stopper = self.state.early_stopper
+        if early_stopper is None or not metrics:
             return False
-        stagnation.note(self.progress.epoch + 1, metric_value(metrics, "ap"))
-        if stagnation.is_over:
-            log.info("%s", stagnation.message())
-        return stagnation.is_over
+        early_stopper.note(self.progress.epoch + 1, metric_value(metrics, "ap"))
+        if early_stopper.is_over:
+            log.info("%s", early_stopper.message())
+        return early_stopper.is_over
 
     def _evaluate(self) -> list[Metric] | None:
         """Nothing where none is due and on all processes but the first, None where a signal broke it off."""

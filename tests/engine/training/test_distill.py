@@ -170,23 +170,23 @@ class TestTeacher:
         box = torch.tensor([[[0.0, 0, width / 2, height / 4]]])
         backend = Fake(Decoded(box, torch.tensor([[0.75]])))
         teacher = Teacher(backend, template, head_of("yunet-n"), (64, 64), 1.0)
-        lesson = teacher.teach(*nothing(2))
+        taught = teacher.look_at(*nothing(2))
         assert backend.seen == [(1, height, width, 3)] * 2
-        assert lesson.faces.boxes_xyxy.tolist() == [[0, 0, 32, 16]] * 2
-        assert lesson.faces.scores.tolist() == [0.75] * 2
-        assert lesson.prior_scores is None
+        assert taught.faces.boxes_xyxy.tolist() == [[0, 0, 32, 16]] * 2
+        assert taught.faces.scores.tolist() == [0.75] * 2
+        assert taught.prior_scores is None
 
     def test_of_any_size_sees_it_padded(self) -> None:
         backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.75]])))
         teacher = Teacher(backend, template_of("yunet-n", size_multiple=48), head_of("yunet-n"), (64, 64), 1.0)
-        lesson = teacher.teach(*nothing(1))
+        taught = teacher.look_at(*nothing(1))
         assert backend.seen == [(1, 96, 96, 3)]
-        assert lesson.faces.boxes_xyxy.tolist() == [[0, 0, 20, 30]]
+        assert taught.faces.boxes_xyxy.tolist() == [[0, 0, 20, 30]]
 
     def test_faces_under_the_least_score_are_no_labels(self) -> None:
         backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.45]])))
-        lesson = Teacher(backend, template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0).teach(*nothing(1))
-        assert not len(lesson.faces.scores)
+        taught = Teacher(backend, template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0).look_at(*nothing(1))
+        assert not len(taught.faces.scores)
 
     def test_scores_of_all_priors_pull(self) -> None:
         """The loss is lowest at the teacher's own scores, and its slope on each prior leads there."""
@@ -196,18 +196,18 @@ class TestTeacher:
         wanted = torch.linspace(0.05, 0.95, count)[None]
         backend = Fake(Decoded(torch.zeros(1, count, 4), wanted))
         teacher = Teacher(backend, template_of("yunet-s"), head, (64, 64), 2.0)
-        lesson = teacher.teach(*nothing(1))
-        assert lesson.prior_scores is not None and torch.equal(lesson.prior_scores, wanted)
+        taught = teacher.look_at(*nothing(1))
+        assert taught.prior_scores is not None and torch.equal(taught.prior_scores, wanted)
         logits = torch.zeros(1, count, 1, requires_grad=True)
         raw = RawOutputs(logits, torch.zeros(1, count, 4), torch.full((1, count), 30.0), torch.zeros(1, count, 10))
-        teacher.loss(raw, lesson, priors).backward()
+        teacher.loss(raw, taught, priors).backward()
         assert logits.grad is not None
         assert torch.equal(logits.grad.squeeze() < 0, wanted[0] > 0.5)
         exact = raw._replace(class_logits=wanted.logit()[..., None])
-        assert float(teacher.loss(exact, lesson, priors)) == pytest.approx(0, abs=1e-6)
-        doubled = teacher.loss(raw, lesson, priors)
+        assert float(teacher.loss(exact, taught, priors)) == pytest.approx(0, abs=1e-6)
+        doubled = teacher.loss(raw, taught, priors)
         teacher.weight = 1.0
-        assert float(doubled.detach()) == pytest.approx(2 * float(teacher.loss(raw, lesson, priors).detach()))
+        assert float(doubled.detach()) == pytest.approx(2 * float(teacher.loss(raw, taught, priors).detach()))
 
     def test_scores_of_faces_pull_the_best_box(self) -> None:
         """A student with other priors: its one box on the face learns the teacher's score, nothing else."""
@@ -218,15 +218,15 @@ class TestTeacher:
             template_of("scrfd-0.5g", resize="none"), head,
             (64, 64), 1.0,
         )  # fmt: skip
-        lesson = teacher.teach(*nothing(1))
-        assert lesson.prior_scores is None
+        taught = teacher.look_at(*nothing(1))
+        assert taught.prior_scores is None
         count = len(priors.strides)
         column = int(torch.nonzero((priors.cxcywh == torch.tensor([8.0, 8, 8, 8])).all(dim=1)))
         deltas = torch.full((1, count, 4), -5.0)
         deltas[0, column] = torch.tensor([0.5, 0.5, 0, 0])  # 8x8 about (12, 12)
         logits = torch.zeros(1, count, 1, requires_grad=True)
         raw = RawOutputs(logits, deltas, torch.full((1, count), 30.0), torch.zeros(1, count, 10))
-        loss = teacher.loss(raw, lesson, priors)
+        loss = teacher.loss(raw, taught, priors)
         assert float(loss.detach()) == pytest.approx(0.3**2 * -np.log(0.5), rel=1e-4)
         loss.backward()
         assert logits.grad is not None
@@ -239,7 +239,7 @@ class TestTeacher:
         teacher = Teacher(backend, template_of("scrfd-0.5g"), head, (64, 64), 1.0)
         network = build_model(template_of("yunet-n"))
         raw = network(torch.zeros(2, 3, 64, 64))
-        assert float(teacher.loss(raw, teacher.teach(*nothing(2)), head.priors((64, 64)).tensors()).detach()) == 0
+        assert float(teacher.loss(raw, teacher.look_at(*nothing(2)), head.priors((64, 64)).tensors()).detach()) == 0
 
     def test_a_graph_sees_the_pictures_one_by_one_and_teaches_the_same(
         self, drawn_weights: Path, drawn_dir: Path
@@ -256,8 +256,8 @@ class TestTeacher:
                 seen.append(len(images_bgr))
                 return whole.backend(images_bgr)
 
-        one = whole.teach(images, targets)
-        other = Teacher(Graph(), template, head, (160, 160), 1.0).teach(images, targets)
+        one = whole.look_at(images, targets)
+        other = Teacher(Graph(), template, head, (160, 160), 1.0).look_at(images, targets)
         assert seen == [1, 1, 1]
         assert one.prior_scores is not None and other.prior_scores is not None
         assert torch.allclose(one.prior_scores, other.prior_scores, atol=1e-5)
@@ -270,7 +270,7 @@ class TestTeacher:
         teacher = open_teacher(drawn_weights, template, head_of("yunet-n"), (160, 160), 1.0, CPU)
         assert isinstance(teacher.backend, PyTorchBackend)
         before = {name: value.clone() for name, value in teacher.backend.network.state_dict().items()}
-        one, other = (teacher.teach(*drawn_batch(drawn_dir)) for _ in range(2))
+        one, other = (teacher.look_at(*drawn_batch(drawn_dir)) for _ in range(2))
         after = teacher.backend.network.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
         assert one.prior_scores is not None and other.prior_scores is not None
@@ -289,10 +289,10 @@ class TestTeacher:
         head = cast(DetectorNetwork, network).head
         teacher = open_teacher(drawn_weights, template_of("yunet-n"), head, (160, 160), 1.0, CPU)
         images, targets = drawn_batch(drawn_dir)
-        lesson = teacher.teach(images, targets)
-        assert len(lesson.faces.scores) and (lesson.prior_scores is not None) == (name == "yunet-s")
+        taught = teacher.look_at(images, targets)
+        assert len(taught.faces.scores) and (taught.prior_scores is not None) == (name == "yunet-s")
         raw = network(normalise(images, template_of(name).input))
-        loss = teacher.loss(raw, lesson, head.priors((160, 160)).tensors())
+        loss = teacher.loss(raw, taught, head.priors((160, 160)).tensors())
         loss.backward()
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert gradients and all(gradient.isfinite().all() for gradient in gradients)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from facekit.engine.training.frozen import freeze, hold_still
+from facekit.engine.training.frozen import freeze, keep_frozen_in_eval
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError
@@ -60,9 +60,9 @@ class TestHoldStill:
     def test_modes(self) -> None:
         network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()), nn.BatchNorm2d(2), nn.Dropout())
         network.train()
-        hold_still(network, settings_of(frozen=("0",)))
+        keep_frozen_in_eval(network, settings_of(frozen=("0",)))
         assert [module.training for module in network.modules()] == [True, False, False, False, True, True]
-        hold_still(network, settings_of(frozen_batch_norm=True))
+        keep_frozen_in_eval(network, settings_of(frozen_batch_norm=True))
         assert [module.training for module in network.modules()] == [True, False, False, False, False, True]
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facekit.engine.training.loop import Batches, EpochSampler, Progress, make_batches, train_one_epoch
+from facekit.engine.training.loop import Batches, EpochSampler, Hooks, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
 from facekit.models import build_model
@@ -60,7 +60,7 @@ class Bench:
         self.batches = make_batches(ellipse_pictures(folder, 4), self.template, 2, workers=0, seed=0, pin_memory=False)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.0, momentum=momentum)
         self.records: list[dict[str, Any]] = []
-        self.progress = Progress(epoch=0, last_epoch=9, iteration=0, report=self.records.append)
+        self.progress = Progress(epoch=0, last_epoch=9, iteration=0)
         self.asked: list[tuple[int, int]] = []
         self.learning_rate = learning_rate
 
@@ -70,10 +70,9 @@ class Bench:
 
     def epoch(self, number: int = 0, max_iterations: int | None = None) -> None:
         self.progress.start_epoch(number)
-        train_one_epoch(
-            self.network, self.network, self.batches, self.optimizer, self.template, self.rate, self.progress,
-            max_iterations=max_iterations,
-        )  # fmt: skip
+        learner = Learner(self.network, self.network, self.optimizer, self.template, self.rate)
+        hooks = Hooks(report=self.records.append)
+        train_one_epoch(learner, self.batches, self.progress, hooks, max_iterations)
 
 
 class TestEpochSampler:
@@ -242,7 +241,7 @@ class TestTrainOneEpoch:
         with torch.no_grad():
             bench.network.backbone.model0.conv1.weight.fill_(torch.nan)
         with pytest.raises(
-            FacekitError, match=r"The loss became nan at iteration 1 of the run, in epoch 1.*--base-learning-rate"
+            FacekitError, match=r"The loss became nan at iteration 1 of the run, in epoch 1.*`base_learning_rate`"
         ):
             bench.epoch()
         assert bench.records == []
@@ -256,7 +255,7 @@ class TestTrainOneEpoch:
 class Plain(nn.Module):
     """A network without batch norm whose loss is a mean over pictures, with gradients to which each one matters."""
 
-    head = SimpleNamespace(priors=lambda size_hw, device: None)
+    head = SimpleNamespace(priors=lambda size_hw: SimpleNamespace(tensors=lambda device: None))
 
     def __init__(self) -> None:
         super().__init__()
@@ -280,10 +279,11 @@ class TestAccumulation:
         network: Any = Plain()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
         progress, steps = Progress(0, 2, 0), list[int]()
-        progress.after_step = lambda: steps.append(progress.iteration)
+        hooks = Hooks(after_step=lambda: steps.append(progress.iteration))
+        learner = Learner(network, network, optimizer, template, lambda *_: 0.1)
         for epoch in range(2):
             progress.start_epoch(epoch)
-            train_one_epoch(network, network, batches, optimizer, template, lambda *_: 0.1, progress)
+            train_one_epoch(learner, batches, progress, hooks)
         return nn.utils.parameters_to_vector(network.parameters()).detach(), steps
 
     def test_two_batches_of_four_are_one_of_eight(self, tmp_path: Path) -> None:

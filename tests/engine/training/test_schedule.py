@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from facekit.engine.training.schedule import make_schedule, settled_by
+from facekit.engine.training.schedule import make_schedule, schedule_lengths
 from facekit.template import CosineDecay, TrainingSettings, find_template, load_template
 
 
@@ -109,10 +109,10 @@ class TestCosine:
         assert schedule(0, 110) == 0.5
 
     def test_a_run_that_goes_on_keeps_its_lengths(self) -> None:
-        again = make_schedule(self.SETTINGS, None, total_iterations=5000, started=settled_by(self.SCHEDULE))
+        again = make_schedule(self.SETTINGS, None, total_iterations=5000, started=schedule_lengths(self.SCHEDULE))
         assert again == self.SCHEDULE
         step = make_schedule(settings_of("yunet-n"), None, 100, {})
-        assert make_schedule(settings_of("yunet-n"), None, 5000, settled_by(step)) == step
+        assert make_schedule(settings_of("yunet-n"), None, 5000, schedule_lengths(step)) == step
 
     @pytest.mark.parametrize("total_iterations", [0, 1])
     def test_hardly_any_iterations(self, total_iterations: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from facekit.engine.training import train as train_module
 from facekit.engine.training.options import TrainOptions
-from facekit.engine.training.stopping import Stagnation, stagnation_of
+from facekit.engine.training.stopping import EarlyStopper, early_stopper_of
 from facekit.engine.training.train import train
 from facekit.records.evaluation import Metric
 from facekit.records.run import read_record
@@ -28,13 +28,13 @@ def with_stopping(patience: int = 2, least_gain: float = 0.5, epochs: int = 9) -
     return dataclasses.replace(template, training=settings)
 
 
-class TestStagnation:
+class TestEarlyStopper:
     def ends_after(self, aps: list[float], **settings: Any) -> int | None:
         """The epoch; evaluations every epoch."""
-        stagnation = Stagnation(EarlyStopping(**settings))
+        early_stopper = EarlyStopper(EarlyStopping(**settings))
         for epoch, ap in enumerate(aps, start=1):
-            stagnation.note(epoch, ap)
-            if stagnation.is_over:
+            early_stopper.note(epoch, ap)
+            if early_stopper.is_over:
                 return epoch
         return None
 
@@ -57,20 +57,20 @@ class TestStagnation:
         assert self.ends_after([10, 10.001, 10.002], patience=1, least_gain=0) is None
 
     def test_patience_is_in_epochs_not_in_evaluations(self) -> None:
-        stagnation = Stagnation(EarlyStopping(patience=4, least_gain=0))
+        early_stopper = EarlyStopper(EarlyStopping(patience=4, least_gain=0))
         for epoch, is_over in ((640, False), (642, False), (644, True)):
-            stagnation.note(epoch, 10.0)
-            assert stagnation.is_over == is_over
+            early_stopper.note(epoch, 10.0)
+            assert early_stopper.is_over == is_over
 
     def test_not_before_the_first_evaluation(self) -> None:
-        assert not Stagnation(EarlyStopping(1, 0)).is_over
+        assert not EarlyStopper(EarlyStopping(1, 0)).is_over
 
     @pytest.mark.parametrize("saved", [None, 7, {}, {"ap": "x", "gain_epoch": 1, "epoch": 1}])
     def test_damaged_state_starts_anew(self, saved: Any) -> None:
         checkpoint = Checkpoint({"stagnation": saved}, {})
         template = with_stopping()
         assert template.training.early_stopping is not None
-        assert stagnation_of(template, checkpoint) == Stagnation(template.training.early_stopping)
+        assert early_stopper_of(template, checkpoint) == EarlyStopper(template.training.early_stopping)
 
 
 class TestRun:
