@@ -90,26 +90,37 @@ def test_slurm_tasks_one_is_killed_and_all_start_again(pictures: Path, tmp_path:
     assert (out / f"epoch_{done + 1}.pth").exists()
 
 
-def test_processes_share_an_evaluation(drawn_dir: Path, drawn_weights: Path, tmp_path: Path) -> None:
+def test_processes_share_an_evaluation(
+    capsys: pytest.CaptureFixture[str], drawn_dir: Path, drawn_weights: Path, tmp_path: Path
+) -> None:
     """Six pictures each; the figures are those of one process, and one process says them."""
 
-    def evaluate(name: str, *launcher: str) -> dict[str, float]:
-        command = [
-            sys.executable, *launcher, "-m", "facekit", "eval", "--template", YUNET, "--load-weights", drawn_weights,
-            "--test-ann-files", drawn_dir / "annotations.json", "--test-data-roots", drawn_dir,
-            "--save-metrics-to", tmp_path / name, "--save-output-to", tmp_path / f"{name} drawn",
-        ]  # fmt: skip
-        done = subprocess.run(
-            [str(part) for part in command], env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("AP @ [IoU=0.50:0.95]") == 1
+    def arguments(name: str) -> list[str]:
+        return [str(part) for part in (
+            "eval", "--template", YUNET, "--load-weights", drawn_weights, "--test-ann-files",
+            drawn_dir / "annotations.json", "--test-data-roots", drawn_dir, "--save-metrics-to", tmp_path / name,
+            "--save-output-to", tmp_path / f"{name} drawn",
+        )]  # fmt: skip
+
+    def figures(name: str, text: str) -> dict[str, float]:
+        assert text.count("AP @ [IoU=0.50:0.95]") == 1
         metrics = yaml.safe_load((tmp_path / name).read_text())["metrics"]
         return {row["key"]: row["value"] for row in metrics if not row["key"].startswith("latency")}
 
-    alone = evaluate("one.yaml")
-    together = evaluate("two.yaml", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    # As torchrun starts them.
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "facekit", *arguments("two.yaml")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **group, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    assert run(*arguments("one.yaml")) == 0
+    alone = figures("one.yaml", capsys.readouterr().out)
+    texts = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    together = figures("two.yaml", texts[0][0] + texts[1][0])
     assert together == pytest.approx(alone)
     assert alone["ap"] > 10
     assert written(tmp_path / "one.yaml drawn" / "labelled") == written(tmp_path / "two.yaml drawn" / "labelled")

@@ -110,13 +110,18 @@ def test_fine_tuning_is_by_sgd_whatever_the_template_trains_with(
 ) -> None:  # fmt: skip
     made = []
 
+    class Enough(Exception):
+        pass
+
     def step(optimizer: torch.optim.SGD, *args: object) -> None:
         made.append((type(optimizer), optimizer.param_groups[0]["momentum"], optimizer.param_groups[0]["weight_decay"]))
+        raise Enough
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     training = dataclasses.replace(template.training, optimizer=AdamW("adamw", weight_decay=0.1))
     adamw = dataclasses.replace(template, training=training)
-    compress(adamw, drawn_weights, pictures, [], options(tmp_path, False, True))
+    with pytest.raises(Enough):
+        compress(adamw, drawn_weights, pictures, [], options(tmp_path, False, True))
     assert set(made) == {(torch.optim.SGD, 0.9, 0)}
 
 
