@@ -76,6 +76,15 @@ class Length:
 
 
 @dataclasses.dataclass(frozen=True)
+class NullIsNan:
+    """A number that may not be defined: NaN here, and null in JSON, which knows no NaN."""
+
+    def complaint(self, value: Any) -> str | None:
+        """As Range.complaint: there is none."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
     """A part of a YAML file that is read later, by the floor that knows its dataclass (`Section.parse`)."""
 
@@ -307,6 +316,8 @@ def from_plain(kind: Any, value: Any, key: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     made: Any = value
     if origin is Annotated:
+        if value is None and NullIsNan() in args:
+            return math.nan
         made = from_plain(args[0], value, key)
         for rule in args[1:]:
             if complaint := rule.complaint(made):

@@ -36,7 +36,20 @@ def curve_by_height(
     min_height: int = 64,
     frame: float = FRAME,
 ) -> DetectionCurve:
-    """True and false positives at IoU 0.5 for faces of at least `min_height` pixels in the annotation's picture.
+    """The curve of one height, see `curves_by_height`."""
+    labels = (gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores)
+    return curves_by_height(*labels, (min_height,), frame)[min_height]
+
+
+def curves_by_height(
+    gt_boxes_xywh: Sequence[ArrayLike],
+    is_ignored: Sequence[ArrayLike],
+    det_boxes_xyxy: Sequence[ArrayLike],
+    det_scores: Sequence[ArrayLike],
+    min_heights: Sequence[int],
+    frame: float = FRAME,
+) -> dict[int, DetectionCurve]:
+    """True and false positives at IoU 0.5 for faces of at least each of `min_heights`, in the annotation's picture.
 
     Faces and detections are rounded to whole pixels; faces, one pixel larger than annotated, are clipped to the frame.
     Smaller faces and crowds are ignored: none of them counts as missed, and a detection that matches no other face but
@@ -47,7 +60,7 @@ def curve_by_height(
         is_ignored: one (N,) bool a picture, true for crowds, whatever their height.
         det_boxes_xyxy: one (M, 4) a picture, corners in pixels, in any order.
         det_scores: one (M,) a picture.
-        min_height: pixels, after rounding and clipping. 1 is every face inside the frame.
+        min_heights: pixels, after rounding and clipping. 1 is every face inside the frame.
         frame: side in pixels. The protocol's hides what lies right of or below pixel 1024, so that faces there can't
             be found; math.inf leaves every face whole.
 
@@ -55,21 +68,28 @@ def curve_by_height(
         ValueError: sequences of different lengths, or arrays of other shapes.
         FacekitError: a value that is not finite.
     """
-    matches, scores, counted = [np.empty(0, dtype=np.int64)], [np.empty(0)], 0
+    matches = {height: [np.empty(0, dtype=np.int64)] for height in min_heights}
+    counted = dict.fromkeys(min_heights, 0)
+    scores = [np.empty(0)]
     for picture in labelled_pictures(gt_boxes_xywh, is_ignored, det_boxes_xyxy, det_scores):
         faces_xywh = _faces_in_frame(picture.faces_xyxy, frame)
-        keep = picture.scores > SCORE_THRESHOLD
-        counts = (min_height <= faces_xywh[:, 3]) & (faces_xywh[:, 3] <= frame) & ~picture.is_ignored
-        ignored_xywh = faces_xywh[~counts]
+        heights = np.where(picture.is_ignored, np.nan, faces_xywh[:, 3])  # a crowd is of none
         if picture.is_ignored.any():
             # A crowd is no face that the frame could hide: it stays whole, so that what lies in it is nowhere wrong.
-            crowds_xywh = _whole_pixels(picture.faces_xyxy[picture.is_ignored] + FAR_PIXEL)
-            ignored_xywh = np.concatenate([faces_xywh[~counts & ~picture.is_ignored], crowds_xywh])
-        match = _match(_whole_pixels(picture.boxes_xyxy[keep]), faces_xywh[counts], ignored_xywh)
-        matches.append(np.where(match >= 0, match + counted, match))
+            faces_xywh[picture.is_ignored] = _whole_pixels(picture.faces_xyxy[picture.is_ignored] + FAR_PIXEL)
+        keep = picture.scores > SCORE_THRESHOLD
+        iou, share = _overlaps(_whole_pixels(picture.boxes_xyxy[keep]), faces_xywh)
         scores.append(picture.scores[keep])
-        counted += int(np.count_nonzero(counts))
-    return detection_curve(SetMatches(np.concatenate(matches), np.concatenate(scores), counted, len(gt_boxes_xywh)))
+        for height in min_heights:
+            counts = (height <= heights) & (heights <= frame)
+            match = _match(iou, share, counts)
+            matches[height].append(np.where(match >= 0, match + counted[height], match))
+            counted[height] += int(np.count_nonzero(counts))
+    every_score = np.concatenate(scores)
+    return {
+        height: detection_curve(SetMatches(np.concatenate(part), every_score, counted[height], len(gt_boxes_xywh)))
+        for height, part in matches.items()
+    }
 
 
 def _whole_pixels(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,23 +107,24 @@ def _faces_in_frame(faces_xyxy: NDArray[np.float64], frame: float) -> NDArray[np
     return np.concatenate([top_left, np.minimum(faces_xywh[:, 2:], frame - top_left)], axis=1)
 
 
-def _match(
-    boxes_xywh: NDArray[np.float64], counting_xywh: NDArray[np.float64], ignored_xywh: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """(N,) the index of each box's best counting face, else IGNORED or FALSE. Who comes first is settled later: a
-    face that is taken isn't passed over for the next best, so boxes don't depend on each other."""
-    boxes_xyxy, counting_xyxy, ignored_xyxy = (
-        np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        for xywh in (boxes_xywh, counting_xywh, ignored_xywh)
+def _overlaps(
+    boxes_xywh: NDArray[np.float64], faces_xywh: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(M, N) IoU of each box with each face, and the share of the box's own area that lies in it."""
+    boxes_xyxy, faces_xyxy = (
+        np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) for xywh in (boxes_xywh, faces_xywh)
     )
-    box_areas, counting_areas = (np.prod(xywh[:, 2:], axis=1) for xywh in (boxes_xywh, counting_xywh))
-    match = np.full(len(boxes_xywh), FALSE)
-    if len(ignored_xywh):
-        shared = intersection_areas(boxes_xyxy, ignored_xyxy)
-        match[(ratio_of(shared, box_areas[:, None]) >= IOU_THRESHOLD).any(axis=1)] = IGNORED
-    if len(counting_xywh):
-        shared = intersection_areas(boxes_xyxy, counting_xyxy)
-        iou = ratio_of(shared, box_areas[:, None] + counting_areas - shared)
-        hits = iou.max(axis=1) >= IOU_THRESHOLD
-        match[hits] = iou[hits].argmax(axis=1)
+    areas, face_areas = (np.prod(xywh[:, 2:], axis=1) for xywh in (boxes_xywh, faces_xywh))
+    shared = intersection_areas(boxes_xyxy, faces_xyxy)
+    return ratio_of(shared, areas[:, None] + face_areas - shared), ratio_of(shared, areas[:, None])
+
+
+def _match(iou: NDArray[np.float64], share: NDArray[np.float64], counts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(M,) which of the counting faces is each box's best, else IGNORED or FALSE. Who comes first is settled later: a
+    face that is taken isn't passed over for the next best, so boxes don't depend on each other."""
+    match = np.where((share[:, ~counts] >= IOU_THRESHOLD).any(axis=1), IGNORED, FALSE)
+    candidates = iou[:, counts]
+    hits = (candidates >= IOU_THRESHOLD).any(axis=1)
+    if hits.any():
+        match[hits] = candidates[hits].argmax(axis=1)
     return match

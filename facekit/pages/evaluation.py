@@ -35,10 +35,11 @@ from facekit.pages.shell import (
     page,
     table,
 )
+from facekit.reading import read_text
 from facekit.records.evaluation import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 
 DATA_ID = "facekit-evaluation"
-MAX_PAGE_BYTES = 256 << 20  # of a page that is read back
+MAX_PAGE_BYTES = 32 << 20  # of a page that is read back; a usual one has a megabyte
 CARDS = ("widerface_e", "widerface_m", "widerface_h", "ap", "ap_64x64", "latency_p50")  # the first four that there are
 LONG_TABLE = 16  # rows; longer tables are folded
 
@@ -60,14 +61,7 @@ def read_record(path: Path) -> EvaluationRecord:
     Raises FacekitError for anything else.
     """
     remedy = "Give a page that `facekit eval --report` wrote."
-    try:
-        if path.stat().st_size > MAX_PAGE_BYTES:
-            raise FacekitError(f"{path}: over {MAX_PAGE_BYTES >> 20} MiB, too large for a report. {remedy}")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FacekitError(f"{path}: the report can't be read ({error.strerror}). {remedy}") from error
-    except UnicodeDecodeError as error:
-        raise FacekitError(f"{path}: no text in UTF-8 (byte {error.start}). {remedy}") from error
+    text = read_text(path, MAX_PAGE_BYTES, remedy)
     # Nothing else on a page can look like this: text is escaped, so it holds no `<`.
     _, start, rest = text.partition(data_start(DATA_ID))
     content, end, _ = rest.partition("</script>")

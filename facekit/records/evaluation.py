@@ -6,11 +6,15 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from facekit.errors import FacekitError
+from facekit.schema import NullIsNan, from_plain
 
 VERSION = 1  # of the json; raised when old readers would misread it
+MAX_JSON_CHARACTERS = 2 << 20  # ten times what the largest evaluation needs
+
+Figure = Annotated[float, NullIsNan()]  # NaN where it is not defined, such as AP without a single face
 
 
 def rounded(value: float) -> float | None:
@@ -25,7 +29,7 @@ class Metric:
     key: str
     display_name: str
     unit: str
-    value: float  # NaN: not defined on these pictures, such as AP without a single face
+    value: Figure  # NaN: not defined on these pictures, such as AP without a single face
 
     def text(self, digits: int) -> str:
         """The value for people."""
@@ -41,9 +45,13 @@ class CurvePoints:
     """Precision over recall of one subset; the same number of points in both, recall never falling."""
 
     name: str  # easy, medium, hard; or what one set was measured by, such as "IoU 0.5"
-    recall: tuple[float, ...]  # 0..1
-    precision: tuple[float, ...]  # 0..1
-    ap: float  # 0..1, of the whole curve (the points may be fewer)
+    recall: tuple[Figure, ...]  # 0..1
+    precision: tuple[Figure, ...]  # 0..1
+    ap: Figure  # 0..1, of the whole curve (the points may be fewer)
+
+    def __post_init__(self) -> None:
+        if len(self.recall) != len(self.precision):
+            raise ValueError(f"curve {self.name!r}: as many points of recall as of precision are needed")
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class GroupRow:
     group: str  # height, event, blur, expression, illumination, occlusion, pose
     name: str  # such as "over 32 px", "Parade", "heavy"
     faces: int  # that count
-    ap: float  # per cent; NaN without a face
+    ap: Figure  # per cent; NaN without a face
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ class CalibrationBin:
     low: float
     high: float
     detections: int
-    mean_score: float  # NaN in an empty bin
-    precision: float  # 0..1; NaN in an empty bin
+    mean_score: Figure  # NaN in an empty bin
+    precision: Figure  # 0..1; NaN in an empty bin
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,10 @@ class ThresholdRow:
     """What a user of the detector gets who keeps the faces over one score."""
 
     score_threshold: float
-    precision_percent: float  # NaN where nothing is kept
-    recall_percent: float  # NaN without a face, as F1
-    f1_percent: float
-    false_positives_per_picture: float
+    precision_percent: Figure  # NaN where nothing is kept
+    recall_percent: Figure  # NaN without a face, as F1
+    f1_percent: Figure
+    false_positives_per_picture: Figure
     is_best_f1: bool  # the one to choose where misses and false positives weigh the same
 
 
@@ -105,7 +113,7 @@ class EvaluationRecord:
     versions: dict[str, str]  # of facekit, python, torch, ...
     machine: str
     metrics: tuple[Metric, ...]
-    published: dict[str, float] = field(default_factory=dict)  # metric key -> the template's, of this set and protocol
+    published: dict[str, Figure] = field(default_factory=dict)  # metric key -> the template's, of this set and protocol
     curves: tuple[CurvePoints, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
@@ -136,69 +144,21 @@ def to_json(record: EvaluationRecord) -> str:
 
 
 def from_json(text: str, where: str) -> EvaluationRecord:
-    """The record that to_json wrote. Raises FacekitError that names `where` for anything else: files come from
-    anybody."""
+    """The record that to_json wrote; keys that later versions add are passed over, those that earlier ones lacked have
+    their defaults. Raises FacekitError that names `where` for anything else: files come from anybody."""
     remedy = "Give a report that `facekit eval --report` wrote."
     try:
+        if len(text) > MAX_JSON_CHARACTERS:
+            raise ValueError(f"over {MAX_JSON_CHARACTERS} characters")
         content = json.loads(text, parse_constant=_no_constant)
-        if content.pop("facekit_evaluation") != VERSION:
+        if not isinstance(content, dict) or content.get("facekit_evaluation") != VERSION:
             raise ValueError(f"not of version {VERSION}")
-        parts = {
-            "metrics": Metric, "curves": CurvePoints, "groups": GroupRow, "calibration": CalibrationBin,
-            "thresholds": ThresholdRow,
-        }  # fmt: skip
-        for name, kind in parts.items():
-            content[name] = tuple(_build(kind, row) for row in _of_type(list, content.get(name, []), name))
-        record: EvaluationRecord = _build(EvaluationRecord, {**content, "crops": ()})
-        for curve in record.curves:
-            if len(curve.recall) != len(curve.precision):
-                raise ValueError(f"curve {curve.name!r}: as many points of recall as of precision are needed")
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise FacekitError(f"{where}: holds no evaluation ({type(error).__name__}: {error}). {remedy}") from error
+        known = {part.name for part in dataclasses.fields(EvaluationRecord)} - {"crops"}
+        plain = {name: value for name, value in content.items() if name in known}
+        record: EvaluationRecord = from_plain(EvaluationRecord, plain, "evaluation")
+    except (ValueError, RecursionError) as error:
+        raise FacekitError(f"{where}: holds no evaluation ({error}). {remedy}") from error
     return record
-
-
-def _build(kind: type[Any], row: Any) -> Any:
-    """A dataclass of a JSON object, each value of the type that its field has; null is NaN where a number belongs."""
-    fields = _of_type(dict, row, kind.__name__)
-    needed = [part for part in dataclasses.fields(kind) if part.name in fields or part.default is dataclasses.MISSING]
-    return kind(**{part.name: _read(str(part.type), fields[part.name], part.name) for part in needed})
-
-
-def _read(kind: str, value: Any, name: str) -> Any:
-    if kind == "float":
-        return _number(value, name)
-    if kind == "int":
-        return int(_of_type(int, value, name))
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}: expected true or false, got {str(value)[:50]!r}")
-        return value
-    if kind == "str":
-        return _of_type(str, value, name)
-    if kind == "tuple[float, ...]":
-        return tuple(_number(number, name) for number in _of_type(list, value, name))
-    if kind == "tuple[str, ...]":
-        return tuple(_of_type(str, text, name) for text in _of_type(list, value, name))
-    if kind == "dict[str, str]":
-        return {key: _of_type(str, text, name) for key, text in _of_type(dict, value, name).items()}
-    if kind == "dict[str, float]":
-        return {key: _number(number, name) for key, number in _of_type(dict, value, name).items()}
-    return value  # dataclasses, built before
-
-
-def _of_type(kind: type[Any], value: Any, name: str) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name}: expected {kind.__name__}, got {str(value)[:50]!r}")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {str(value)[:50]!r}")
-    return float(value)
 
 
 def _no_constant(name: str) -> float:

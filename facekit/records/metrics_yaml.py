@@ -11,7 +11,10 @@ import yaml
 
 from facekit.errors import FacekitError
 from facekit.files import write_text
+from facekit.reading import read_text
 from facekit.records.evaluation import EvaluationRecord, ThresholdRow, rounded
+
+MAX_YAML_BYTES = 1_000_000  # of a metrics.yaml; a usual one has some kilobytes
 
 
 def format_table(record: EvaluationRecord, weights: Path) -> str:
@@ -46,9 +49,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """An existing metrics.yaml; empty where there is none. Raises FacekitError where the file is something else."""
     content: dict[str, Any] = {}
     if path.exists():
+        text = read_text(path, MAX_YAML_BYTES, "Remove it or choose another file.")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
+            content = yaml.safe_load(text) or {}
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
             raise FacekitError(
                 f"{path}: exists and can't be read as YAML. Remove it or choose another file."
             ) from error

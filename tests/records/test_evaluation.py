@@ -19,6 +19,7 @@ from facekit.records.evaluation import (
     EvaluationRecord,
     GroupRow,
     Metric,
+    ThresholdRow,
     from_json,
     to_json,
 )
@@ -39,6 +40,8 @@ RECORD = EvaluationRecord(
     curves=(CurvePoints("easy", (0.0, 0.5, 0.9), (1.0, 0.95, 0.4), 0.86),),
     groups=(GroupRow("event", "Parade", 12, 71.25),),
     calibration=(CalibrationBin(0.9, 1.0, 7, 0.95, 0.8571),),
+    published_note="of another set",
+    thresholds=(ThresholdRow(0.5, 90.0, 80.0, 84.7, 0.25, True), ThresholdRow(0.9, math.nan, 0.0, 0.0, 0.0, False)),
 )
 
 
@@ -53,6 +56,10 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
+def same_record(one: EvaluationRecord, other: EvaluationRecord) -> bool:
+    return same(dataclasses.asdict(one), dataclasses.asdict(other))
+
+
 def there_and_back(record: EvaluationRecord) -> EvaluationRecord:
     return from_json(to_json(record), "page.html")
 
@@ -60,10 +67,12 @@ def there_and_back(record: EvaluationRecord) -> EvaluationRecord:
 class TestRoundTrip:
     def test_everything_but_the_crops(self) -> None:
         crop = Crop("miss", "a.jpg", (1.0, 2.0, 3.0, 4.0), 0.5, b"\xff\xd8")
-        assert there_and_back(dataclasses.replace(RECORD, crops=(crop,))) == RECORD
+        assert same_record(there_and_back(dataclasses.replace(RECORD, crops=(crop,))), RECORD)
 
     def test_nothing_measured(self) -> None:
-        bare = dataclasses.replace(RECORD, metrics=(), published={}, curves=(), groups=(), calibration=(), sets=())
+        bare = dataclasses.replace(
+            RECORD, metrics=(), published={}, curves=(), groups=(), calibration=(), sets=(), thresholds=()
+        )
         assert there_and_back(bare) == bare
 
     def test_not_a_number_is_null(self) -> None:
@@ -85,12 +94,15 @@ class TestRoundTrip:
         assert math.isnan(there_and_back(record).metrics[0].value)
 
     def test_file_names_that_are_no_utf8(self) -> None:
-        record = dataclasses.replace(RECORD, weights="best\udcff.pth", machine="Ünïcode </script> \u2028 \0")
+        record = dataclasses.replace(RECORD, weights="best\udcff.pth", machine="Ünïcode </script> \u2028 \1")
         to_json(record).encode("ascii")
-        assert there_and_back(record) == record
+        assert same_record(there_and_back(record), record)
 
     @given(
-        text=st.text(st.characters(codec=None)),
+        text=st.text(
+            st.characters(codec="utf-8", exclude_characters="\0")
+            | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
+        ),
         value=st.floats(allow_infinity=False),
         points=st.lists(st.floats(0, 1), max_size=20),
         faces=st.integers(0, 10**9),
@@ -136,8 +148,10 @@ class TestMalformed:
             from_json(text, "page.html")
 
     @pytest.mark.parametrize(
-        "name", [part.name for part in dataclasses.fields(EvaluationRecord) if part.name != "crops"]
-    )
+        "name",
+        [part.name for part in dataclasses.fields(EvaluationRecord)
+         if part.default is part.default_factory is dataclasses.MISSING],
+    )  # fmt: skip
     def test_a_part_is_missing(self, name: str) -> None:
         with pytest.raises(FacekitError, match=name):
             from_json(changed(lambda content: content.pop(name)), "page.html")
@@ -183,10 +197,29 @@ class TestMalformed:
             from_json(text, "page.html")
 
     def test_unknown_keys_are_left_alone(self) -> None:
-        assert from_json(put("later", value=1), "page.html") == RECORD
+        assert same_record(from_json(put("later", value=1), "page.html"), RECORD)
 
     def test_crops_in_json_are_not_read(self) -> None:
-        assert from_json(put("crops", value=[{"jpeg": "x"}]), "page.html") == RECORD
+        assert same_record(from_json(put("crops", value=[{"jpeg": "x"}]), "page.html"), RECORD)
+
+    def test_pages_of_facekit_0_4_are_read(self) -> None:
+        text = changed(lambda content: (content.pop("thresholds"), content.pop("published_note")))
+        old = from_json(text, "page.html")
+        assert (old.thresholds, old.published_note, old.metrics) == ((), "", RECORD.metrics)
+
+    def test_truncated(self) -> None:
+        text = to_json(RECORD)
+        for end in range(0, len(text), 37):
+            with pytest.raises(FacekitError, match="holds no evaluation"):
+                from_json(text[:end], "page.html")
+
+    def test_huge(self) -> None:
+        with pytest.raises(FacekitError, match=r"holds no evaluation \(over 2097152 characters"):
+            from_json(changed(lambda content: content.update(later="x" * (3 << 20))), "page.html")
+
+    def test_the_key_is_named(self) -> None:
+        with pytest.raises(FacekitError, match=r"evaluation\.metrics\[1\]\.value: expected a number, got"):
+            from_json(put("metrics", 1, "value", value="much"), "page.html")
 
     @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner)
                         | st.dictionaries(st.text(), inner), max_leaves=10),
@@ -204,6 +237,11 @@ class TestMetric:
         assert Metric("ap", "AP", "%", 34.5678).rounded() == 34.568
         assert Metric("ap", "AP", "%", math.nan).text(2) == "n/a"
         assert Metric("ap", "AP", "%", math.nan).rounded() is None
+
+    def test_rule_is_the_protocol_without_sets_and_runtime(self) -> None:
+        assert RECORD.rule == RECORD.protocol
+        whole = f"{RECORD.protocol}; {', '.join(RECORD.sets)}; pth"
+        assert dataclasses.replace(RECORD, protocol=whole).rule == RECORD.protocol
 
     def test_found_by_key(self) -> None:
         assert RECORD.metric("size") == RECORD.metrics[1]

@@ -17,7 +17,7 @@ from facekit.metrics.curves import OperatingPoint, detection_curve
 from facekit.metrics.landmarks import landmark_error
 from facekit.metrics.matching import match_set
 from facekit.metrics.mistakes import worst_mistakes
-from facekit.metrics.size_ap import curve_by_height
+from facekit.metrics.size_ap import curve_by_height, curves_by_height
 from facekit.metrics.wider import THRESHOLDS, Curve, WiderGroundTruth
 from facekit.metrics.wider_groups import wider_groups
 from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, GroupRow, Metric, ThresholdRow
@@ -45,7 +45,7 @@ class Details:
         self.scores = [faces.scores for faces in measured.found]
         # The protocol by height knows crowds alone: WIDER's invalid faces are ordinary ones in it.
         labels = (self.boxes_xywh, self.is_crowd, self.found_xyxy, self.scores)
-        self.by_height = {height: curve_by_height(*labels, height) for height in HEIGHTS}
+        self.by_height = curves_by_height(*labels, HEIGHTS)
         # Of any size, anywhere: the frame of the protocol by height ends at pixel 1024.
         self.all_faces = curve_by_height(*labels, min_height=1, frame=math.inf)
         matches = match_set(self.boxes_xywh, self.is_ignored, self.found_xyxy, self.scores)
