@@ -312,7 +312,8 @@ def _mutated_onnx(random: Random, data: bytes) -> bytes:
             random.choice(graph.output).name = random.choice(["x", "", "boxes", graph.output[0].name])
         else:
             graph.node.remove(node)
-    return model.SerializeToString()
+    changed: bytes = model.SerializeToString()
+    return changed
 
 
 def templates(random: Random, samples: Path, folder: Path) -> list[str]:
