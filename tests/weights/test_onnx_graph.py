@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.detector import Detector, prepare
+from facekit.detector import Detector
 from facekit.errors import FacekitError
+from facekit.feed import prepare
 from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise

@@ -12,7 +12,6 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
-from facekit.targets.openvino_run import OpenVinoBackend
 from openvino import opset13 as ops
 from torch import Tensor
 
@@ -20,11 +19,13 @@ from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.ops.nms import select_detections
 from facekit.ops.pixels import normalise
+from facekit.targets.openvino import OpenVinoBackend
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.weights.checkpoint import load_state
 from facekit.weights.load import load_weights
 from facekit.weights.openvino_graph import _preprocessing
+from tests.targets.support import decoded
 
 TEMPLATES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
 # The IR of each template that has one, and its convolutions: backbone, and the rest that is not repeated.
@@ -127,9 +128,9 @@ class TestOwnGraph:
         load_state(network, load_weights(file, template).state_dict, "IR")
         theirs, ours = (
             select_detections(
-                backend(picture), 0, 1e-4, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections
+                decoded(backend, picture).of(0), 1e-4, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections
             )
-            for backend in (OpenVinoBackend(file, template), PyTorchBackend(network.eval(), template))
+            for backend in (OpenVinoBackend(file, template, None), PyTorchBackend(network.eval(), template))
         )
         best = int((theirs.scores > 0.7 * theirs.scores[0]).sum())
         np.testing.assert_allclose(ours.scores[:best], theirs.scores[:best], atol=1e-4)
