@@ -297,8 +297,10 @@ def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
 def open_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> BinaryIO:
     """open_regular, whose every failure is a FacekitError; `what` is what the caller takes it for: "label file".
 
-    A file may still grow: read() at most most_bytes of it, or by lines.
+    It is noted as an input (see note_inputs): what a command reads and writes anew by design is opened otherwise. A
+    file may still grow: read() at most most_bytes of it, or by lines.
     """
+    note_inputs([path])
     try:
         return open_regular(path, most_bytes)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL

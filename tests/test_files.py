@@ -155,6 +155,13 @@ class TestInputsAreSacred:
         note_inputs([source])  # outside of any command
         check_not_input(source)
 
+    def test_what_is_opened_as_input(self, source: Path) -> None:
+        with protecting([]):
+            write_text(source, "mine")
+            assert read_input(source, 100, "label file") == b"mine"
+            with pytest.raises(FacekitError, match="this command reads it"):
+                write_text(source, "new")
+
     def test_a_graph_is_two_files(self, source: Path) -> None:
         for suffix in (".xml", ".bin"):
             (source.parent / f"model{suffix}").write_text("mine")
