@@ -119,7 +119,6 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
             if bar is not None:
                 bar.update()
             if isinstance(image_bgr, FacekitError):
-                log.warning("%s", image_bgr)
                 losses.append(Loss.of(path, image_bgr))
                 continue
             canvas = _drawn_faces(detector, path, image_bgr, threshold)
