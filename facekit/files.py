@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -176,12 +177,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable_folder(folder: Path) -> None:
-    """Makes the folder and raises FacekitError when nothing can be written there: asked before hours of work."""
+    """Makes the folder, takes what killed processes left half-written out of it, and raises FacekitError when nothing
+    can be written there: asked before hours of work."""
     probe = folder / f".write-test-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        remove_leftovers(folder)
     except OSError as error:
         raise FacekitError(f"{folder}: can't write there ({error.strerror}). Choose another output folder.") from error
 
@@ -195,13 +198,66 @@ def link_or_copy(source: Path, target: Path) -> None:
             beside.write_bytes(source.read_bytes())
 
 
+@contextmanager
+def replacing_set(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write files to that belong together; moves them all into `folder` when the block ends well, in
+    one go, and removes them otherwise. Makes the folder. Raises as replacing()."""
+    scratch = folder / f".set.{os.getpid()}.part"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        made = sorted(scratch.iterdir())
+        for file in made:
+            check_not_input(folder / file.name)
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        for file in made:
+            file.replace(folder / file.name)
+        _sync_folder(folder)
+    except OSError as error:
+        raise FacekitError(
+            f"{folder}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder of the same name to fill, which takes its place when the block ends well. Where `folder` holds
+    something already it is given itself: there only each file is whole. Raises as replacing()."""
+    if folder.is_dir() and any(folder.iterdir()):
+        yield folder
+        return
+    scratch = folder.absolute().parent / f".{folder.name[:MAX_PART_BYTES]}.{os.getpid()}.part"
+    try:
+        (scratch / folder.name).mkdir(parents=True, exist_ok=True)
+        yield scratch / folder.name
+        sync_disk()
+        if folder.is_dir():
+            folder.rmdir()
+        (scratch / folder.name).replace(folder)
+        _sync_folder(scratch.parent)
+    except OSError as error:
+        raise FacekitError(
+            f"{folder}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed in the middle of replacing() left; those that live are let be."""
-    for part in folder.glob(".*.part.*"):
-        number = part.name.split(".part.")[0].rpartition(".")[2]
-        if number.isdigit() and not _is_alive(int(number)):
-            with suppress(OSError):
-                part.unlink()
+    """Removes what processes that were killed in the middle of writing left; those that live are let be."""
+    with suppress(OSError):
+        for part in [path for path in folder.iterdir() if is_half_written(path)]:
+            number = part.name.rpartition(".part")[0].rpartition(".")[2]
+            if _is_alive(int(number)):
+                continue
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    part.unlink()
 
 
 def _is_alive(process: int) -> bool:
@@ -241,8 +297,10 @@ def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
 def open_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> BinaryIO:
     """open_regular, whose every failure is a FacekitError; `what` is what the caller takes it for: "label file".
 
-    A file may still grow: read() at most most_bytes of it, or by lines.
+    It is noted as an input (see note_inputs): what a command reads and writes anew by design is opened otherwise. A
+    file may still grow: read() at most most_bytes of it, or by lines.
     """
+    note_inputs([path])
     try:
         return open_regular(path, most_bytes)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL

@@ -15,12 +15,14 @@ from facekit.files import (
     check_writable_folder,
     is_half_written,
     link_or_copy,
+    making_folder,
     note_inputs,
     open_regular,
     protecting,
     read_input,
     remove_leftovers,
     replacing,
+    replacing_set,
     write_text,
 )
 
@@ -152,6 +154,13 @@ class TestInputsAreSacred:
         assert source.read_text() == "new"
         note_inputs([source])  # outside of any command
         check_not_input(source)
+
+    def test_what_is_opened_as_input(self, source: Path) -> None:
+        with protecting([]):
+            write_text(source, "mine")
+            assert read_input(source, 100, "label file") == b"mine"
+            with pytest.raises(FacekitError, match="this command reads it"):
+                write_text(source, "new")
 
     def test_a_graph_is_two_files(self, source: Path) -> None:
         for suffix in (".xml", ".bin"):
@@ -299,12 +308,67 @@ class TestLinkOrCopy:
             link_or_copy(tmp_path / "none", tmp_path / "b")
 
 
+class TestReplacingSet:
+    def test_all_or_none(self, tmp_path: Path) -> None:
+        for name in ("a.xml", "a.bin", "other"):
+            (tmp_path / name).write_text("old")
+        with pytest.raises(FacekitError, match="x"), replacing_set(tmp_path) as together:
+            (together / "a.xml").write_text("new")
+            raise FacekitError("x")
+        assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+        with replacing_set(tmp_path) as together:
+            for name in ("a.xml", "a.bin"):
+                write_text(together / name, "new")
+                assert (tmp_path / name).read_text() == "old"
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+            "a.xml": "new", "a.bin": "new", "other": "old",
+        }  # fmt: skip
+
+    def test_never_over_what_is_read(self, source: Path) -> None:
+        refused = pytest.raises(FacekitError, match="this command reads it")
+        with protecting([source]), refused, replacing_set(source.parent) as together:
+            (together / "0.txt").write_text("new")
+            (together / source.name).write_text("new")
+        assert [path.name for path in source.parent.iterdir()] == [source.name]
+        assert source.read_text() == "mine"
+
+    def test_folder_that_cannot_be_made(self, below_a_file: Path) -> None:
+        with pytest.raises(FacekitError, match="can't be written"), replacing_set(below_a_file):
+            pass
+
+
+class TestMakingFolder:
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_whole_or_not_at_all(self, tmp_path: Path, exists: bool) -> None:
+        folder = tmp_path / "set"
+        if exists:
+            folder.mkdir()
+        with pytest.raises(FacekitError, match="x"), making_folder(folder) as place:
+            (place / "a").write_text("new")
+            raise FacekitError("x")
+        assert not folder.exists() or not list(folder.iterdir())
+        with making_folder(folder) as place:
+            assert place.name == "set"
+            (place / "sub").mkdir()
+            (place / "sub" / "a").write_text("new")
+        assert (folder / "sub" / "a").read_text() == "new"
+        assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+    def test_what_is_there_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").write_text("mine")
+        with making_folder(tmp_path) as place:
+            (place / "a").write_text("new")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mine"]
+
+
 def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     names = [f".latest.{dead.pid}.part.pth", f".epoch_1.{os.getpid()}.part.pth", ".a.part.pth", "b.1.part.pth"]
     for name in names:
         (tmp_path / name).touch()
+    (tmp_path / f".set.{dead.pid}.part" / "sub").mkdir(parents=True)
+    (tmp_path / f".bare.{dead.pid}.part").touch()
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 

@@ -18,7 +18,7 @@ from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags, flags_o
 from facekit.cli.training import compress, flops, plot, priors, reproduce, train
 from facekit.cli.visualize import visualize
 from facekit.cli.weights import export, import_weights, instantiate, templates
-from facekit.errors import ArgumentError, FacekitError, Interrupted
+from facekit.errors import ArgumentError, FacekitError, Interrupted, masked
 from facekit.extras import explain_import_error
 
 
@@ -31,7 +31,7 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = prefix + as_flags(record.getMessage(), self.flags)
+        text = prefix + as_flags(masked(record.getMessage()), self.flags)
         if "tqdm" not in sys.modules:  # no bar was ever shown
             click.echo(text, err=True)
             return

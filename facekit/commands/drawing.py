@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Interrupted, Loss
-from facekit.files import check_outputs, check_writable_folder, protecting, remove_leftovers
+from facekit.files import check_outputs, check_writable_folder, protecting
 from facekit.machine.signals import StopSignals
 from facekit.pictures.draw import draw_faces, draw_label
 from facekit.pictures.headers import MAX_PIXELS
@@ -85,7 +85,6 @@ def plan_pictures(images: Sequence[str], output: Path | None) -> PicturePlan:
         targets = [folder / name for name in _output_names(listing.pictures)]
     check_outputs(listing.pictures, targets)
     check_writable_folder(targets[0].parent)
-    remove_leftovers(targets[0].parent)
     return PicturePlan(listing.pictures, targets, listing.losses)
 
 
@@ -120,7 +119,6 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
             if bar is not None:
                 bar.update()
             if isinstance(image_bgr, FacekitError):
-                log.warning("%s", image_bgr)
                 losses.append(Loss.of(path, image_bgr))
                 continue
             canvas = _drawn_faces(detector, path, image_bgr, threshold)

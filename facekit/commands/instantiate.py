@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.errors import ArgumentError, FacekitError
-from facekit.files import check_writable_folder, write_text
+from facekit.files import check_writable_folder, replacing_set, write_text
 from facekit.options import command_options, option, takes
 
 if TYPE_CHECKING:
@@ -73,42 +73,50 @@ def instantiate(options: InstantiateOptions) -> Path | None:
     check_writable_folder(work_dir)
     texts = {"template.yaml": template_path.read_text(encoding="utf-8")}
     texts |= {f"{name}.py": _SCRIPT.format(command=name, summary=summary) for name, summary in SCRIPTS.items()}
-    for name, text in texts.items():
-        _write_or_keep(work_dir / name, text, options.force)
-    if options.no_snapshot:
-        return None
-    target = work_dir / "snapshot.pth"
-    if target.exists() and not options.force:
-        log.info("Kept: %s is there already. `force=True` replaces it.", target)
-        return target
-    _import_snapshot(options.snapshot, load_template(work_dir / "template.yaml"), target)
-    return target
+    missing: FacekitError | None = None
+    with replacing_set(work_dir) as new:  # scripts, template and snapshot of one template, or those of before
+        for name, text in texts.items():
+            if _is_to_write(work_dir / name, text, options.force):
+                write_text(new / name, text)
+        if not options.no_snapshot and _is_to_write(work_dir / "snapshot.pth", None, options.force):
+            place = new if (new / "template.yaml").exists() else work_dir
+            missing = _import_snapshot(options.snapshot, load_template(place / "template.yaml"), new / "snapshot.pth")
+    if missing is not None:
+        raise missing
+    return None if options.no_snapshot else work_dir / "snapshot.pth"
 
 
-def _write_or_keep(path: Path, text: str, force: bool) -> None:
-    """A file that somebody has edited stays as it is, unless forced."""
-    try:
-        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-    except OSError as error:
-        raise FacekitError(f"{path}: can't be read ({error.strerror}). Move it away.") from error
-    if before == text:
-        return
-    if before is not None and not force:
-        log.info("Kept: %s, which differs from what would be written. `force=True` replaces it.", path)
-        return
-    if before is not None:
-        log.info("Replaced: %s, which differed", path)
-    write_text(path, text)
+def _is_to_write(path: Path, text: str | None, force: bool) -> bool:
+    """Whether the file is missing or, forced, another one. What somebody has edited stays as it is, unless forced."""
+    if not path.exists():
+        return True
+    if text is not None:
+        try:
+            if path.read_text(encoding="utf-8", errors="replace") == text:
+                return False
+        except OSError as error:
+            raise FacekitError(f"{path}: can't be read ({error.strerror}). Move it away.") from error
+    differs = "is there already" if text is None else "differs from what would be written"
+    if force:
+        log.info("Replaced: %s, which %s", path, "was there" if text is None else "differed")
+    else:
+        log.info("Kept: %s, which %s. `force=True` replaces it.", path, differs)
+    return force
 
 
-def _import_snapshot(snapshot: Path | None, template: Template, target: Path) -> None:
+def _import_snapshot(snapshot: Path | None, template: Template, target: Path) -> FacekitError | None:
+    """Returns the reason where no source of it can be reached: the work dir is usable otherwise."""
     from facekit.weights.checkpoint import save_checkpoint
     from facekit.weights.load import load_weights
-    from facekit.weights.snapshots import fetch_snapshot
+    from facekit.weights.snapshots import NoSnapshotError, fetch_snapshot
 
-    source = snapshot or fetch_snapshot(template)
+    try:
+        source = snapshot or fetch_snapshot(template)
+    except NoSnapshotError as error:
+        return error
     save_checkpoint(target, load_weights(source, template))
-    log.info("Snapshot %s imported to %s", source, target)
+    log.info("Snapshot %s imported", source)
+    return None
 
 
 def _refuse_foreign_folder(work_dir: Path, template: Template, force: bool) -> None:

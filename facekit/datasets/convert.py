@@ -13,7 +13,7 @@ import numpy as np
 
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, sync_disk, write_text
+from facekit.files import check_writable_folder, making_folder, sync_disk, write_text
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
@@ -233,8 +233,9 @@ def _write(summary: Summary, row: Format, format_name: str, mode: str, as_folder
     destination = summary.destination
     if row.write_folder is not None:
         check_writable_folder(destination)
-        write_text(destination / MARKER, f"{format_name}\n")
-        row.write_folder(destination, summary.parts, mode)
+        with making_folder(destination) as place:
+            write_text(place / MARKER, f"{format_name}\n")
+            row.write_folder(place, summary.parts, mode)
         summary.data_root = destination
         return
     assert row.write_file is not None

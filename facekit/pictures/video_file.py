@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Loss
-from facekit.files import beside_name, check_not_input, check_writable_folder, remove_leftovers, replacing
+from facekit.files import beside_name, check_not_input, check_writable_folder, replacing
 from facekit.pictures.video import quiet_opencv
 from facekit.progress import progress_bar
 
@@ -50,7 +50,6 @@ class VideoFile:
         check_video_name(self.path)
         check_not_input(self.path)
         check_writable_folder(self.path.parent)
-        remove_leftovers(self.path.parent)
         return self
 
     def write(self, frame_bgr: NDArray[np.uint8], time_s: float) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, masked
 from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
@@ -176,7 +176,7 @@ def begin_record(
     paths = [Path(flags[name]) if flags.get(name) else None for name in ("teacher", "teacher_template")]
     teacher = teacher_origin(*paths)
     record = RunRecord(plain_data(template), flags, train_data, val_data, None, (), teacher=teacher)
-    session = Session(shlex.join(sys.argv), str(Path.cwd()), now(), iteration, environment, ())
+    session = Session(masked(shlex.join(sys.argv)), str(Path.cwd()), now(), iteration, environment, ())
     if flags["resume_from"] and Path(flags["resume_from"]).parent == folder and (folder / NAME).is_file():
         try:
             before = read_record(folder / NAME)

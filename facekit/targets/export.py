@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder
+from facekit.files import check_writable_folder, replacing_set
 from facekit.targets import TARGETS, load_target
 from facekit.targets.graph import ExportGraph
 from facekit.targets.pytorch import PyTorchBackend
@@ -29,10 +28,9 @@ def export_weights(
     if backend.is_compressed:
         raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")
     graph = ExportGraph(backend.network, template)
-    written = []
-    with tempfile.TemporaryDirectory(prefix="facekit-export-", dir=folder) as scratch:
-        # Made and checked aside: a graph that fails the check never takes the place of a good one.
-        draft = Path(scratch) / "model.onnx"
+    # Made and checked aside: a graph that fails the check never takes the place of a good one.
+    with replacing_set(folder) as scratch:
+        draft = scratch / "model.onnx"
         log.info("Exporting %s ...", weights)
         load_target(TARGETS["onnx"]).write(graph, draft, template.name)
         targets = [draft] if onnx else []
@@ -42,7 +40,7 @@ def export_weights(
         for target in targets:
             difference = max(verify_export(target, backend, template, size_hw) for size_hw in graph.check_sizes_hw)
             log.info("%s agrees with PyTorch (largest score difference %.1e)", target.name, difference)
-        for name in (["model.onnx"] if onnx else []) + (["model.bin", "model.xml"] if openvino else []):
-            (Path(scratch) / name).replace(folder / name)
-            written.append(folder / name)
+        if not onnx:
+            draft.unlink()
+        written = [folder / file.name for file in sorted(scratch.iterdir())]
     return written

@@ -24,7 +24,7 @@ from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.feed import prepare
-from facekit.files import check_writable_folder
+from facekit.files import check_writable_folder, replacing_set
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
@@ -106,8 +106,9 @@ def compress(
     path = options.save_checkpoints_to / "compressed.pth"
     meta = new_meta(template, checkpoint.epoch, int(checkpoint.meta["iteration"]))
     meta["compression"] = describe_compression(network)
-    save_checkpoint(path, Checkpoint(meta, network.state_dict()))
-    after = run.footprint(" + ".join(names), network, options.save_checkpoints_to)
+    with replacing_set(options.save_checkpoints_to) as together:
+        save_checkpoint(together / path.name, Checkpoint(meta, network.state_dict()))
+        after = run.footprint(" + ".join(names), network, together)
     return path, [before, after]
 
 

@@ -29,6 +29,7 @@ from facekit.ops.head import Head, declared_head
 from facekit.ops.losses import soft_score_loss
 from facekit.ops.nms import select_detections
 from facekit.pictures.read import PICTURE_SUFFIXES
+from facekit.pictures.write import is_drawn
 from facekit.structures import Activated, Decoded, Detections, Priors, RawOutputs, Targets
 from facekit.targets import Backend, open_backend
 from facekit.template import Template
@@ -201,7 +202,8 @@ def best_boxes(decoded: Decoded, faces: TaughtFaces) -> tuple[Tensor, Tensor]:
 
 
 def pictures_without_labels(source: Path, flag: str = "`distill_pictures`") -> list[PictureLabels]:
-    """All pictures of a folder and its subfolders, or those that a label file names; labels are passed over.
+    """All pictures of a folder and its subfolders, but for those that facekit drew on, or those that a label file
+    names; labels are passed over.
 
     Raises FacekitError, which names the flag that asked for them, where there are none.
     """
@@ -209,7 +211,7 @@ def pictures_without_labels(source: Path, flag: str = "`distill_pictures`") -> l
         raise FacekitError(f"{flag} {source}: there is no such folder or label file. Check the path.")
     if source.is_dir():
         found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-        paths = sorted(path for path in found if path.is_file() and not is_half_written(path))
+        paths = sorted(path for path in found if path.is_file() and not is_half_written(path) and not is_drawn(path))
         pictures = [
             PictureLabels(path, None, np.empty((0, 4)), np.empty((0, 5, 2)), np.empty(0, bool), is_labelled=False)
             for path in paths
