@@ -154,7 +154,7 @@ def is_whole(path: Path) -> bool:
     if path.suffix == ".xml":
         return data.rstrip().endswith(b"</net>")
     if path.suffix == ".pth":
-        from facekit.weights.checkpoint import read_torch_file
+        from facekit.weights.torch_file import read_torch_file
 
         read_torch_file(path)
         return True

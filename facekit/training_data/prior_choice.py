@@ -72,7 +72,7 @@ def choose_priors(template: Template, pictures: Sequence[PictureLabels], seed: i
     Raises FacekitError for a detector without prior sizes to choose, and where there is no face to train on.
     """
     head = declared_head(template.model)
-    if _has_points(head):
+    if has_points(head):
         raise FacekitError(
             f"{template.name} learns from one point a cell and its priors are the cells themselves: there are no sizes "
             f"to choose, and none are missed. Give a template with prior boxes, such as face-detection-0200."
@@ -96,7 +96,7 @@ def choose_priors(template: Template, pictures: Sequence[PictureLabels], seed: i
     )
 
 
-def _has_points(head: Head) -> bool:
+def has_points(head: Head) -> bool:
     """Whether boxes are regressed from points, or from cells, whose sizes are no one's choice."""
     cells = tuple(((float(stride), float(stride)),) for stride in head.strides)
     return isinstance(head.coder, DistanceCoder) or head.prior_sizes_wh == cells

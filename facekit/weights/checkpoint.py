@@ -94,7 +94,7 @@ class Checkpoint:
         return int(self.meta.get("epoch_iteration", 0))
 
 
-OF_TRAINING = ("best_ap", "stagnation", "training")  # in meta: what only a run that goes on asks for
+OF_TRAINING = ("best_ap", "start_ap", "stagnation", "training")  # in meta: what only a run that goes on asks for
 
 
 def weights_alone(checkpoint: Checkpoint) -> Checkpoint:

@@ -25,6 +25,7 @@ from facekit.engine.training.loop import Batches, Learner, Progress, make_batche
 from facekit.errors import FacekitError
 from facekit.feed import prepare
 from facekit.files import check_writable_folder, replacing_set
+from facekit.labels.learnable import check_learnable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
@@ -68,6 +69,7 @@ def compress(
     With validation pictures, the best state by AP of calibration and of every pass is kept, so fine-tuning can't ruin
     what calibration gave. Raises FacekitError for weights that don't fit or a folder that can't be written.
     """
+    check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
     check_writable_folder(options.save_checkpoints_to)
     checkpoint = load_weights(weights, template)
     if checkpoint.meta.get("compression"):

@@ -36,6 +36,11 @@ def save_epoch(folder: Path, checkpoint: Checkpoint, is_best: bool) -> Path:
     return numbered
 
 
+def save_start(folder: Path, checkpoint: Checkpoint) -> None:
+    """Saves the weights that a run starts from, once they are measured, as best.pth: until an epoch is better."""
+    save_checkpoint(folder / BEST, checkpoint)
+
+
 def _keep_previous(folder: Path) -> None:
     # A second name, not another one: at no moment is there no latest.pth.
     if (folder / LATEST).is_file():

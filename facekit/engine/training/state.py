@@ -37,6 +37,7 @@ class TrainingState:
     average: WeightAverage | None
     early_stopper: EarlyStopper | None
     best_ap: float = -1.0
+    start_ap: float = -1.0  # per cent, of the weights that the run started from; -1: random ones, or not measured
 
     @property
     def outcome(self) -> nn.Module:
@@ -53,6 +54,7 @@ class TrainingState:
         meta = new_meta(self.template, self.progress.epoch, self.progress.iteration) | {
             "epoch_iteration": self.progress.epoch_iteration,
             "best_ap": self.best_ap,
+            "start_ap": self.start_ap,
             "training": self.settings,
         }
         if self.early_stopper is not None:
@@ -73,6 +75,7 @@ class TrainingState:
         """All but the progress, and the network that holds checkpoint.state_dict already. Raises FacekitError for
         another optimiser's state, or a damaged average."""
         self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
+        self.start_ap = float(checkpoint.meta.get("start_ap", -1.0))
         self._restore_average(checkpoint, source)
         if checkpoint.optimizer is None:
             log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")

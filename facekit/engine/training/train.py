@@ -14,10 +14,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facekit.detector import Detector
-from facekit.engine.evaluation.evaluate import BrokenOff, evaluate_labelled, metric_value
+from facekit.engine.evaluation.evaluate import metric_value
 from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.batch_norm import prepare_folded
-from facekit.engine.training.checkpoints import LATEST, has_checkpoint, newest_checkpoint, save_epoch, save_latest
+from facekit.engine.training.checkpoints import (
+    LATEST,
+    has_checkpoint,
+    newest_checkpoint,
+    save_epoch,
+    save_latest,
+    save_start,
+)
 from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
 from facekit.engine.training.journal import Journal
@@ -33,12 +40,15 @@ from facekit.engine.training.loop import (
 from facekit.engine.training.optimizers import make_optimizer
 from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
+from facekit.engine.training.preflight import tell_of_fall, tell_what_is_learnt, warn_of_nothing_to_measure
 from facekit.engine.training.schedule import make_schedule, schedule_lengths
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
+from facekit.engine.training.validation import measure
 from facekit.errors import FacekitError, Interrupted
 from facekit.files import check_writable_folder, remove_leftovers
+from facekit.labels.learnable import check_learnable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import environment
 from facekit.machine.memory import keep_freed_memory
@@ -83,6 +93,8 @@ def train(
     source = options.resume_from or options.load_weights
     if options.teacher is None and not all(picture.is_labelled for picture in train_pictures):
         raise FacekitError("Pictures without labels need a `teacher` (with `teacher_template`) to mark their faces.")
+    check_learnable(train_pictures, template.augmentation.min_face_size, "training")
+    warn_of_nothing_to_measure(val_pictures)
     check_writable_folder(options.save_checkpoints_to)
     checkpoint = None
     if options.resume_from is not None and options.resume_from.is_dir():
@@ -223,6 +235,7 @@ class _Run:
                 self.autocast_dtype, self.teacher,
             )  # fmt: skip
             hooks = self._hooks(journal)
+            self._measure_start(checkpoint)
             while not self._is_over:
                 self._train_epoch(learner, hooks)
                 if not self.progress.stopped_by:
@@ -289,6 +302,10 @@ class _Run:
                 self.template.name, progress.epoch + 1, progress.last_epoch, self.epoch_length,
                 self.batches.loader.batch_size, world_size(), self.device.type,
                 self.schedule(progress.epoch, progress.iteration),
+            )  # fmt: skip
+            tell_what_is_learnt(
+                self.template, self.train_pictures, self.plain, self._detector_network.head,
+                cast(int, self.batches.loader.batch_size) * world_size(),
             )  # fmt: skip
             if progress.epoch_iteration:
                 log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
@@ -372,27 +389,36 @@ class _Run:
             log.info("%s", early_stopper.message())
         return early_stopper.is_over
 
+    def _measure_start(self, checkpoint: Checkpoint | None) -> None:
+        """Of weights that were given, unless by a run that goes on: the bar for best.pth, which holds them until an
+        epoch is better. Raises Interrupted where a signal breaks it off."""
+        resumed = self.options.resume_from is not None
+        if checkpoint is None or not self.val_pictures or (resumed and settings_of(checkpoint)):
+            return
+        metrics = self._measure("start")
+        asked = [float(metrics is None), self.signals.received]
+        broken_off, signal_number = largest_over_processes(asked, self.device)
+        if broken_off:
+            name = signal.Signals(int(signal_number)).name
+            raise Interrupted(f"Stopped by {name} before the first iteration: nothing was trained.", int(signal_number))
+        ap = metric_value(metrics, "ap") if metrics else math.nan
+        self.state.best_ap = self.state.start_ap = -1.0 if math.isnan(ap) else ap
+        start = self.state.checkpoint()
+        if self.state.start_ap >= 0:
+            save_start(self.folder, start)
+
     def _evaluate(self) -> list[Metric] | None:
         """Nothing where none is due and on all processes but the first, None where a signal broke it off."""
         epoch, last_epoch = self.progress.epoch, self.progress.last_epoch
         due = (epoch + 1) % (self.options.val_interval or 1) == 0 or epoch + 1 == last_epoch
-        if not self.val_pictures or not due:
-            return []
-        detector = Detector(PyTorchBackend(self.state.outcome.eval(), self.template), self.template)
-
-        def break_off(*_: object) -> None:
-            if self.signals.received:
-                raise BrokenOff
-
-        try:
-            metrics = evaluate_labelled(detector, self.val_pictures, break_off)
-        except BrokenOff:
-            return None
-        if rank() != 0:
-            return metrics
-        figures = ", ".join(f"{metric.display_name} {metric.text(2)} {metric.unit}" for metric in metrics)
-        log.info("epoch %d: %s (%d pictures; %s)", epoch + 1, figures, len(self.val_pictures), self.template.protocol())
+        metrics = self._measure(f"epoch {epoch + 1}") if self.val_pictures and due else []
+        if metrics:
+            tell_of_fall(epoch + 1, metric_value(metrics, "ap"), self.state.start_ap)
         return metrics
+
+    def _measure(self, moment: str) -> list[Metric] | None:
+        detector = Detector(PyTorchBackend(self.state.outcome.eval(), self.template), self.template)
+        return measure(detector, self.val_pictures, moment, lambda: bool(self.signals.received))
 
     def _save_latest(self) -> None:
         checkpoint = self.state.checkpoint()
