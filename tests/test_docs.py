@@ -51,8 +51,12 @@ LIMITS = {
     "template: pixels of the input": ["template:MAX_INPUT_PIXELS"],
     "template: priors of an input": ["models:MAX_PRIORS"],
     "record of a run (run.json): bytes": ["records.run:MAX_BYTES"],
+    "journal of a run (log.jsonl): bytes": ["pages.curves:MAX_BYTES"],
+    "WIDER result file: bytes; boxes of all": ["results.wider:MAX_TEXT_BYTES", "results.wider:MAX_ROWS"],
+    "predictions in an .npz: bytes, also unpacked": ["results.wider:MAX_BYTES"],
     "report that is read back: bytes": ["pages.evaluation:MAX_PAGE_BYTES"],
     "download of a file whose size nobody states: bytes": ["download:MAX_UNKNOWN_BYTES"],
+    "download: silence, headers": ["download:TIMEOUT_S", "download:ANSWER_S", "download:WINDOW_S"],
     "`facekit flops --input-size`": ["commands.flops:LONGEST_SIDE"],
 }  # fmt: skip
 WORK_DIR_SCRIPTS = {f"{name}.py": name for name in ("train", "eval", "export", "compress", "visualize")}
