@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import importlib.util
 import os
 import re
@@ -29,6 +30,35 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += [PROJECT / "model_templates" / "face-detection" / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(?:<!-- tested: ([a-z ]+) -->\n)?```([a-z]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# Rows of docs/promises.md, and the constants that they tell of.
+LIMITS = {
+    "picture: pixels, by its header": ["pictures.headers:MAX_PIXELS"],
+    "picture: bytes": ["pictures.read:MAX_PICTURE_BYTES"],
+    "label file: bytes": [
+        "labels.formats.text_lines:MAX_LABEL_BYTES", "labels.formats.voc_xml:MAX_XML_BYTES",
+        "labels.formats.cvat_xml:MAX_CVAT_BYTES", "labels.formats.yolo_yaml:MAX_YAML_BYTES",
+    ],
+    "label file: memory of a JSON's values": ["labels.formats.json_file:MAX_JSON_MEMORY"],
+    "label file: faces a picture": ["labels.formats.counted:MAX_FACES"],
+    "label file: points a face": ["labels.keypoints:MAX_POINTS"],
+    "label file: coordinates": ["labels.picture_labels:MAX_COORDINATE"],
+    "checkpoint (.pth): bytes": ["weights.torch_file:MAX_BYTES"],
+    "checkpoint (.pth): unpacked": ["weights.torch_file:MAX_UNPACKED"],
+    "ONNX file: bytes": ["weights.onnx_file:MAX_BYTES"],
+    "OpenVINO's .xml, .bin: bytes": ["weights.ir_file:MAX_XML_BYTES", "weights.ir_file:MAX_BIN_BYTES"],
+    "graph: numbers of one tensor": ["weights.onnx_file:MAX_ELEMENTS", "weights.ir_file:MAX_ELEMENTS"],
+    "template: bytes": ["schema:MAX_YAML_BYTES"],
+    "template: pixels of the input": ["template:MAX_INPUT_PIXELS"],
+    "template: priors of an input": ["models:MAX_PRIORS"],
+    "record of a run (run.json): bytes": ["records.run:MAX_BYTES"],
+    "journal of a run (log.jsonl): bytes": ["pages.curves:MAX_BYTES"],
+    "WIDER result file: bytes; boxes of all": ["results.wider:MAX_TEXT_BYTES", "results.wider:MAX_ROWS"],
+    "predictions in an .npz: bytes, also unpacked": ["results.wider:MAX_BYTES"],
+    "report that is read back: bytes": ["pages.evaluation:MAX_PAGE_BYTES"],
+    "download of a file whose size nobody states: bytes": ["download:MAX_UNKNOWN_BYTES"],
+    "download: silence, headers": ["download:TIMEOUT_S", "download:ANSWER_S", "download:WINDOW_S"],
+    "`facekit flops --input-size`": ["commands.flops:LONGEST_SIDE"],
+}  # fmt: skip
 WORK_DIR_SCRIPTS = {f"{name}.py": name for name in ("train", "eval", "export", "compress", "visualize")}
 
 
@@ -95,6 +125,10 @@ def test_python_lines(page: str, name: str, least: int) -> None:
 def test_flops() -> None:
     assert "params:  75,856" in run_bash(block("docs/commands/flops.md", "flops")).stdout
     assert "params:  75,856" in run_python(block("docs/python.md", "commands"))
+
+
+def test_templates_are_listed() -> None:
+    assert "yunet-n" in run_bash(block("docs/commands/templates.md", "templates")).stdout
 
 
 def test_walkthrough_raises_ap(shared_dir: Path, tmp_path: Path) -> None:
@@ -332,6 +366,37 @@ def test_defaults_of_a_template_are_as_it_says() -> None:
     known = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults_of(Template).items()}
     # Those of one kind of crop stand in its words; a missing head is that of an old template.
     assert told == {key: value for key, value in known.items() if key not in ("empty_crop_probability", "head")}
+
+
+def test_every_label_format_has_its_row() -> None:
+    from facekit.labels.formats import FORMATS, WRITTEN
+
+    page = (PROJECT / "docs" / "labels.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`[a-z0-9-]+`(?:, )?)+)(read only)? \|", page, re.MULTILINE)
+    names = {name: bool(read_only) for row, read_only in rows for name in re.findall(r"`([a-z0-9-]+)`", row)}
+    assert names == {name: name not in WRITTEN for name in FORMATS}
+
+
+def test_limits_are_as_promised() -> None:
+    page = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE))
+    for what, places in LIMITS.items():
+        for place in places:
+            module, _, name = place.partition(":")
+            limit = getattr(importlib.import_module(f"facekit.{module}"), name)
+            assert any(words in told[what] for words in in_words(limit)), (
+                f"{what}: {told[what]}, but {place} is {limit}"
+            )
+
+
+def in_words(limit: float) -> set[str]:
+    """67108864 may be told as 67,108,864 or 64 MiB."""
+    units = (
+        {f"{limit >> shift} {unit}" for shift, unit in ((10, "KiB"), (20, "MiB"), (30, "GiB")) if limit >> shift}
+        if isinstance(limit, int)
+        else set()
+    )
+    return {f"{limit:,.0f}", *units}
 
 
 def headings(page: Path) -> set[str]:

@@ -129,7 +129,7 @@ def _sources() -> tuple[list[Template], dict[str, Any], dict[str, Any]]:
 def _speed_words(speed: dict[str, Any]) -> str:
     return (
         f"KB: model.onnx. ms: one {speed['picture']} picture to faces in {speed['runtime']}, one thread of an "
-        f"{speed['machine']}, median of {speed['repeats']} (`{speed['command']}`)."
+        f"{speed['machine']}, the least of {speed['repeats']} (`{speed['command']}`)."
     )
 
 
