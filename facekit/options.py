@@ -30,6 +30,10 @@ ANN_FILES = "Labels of any format; several with commas between them, or the flag
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."
 
+THREADS = "Threads of the runtime [the cores that the process may use]."
+BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the file's own]."
+Runtime = Literal["auto", "pytorch", "onnx", "openvino", "opencv"]  # facekit.targets.BACKENDS
+
 MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
 
 P = ParamSpec("P")

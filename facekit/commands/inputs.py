@@ -83,17 +83,21 @@ class Choice:
 
     weights: Path | None
     template: str | None
+    threads: int | None = None
+    backend: str | None = None
 
     def open(self, passes: Passes | None = None) -> Detector:
         """Raises FacekitError for weights that are damaged, of another detector, or name no template themselves."""
         from facekit.detector import Detector
 
         if self.weights is None:
-            return Detector.bundled(passes=passes)
-        return Detector.open(self.weights, self.template, passes=passes)
+            return Detector.bundled(passes=passes, threads=self.threads, backend=self.backend)
+        return Detector.open(self.weights, self.template, passes=passes, threads=self.threads, backend=self.backend)
 
 
-def choose_detector(load_weights: Path | None, template: str | None) -> Choice:
+def choose_detector(
+    load_weights: Path | None, template: str | None, threads: int | None = None, backend: str | None = None
+) -> Choice:
     """Weights that are given, which may name their template themselves; of a work dir; or, with neither, the bundled.
 
     Raises ArgumentError for a template without weights.
@@ -101,8 +105,9 @@ def choose_detector(load_weights: Path | None, template: str | None) -> Choice:
     if str(load_weights) == BUNDLED or (load_weights is None and template is None):
         if template not in (None, BUNDLED_TEMPLATE):
             raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
-        return Choice(None, None)
-    return Choice(load_weights if template is None else find_weights(load_weights, template), template)
+        return Choice(None, None, threads, backend)
+    weights = load_weights if template is None else find_weights(load_weights, template)
+    return Choice(weights, template, threads, backend)
 
 
 def _time(path: Path) -> float:

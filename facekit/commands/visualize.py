@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_detector
 from facekit.errors import ArgumentError
-from facekit.options import command_options, option, takes
+from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class VisualizeOptions:
         default=None,
     )
     threshold: float = option("Least score shown.", default=0.5, least=0, most=1)
+    threads: int | None = option(THREADS, default=None, least=1, most=1024)
+    backend: Runtime | None = option(BACKEND, default=None)
     overlay: bool = option("Write frames a second and the number of faces into a video, too.", default=False)
     max_pixels: int = option(
         "Refuse larger pictures, by their header, before they fill the memory.",
@@ -55,7 +57,7 @@ def visualize(options: VisualizeOptions) -> Drawn | Watched:
     Raises FacekitError where there is nothing to draw on or it can't be read or written, and Interrupted, what was
     written being whole, where a signal asks for the end.
     """
-    chosen = choose_detector(options.load_weights, options.template)
+    chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend)
     if options.video is None:
         from facekit.commands.drawing import plan_pictures, visualize_pictures
 

@@ -53,7 +53,7 @@ TARGETS = {
     )
 }
 WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".safetensors", ".onnx", ".xml", ".bin")
-BACKENDS = ("auto", *TARGETS)
+BACKENDS = ("auto", *TARGETS)  # facekit.options.Runtime lists the same for the command line
 
 
 def open_backend(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from facekit import Detector
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
+from facekit.options import Runtime
+from facekit.targets import BACKENDS
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "data" / "demo" / "astronaut.jpg"
 FACE_XYXY = (180, 54, 273, 174)  # measured by hand
@@ -58,6 +61,10 @@ def test_a_backend_that_does_not_read_the_file(tmp_path: Path) -> None:
         Detector.bundled(backend="pytorch")
     with pytest.raises(FacekitError, match="threads: expected 1 or more, got 0"):
         Detector.bundled(threads=0)
+
+
+def test_the_command_line_knows_every_backend() -> None:
+    assert get_args(Runtime) == BACKENDS
 
 
 def test_the_file_names_its_template() -> None:

@@ -81,7 +81,8 @@ def _measure(
     template = with_thresholds(
         at_scale(own, options.scale), options.score_threshold, options.nms_threshold, options.max_detections
     )
-    detector = Detector.open(weights, template, device, Passes(options.multi_scale, options.flip))
+    passes = Passes(options.multi_scale, options.flip)
+    detector = Detector.open(weights, template, device, passes, options.threads, options.backend)
     ground_truth = None
     if options.wider_dir is not None:
         ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))

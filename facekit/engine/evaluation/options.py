@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.options import ANN_FILES, DATA_ROOTS, MULTI_SCALE, TEMPLATE, WEIGHTS, command_options, option
+from facekit.options import (
+    ANN_FILES,
+    BACKEND,
+    DATA_ROOTS,
+    MULTI_SCALE,
+    TEMPLATE,
+    THREADS,
+    WEIGHTS,
+    Runtime,
+    command_options,
+    option,
+)
 
 
 @command_options
@@ -39,6 +50,8 @@ class EvaluateOptions:
     save_predictions: Path | None = option("Folder for WIDER result files: EVENT/NAME.txt, to hand in.", default=None)
     wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None, reads=True)
     wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None, reads=True)
+    threads: int | None = option(THREADS, default=None, least=1, most=1024)
+    backend: Runtime | None = option(BACKEND, default=None)
     threshold: float = option(
         "Score of the boxes that `save_output_to` draws; figures use the template's.", default=0.5, least=0, most=1
     )
