@@ -34,7 +34,8 @@ _SHORT = {
 }  # fmt: skip
 _FILLERS = {"corner", "center", "centre", "tip", "point", "pt", "landmark", "of", "the", "top", "kp", "keypoint"}
 # How far along the line from the eyes to the mouth the nose lies: 0 between the eyes, 1 between the mouth's corners.
-NOSE_RANGE = (-0.25, 1.25)
+NOSE_RANGE = (-0.1, 1.1)
+LEAST_COSINE = 0.75  # between the line of the eyes and that of the mouth: about 41 degrees
 
 
 def landmark_of(name: Any) -> int | None:
@@ -79,8 +80,8 @@ def are_mirrored(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
 def contradict(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N, 5, 2) -> (N,): whether the points can't be those of a face in this order; False for NaN.
 
-    Left and right exchanged, eyes and mouth that point to opposite sides, or a nose far over the eyes or under the
-    mouth. Where a profile's eyes or mouth corners fall together, left and right say nothing: these are let pass.
+    Left and right exchanged, eyes and mouth that point to different sides, or a nose over the eyes or under the mouth.
+    Where a profile's eyes or mouth corners fall together, left and right say nothing: these are let pass.
     """
     eyes, mouth, down = _directions(landmarks_xy)
     with np.errstate(all="ignore"):
@@ -88,7 +89,8 @@ def contradict(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         frontal = np.minimum(np.linalg.norm(eyes, axis=1), np.linalg.norm(mouth, axis=1)) > 0.35 * height
         nose = landmarks_xy[:, 2] - landmarks_xy[:, :2].mean(axis=1)
         along = (nose * down).sum(axis=1) / height**2
-        apart = (eyes * mouth).sum(axis=1) < 0
+        lengths = np.linalg.norm(eyes, axis=1) * np.linalg.norm(mouth, axis=1)
+        apart = (eyes * mouth).sum(axis=1) < LEAST_COSINE * lengths
         displaced = (along < NOSE_RANGE[0]) | (along > NOSE_RANGE[1])
         return np.asarray((frontal & (are_mirrored(landmarks_xy) | apart)) | displaced)
 

@@ -19,7 +19,6 @@ from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.checkpoints import (
     LATEST,
-    has_checkpoint,
     newest_checkpoint,
     save_epoch,
     save_latest,
@@ -42,6 +41,7 @@ from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.training.preflight import tell_of_fall, tell_what_is_learnt, warn_of_nothing_to_measure
 from facekit.engine.training.schedule import make_schedule, schedule_lengths
+from facekit.engine.training.starting import check_same_start, go_on_or_start
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
@@ -53,7 +53,6 @@ from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import environment
 from facekit.machine.memory import keep_freed_memory
 from facekit.machine.processes import (
-    gather_over_processes,
     join_processes,
     leave_processes,
     lost_process,
@@ -89,7 +88,7 @@ def train(
     batch is then in nonfinite_batch.pth); Interrupted, with all saved, after a SIGTERM or SIGINT.
     """
     if options.resume_from == AUTO:
-        options = _go_on_or_start(options)
+        options = go_on_or_start(options)
     source = options.resume_from or options.load_weights
     if options.teacher is None and not all(picture.is_labelled for picture in train_pictures):
         raise FacekitError("Pictures without labels need a `teacher` (with `teacher_template`) to mark their faces.")
@@ -127,7 +126,7 @@ def train(
         log.warning("training.early_stopping does nothing without validation pictures: give `val_ann_files`.")
     device = join_processes()
     try:
-        _check_same_start(checkpoint, options)
+        check_same_start(checkpoint, options)
         return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
     except RuntimeError as error:
         remedy = f"Start all again with `resume_from={options.save_checkpoints_to}`."
@@ -136,25 +135,6 @@ def train(
         raise
     finally:
         leave_processes()
-
-
-def _go_on_or_start(options: TrainOptions) -> TrainOptions:
-    """For commands that something restarts by itself: the first start begins, each later one goes on."""
-    folder = options.save_checkpoints_to
-    if has_checkpoint(folder):
-        return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
-    log.info("%s holds no checkpoint to go on from: starting anew.", folder)
-    return dataclasses.replace(options, resume_from=None)
-
-
-def _check_same_start(checkpoint: Checkpoint | None, options: TrainOptions) -> None:
-    starts = gather_over_processes(None if checkpoint is None else (checkpoint.epoch, checkpoint.meta["iteration"]))
-    if starts.count(starts[0]) != len(starts):
-        told = ", ".join("none" if start is None else f"epoch {start[0]} iteration {start[1]}" for start in starts)
-        raise FacekitError(
-            f"{options.save_checkpoints_to}: the processes see different checkpoints to start from ({told}). Give a "
-            f"folder on a disk that all nodes share."
-        )
 
 
 class _Run:

@@ -126,8 +126,9 @@ def _points(value: Any, where: str) -> list[tuple[float, float]]:
 
 
 def _is_crowd(shape: dict[str, Any]) -> bool:
-    flags = {**(shape["flags"] if isinstance(shape.get("flags"), dict) else {}), "difficult": shape.get("difficult")}
-    return any(class_name(key) in IGNORED_NAMES and as_flag(value) for key, value in flags.items())
+    flags = shape["flags"] if isinstance(shape.get("flags"), dict) else {}
+    is_set = any(class_name(key) in IGNORED_NAMES and as_flag(value) for key, value in flags.items())
+    return is_set or bool(as_flag(shape.get("difficult")))
 
 
 def _size_wh(content: dict[str, Any]) -> tuple[int, int] | None:

@@ -1,0 +1,34 @@
+"""Where a run starts: anew, or at what an earlier one has saved, the same for all its processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from facekit.engine.training.checkpoints import has_checkpoint
+from facekit.engine.training.options import TrainOptions
+from facekit.errors import FacekitError
+from facekit.machine.processes import gather_over_processes
+from facekit.weights.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def go_on_or_start(options: TrainOptions) -> TrainOptions:
+    """For commands that something restarts by itself: the first start begins, each later one goes on."""
+    folder = options.save_checkpoints_to
+    if has_checkpoint(folder):
+        return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
+    log.info("%s holds no checkpoint to go on from: starting anew.", folder)
+    return dataclasses.replace(options, resume_from=None)
+
+
+def check_same_start(checkpoint: Checkpoint | None, options: TrainOptions) -> None:
+    """Raises FacekitError where processes that train together see different checkpoints."""
+    starts = gather_over_processes(None if checkpoint is None else (checkpoint.epoch, checkpoint.meta["iteration"]))
+    if starts.count(starts[0]) != len(starts):
+        told = ", ".join("none" if start is None else f"epoch {start[0]} iteration {start[1]}" for start in starts)
+        raise FacekitError(
+            f"{options.save_checkpoints_to}: the processes see different checkpoints to start from ({told}). Give a "
+            f"folder on a disk that all nodes share."
+        )
