@@ -80,8 +80,8 @@ def recorded_options(record: RunRecord, path: Path, **changes: Any) -> TrainOpti
         if name.endswith(("ann_files", "data_roots")) and (value is None or isinstance(value, str)):
             flags[name] = [str(part) for part in split_paths(value)] if value else []  # as 0.4.0 wrote them
     try:
-        read: TrainOptions = checked(from_plain(TrainOptions, {"template": str(path), **flags}, "flags"))
-        return dataclasses.replace(read, **changes)
+        read: TrainOptions = from_plain(TrainOptions, {"template": str(path), **flags}, "flags")
+        return checked(dataclasses.replace(read, **changes))
     except (ValueError, ArgumentError) as error:
         raise FacekitError(
             f"{path}: {str(error).removesuffix('.')}. Reproduce it with the facekit that wrote it ({_version(record)})."

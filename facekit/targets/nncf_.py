@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from typing import Any
 
@@ -22,11 +23,13 @@ from nncf.torch.quantization import extensions, reference  # noqa: E402
 from torch import nn  # noqa: E402
 
 from facekit.errors import FacekitError  # noqa: E402
+from facekit.reading import shown  # noqa: E402
 from facekit.weights.checkpoint import Checkpoint, load_state  # noqa: E402
 
 __all__ = ["describe_compression", "nncf", "restore_compressed"]
 
 nncf.set_log_level(logging.ERROR)
+MAX_ELEMENTS = 1 << 26  # of a mask or a scale
 
 
 class _PlainKernels:
@@ -50,9 +53,20 @@ def restore_compressed(network: nn.Module, checkpoint: Checkpoint, source: str) 
     """The compressed network: quantisers and masks as saved, put around a fresh `network` of the template."""
     try:
         compressed: nn.Module = nncf.torch.load_from_config(network, checkpoint.meta["compression"]["nncf"])
-    except (KeyError, RuntimeError, ValueError, nncf.InternalError, nncf.ValidationError) as error:
+    except Exception as error:  # NNCF trusts what it is given: anything else trips it anywhere
         raise FacekitError(
-            f"{source}: its description of the compression can't be read ({error}). Compress the weights again."
+            f"{source}: its description of the compression can't be read ({shown(error, 120)}). Compress the weights "
+            f"again."
         ) from error
     load_state(compressed, checkpoint.state_dict, source)
     return compressed
+
+
+def _largest(description: Any) -> float:
+    """How many numbers the largest shape in the description has, whatever it is the shape of."""
+    if isinstance(description, dict):
+        return max(map(_largest, description.values()), default=0)
+    if isinstance(description, list):
+        sides = [abs(side) for side in description if isinstance(side, int | float)]
+        return max(math.prod(max(1, side) for side in sides), *map(_largest, description), 0)
+    return 0
