@@ -32,7 +32,8 @@ def format_table(record: EvaluationRecord, weights: Path) -> str:
     lines.insert(1, "-" * len(lines[0]))
     lines += [f"best F1: {_threshold_words(record.best_f1)}"] if record.best_f1 else []
     lines += [f"published: {record.published_note}"] if record.published_note else []
-    lines += [f"weights: {weights} ({record.runtime}; SHA-256 {record.weights_sha256[:16]}...)"]
+    of = "" if weights.name == record.weights else f" of {record.weights}"
+    lines += [f"weights: {weights} ({record.runtime}; SHA-256{of} {record.weights_sha256[:16]}...)"]
     return "\n".join([*lines, f"protocol: {record.protocol}"])
 
 

@@ -20,7 +20,7 @@ def test_table() -> None:
     metrics = (Metric("ap", "AP", "%", 50.6), Metric("size", "Size", "Mp", 0.0758))
     note, rows = "those of another set", (NOTHING_KEPT, BEST)
     record = make_record(metrics=metrics, published={"size": 0.076}, published_note=note, thresholds=rows)
-    assert format_table(record, Path("work/best.pth")).splitlines() == [
+    assert format_table(record, Path("work/snapshot.pth")).splitlines() == [
         "metric  measured  published  unit",
         "---------------------------------",
         "AP        50.600          -  %",
@@ -28,9 +28,14 @@ def test_table() -> None:
         "best F1: score threshold 0.62 (precision 98.12 %, recall 92.35 %, F1 95.10 %, 0.0712 false positives a "
         "picture; IoU 0.5)",
         "published: those of another set",
-        "weights: work/best.pth (pth; SHA-256 3d5a0b9c3d5a0b9c...)",
+        "weights: work/snapshot.pth (pth; SHA-256 3d5a0b9c3d5a0b9c...)",
         f"protocol: {record.protocol}",
     ]
+
+
+def test_the_file_that_holds_the_weights_of_an_ir_is_named() -> None:
+    table = format_table(make_record(weights="a.bin", runtime="xml"), Path("out/a.xml"))
+    assert "weights: out/a.xml (xml; SHA-256 of a.bin 3d5a0b9c3d5a0b9c...)" in table
 
 
 def test_nothing_to_advise() -> None:
