@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from torch import nn
 
 from facekit.labels.formats import read_labels
@@ -17,24 +15,24 @@ from tools import verify_gpu
 from tools.verify_gpu import Machine, Row, copy_to, count_pairs, relative, verdict
 
 
-def rehearse(project_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, project_dir / "tools" / "verify_gpu.py", *more]
-    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
+def rehearse(*args: str) -> Result:
+    return CliRunner().invoke(verify_gpu.main, args)
 
 
-def test_does_nothing_without_a_gpu(project_dir: Path) -> None:
-    done = rehearse(project_dir, "--seconds", "1")
-    assert done.returncode == 3
-    assert done.stdout.startswith("NOT RUN") and "passed" not in done.stdout
+def test_does_nothing_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = rehearse("--seconds", "1")
+    assert done.exit_code == 3
+    assert done.output.startswith("NOT RUN") and "passed" not in done.output
 
 
-def test_rehearsal_on_a_cpu(project_dir: Path) -> None:
+def test_rehearsal_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as --gpu-num 0 sets it, but not for the tests after this one
     args = ("--device", "cpu", "--architectures", "yunet", "--precisions", "fp32,fp16", "--size", "64", "--no-export")
-    done = rehearse(project_dir, *args, "--batch-size", "4", "--seconds", "1", "--workers", "0")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "REHEARSAL" in done.stdout and "all bars met" in done.stdout
-    (row,) = (text for text in done.stdout.splitlines() if text.startswith("| yunet"))
+    done = rehearse(*args, "--batch-size", "4", "--seconds", "1", "--workers", "0")
+    assert done.exit_code == 0, done.output
+    assert "REHEARSAL" in done.output and "all bars met" in done.output
+    (row,) = (text for text in done.output.splitlines() if text.startswith("| yunet"))
     assert "bit-equal" in row
 
 
