@@ -142,7 +142,7 @@ class TestFetch:
         assert "snapshot of yunet-n could not be fetched" in text
         assert f"{gone.url}: " in text and "Not Found" in text
         assert f"{refused.url}: " in text and "refused" in text.lower()
-        for remedy in ("run the same command again", "--snapshot FILE", "--no-snapshot"):
+        for remedy in ("run the same command again", "`snapshot=FILE`", "`no_snapshot=True`"):
             assert remedy in text
         assert names(cache) == []
 
@@ -164,7 +164,7 @@ class TestFetch:
             fetch_snapshot(template_of(torch_source(remote(server.url("a.pth"), DATA))))
 
 
-class TestCacheDir:
+class TestWithoutHome:
     """P17: services and containers have no home, or no name."""
 
     @pytest.fixture(autouse=True)
