@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE
 from facekit.errors import ArgumentError, FacekitError
 from facekit.files import check_writable_folder, replacing_set, write_text
 from facekit.options import command_options, option, takes
@@ -44,8 +45,9 @@ class InstantiateOptions:
     template: str = option("Template name, template.yaml or work dir.", positional=True, kw_only=False, template=True)
     work_dir: Path = option("The folder to make.", positional=True, kw_only=False)
     snapshot: Path | None = option(
-        "Weights to take instead of the published ones: .pth, or an IR's .xml.", default=None, reads=True
-    )
+        "Weights to take instead of the published ones: .pth, or an IR's .xml; bundled: facekit's own yunet-n.",
+        default=None, reads=True, names=(BUNDLED,),
+    )  # fmt: skip
     no_snapshot: bool = option("Make the work dir without weights.", default=False)
     force: bool = option(
         "Write into a folder that holds something else, and over files of a work dir that differ.", default=False
@@ -106,14 +108,21 @@ def _is_to_write(path: Path, text: str | None, force: bool) -> bool:
 
 def _import_snapshot(snapshot: Path | None, template: Template, target: Path) -> FacekitError | None:
     """Returns the reason where no source of it can be reached: the work dir is usable otherwise."""
+    from facekit.template import TEMPLATES_DIR
     from facekit.weights.checkpoint import save_checkpoint
     from facekit.weights.load import load_weights
     from facekit.weights.snapshots import NoSnapshotError, fetch_snapshot
 
+    is_of_bundled = template.name == BUNDLED_TEMPLATE
+    if str(snapshot) == BUNDLED:
+        if not is_of_bundled:
+            raise ArgumentError(f"`snapshot={BUNDLED}` is a {BUNDLED_TEMPLATE}, not a {template.name}. Leave it out.")
+        snapshot = TEMPLATES_DIR / BUNDLED_TEMPLATE / "facekit.pth"
     try:
         source = snapshot or fetch_snapshot(template)
     except NoSnapshotError as error:
-        return error
+        own = f"\n  Or take facekit's own weights: `snapshot={BUNDLED}`." if is_of_bundled else ""
+        return NoSnapshotError(f"{error}{own}")
     save_checkpoint(target, load_weights(source, template))
     log.info("Snapshot %s imported", source)
     return None

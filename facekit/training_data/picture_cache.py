@@ -131,7 +131,9 @@ def _check_writable(folder: Path) -> None:
     try:
         check_writable_folder(folder)
     except FacekitError as error:
-        raise FacekitError(f"`cache=disk`: {error} Set FACEKIT_CACHE to a folder that can be written.") from error
+        raise FacekitError(
+            f"`cache=disk`: {folder} can't be written. Set FACEKIT_CACHE to a folder that can, with space."
+        ) from error
 
 
 def _check_memory(total: int) -> None:

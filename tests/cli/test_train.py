@@ -32,6 +32,28 @@ class TestTrain:
         assert "Give --epochs 71" in text
         assert written(tmp_path / "out") == []
 
+    def test_epochs_may_be_counted_from_where_it_goes_on(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path
+    ) -> None:
+        """F20."""
+        args = ["train", "--template", SSD, "--resume-from", ssd_weights, *labelled("train", pictures),
+                "--save-checkpoints-to", tmp_path / "out", "--add-epochs", 1, "--gpu-num", 0, "--workers", 0,
+                "--batch-size", 2, "--max-iterations", 1]  # fmt: skip
+        assert run(*args) == 0
+        assert "epochs 71 to 71" in capsys.readouterr().err
+        assert written(tmp_path / "out") == ["epoch_71.pth", "latest.pth"]
+        assert "not both" in fails(capsys, *args, "--epochs", 71)
+        args[args.index("--resume-from") + 1] = "auto"
+        assert "give --epochs" in fails(capsys, *args)
+
+    def test_weights_that_it_would_write_over(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        mine = tmp_path / "out" / "best.pth"
+        mine.write_bytes(ssd_weights.read_bytes())
+        assert "would be written over" in fails(capsys, *train(mine, pictures, tmp_path / "out"))
+
     def test_resume_and_load(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path
     ) -> None:

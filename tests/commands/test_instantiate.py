@@ -199,3 +199,19 @@ class TestAgain:
         assert (tmp_path / "snapshot.pth").read_bytes() == b"mine"
         instantiate(YUNET, tmp_path, snapshot=weights, force=True)
         assert load_weights(tmp_path / "snapshot.pth", load_template(YUNET)).epoch == 7
+
+
+class TestBundled:
+    """F15: without a network, yunet-n has weights all the same."""
+
+    def test_is_offered_and_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unreachable(_: object) -> Path:
+            raise NoSnapshotError("no network")
+
+        monkeypatch.setattr("facekit.weights.snapshots.fetch_snapshot", unreachable)
+        with pytest.raises(NoSnapshotError, match=r"no network\n.*`snapshot=bundled`"):
+            instantiate(YUNET, tmp_path / "work")
+        instantiate(YUNET, tmp_path / "work", snapshot="bundled")
+        assert load_weights(tmp_path / "work" / "snapshot.pth", load_template(YUNET)).meta["template"] == "yunet-n"
+        with pytest.raises(FacekitError, match="is a yunet-n, not a face-detection-0200"):
+            instantiate(SSD, tmp_path / "other", snapshot="bundled")

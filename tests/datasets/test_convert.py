@@ -218,10 +218,18 @@ class TestMerge:
 
     def test_number_of_roots(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, text = run(
-            capsys, "data", "merge", root / "wider.txt", root / "a.json", "--to", "coco", "--data-roots", "a,b"
+            capsys,
+            "data",
+            "merge",
+            root / "wider.txt",
+            root / "a.json",
+            "--to",
+            "coco",
+            "--data-roots",
+            f"{root},{root}",
         )
         assert code == 2
-        assert "one a set" in text
+        assert "one a file" in text
 
 
 class TestTools:

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from facekit.machine.processes import adopt_slurm, first_node, lost_process
+from facekit.machine.launch import launch_over_gpus
+from facekit.machine.processes import adopt_slurm, first_node, lost_process, processes_started
 from facekit.machine.reductions import mean_over_processes
 
 SET = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -115,3 +116,13 @@ def test_a_process_alone_needs_no_torch() -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "WORLD_SIZE"))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_presets_count_slurms_tasks_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under srun with --gpu-num 0: torchrun's variables are set before anybody counts processes."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name, value in (("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_NODELIST", "node1")):
+        monkeypatch.setenv(name, value)
+    assert launch_over_gpus(0, True, ["train"]) is False
+    assert os.environ["WORLD_SIZE"] == "4"
+    assert processes_started() == 4

@@ -135,7 +135,7 @@ class TestDisk:
 
     def test_no_place_to_write(self, pictures: list[PictureLabels], cache_folder: Path) -> None:
         cache_folder.parent.write_text("a file in the way", encoding="utf-8")
-        with pytest.raises(FacekitError, match="can't be written"):
+        with pytest.raises(FacekitError, match=r"can't be written\. Set FACEKIT_CACHE"):
             fill_cache("disk", pictures, 1)
 
 

@@ -3,12 +3,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from facekit.template import TEMPLATES_DIR, RemoteFile, SnapshotSource, Template, load_template
+from facekit.weights import snapshots
 from facekit.weights.snapshots import NoSnapshotError, cache_dir, cache_path, fetch_snapshot
 
 if TYPE_CHECKING:
@@ -139,7 +142,7 @@ class TestFetch:
         assert "snapshot of yunet-n could not be fetched" in text
         assert f"{gone.url}: " in text and "Not Found" in text
         assert f"{refused.url}: " in text and "refused" in text.lower()
-        for remedy in ("run the same command again", "--snapshot FILE", "--no-snapshot"):
+        for remedy in ("run the same command again", "`snapshot=FILE`", "`no_snapshot=True`"):
             assert remedy in text
         assert names(cache) == []
 
@@ -159,3 +162,38 @@ class TestFetch:
         server.cut_after = 10
         with pytest.raises(NoSnapshotError, match="goes on where it stopped"):
             fetch_snapshot(template_of(torch_source(remote(server.url("a.pth"), DATA))))
+
+
+class TestWithoutHome:
+    """P17: services and containers have no home, or no name."""
+
+    @pytest.fixture(autouse=True)
+    def no_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+        def home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        for name in ("FACEKIT_CACHE", "XDG_CACHE_HOME", "HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(Path, "home", home)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        snapshots._temporary_cache.cache_clear()
+        yield
+        snapshots._temporary_cache.cache_clear()
+
+    def test_xdg(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert snapshots.cache_dir() == tmp_path / "xdg" / "facekit"
+
+    def test_the_temporary_folder_is_said(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", logger="facekit")
+        folder = snapshots.cache_dir()
+        assert folder == tmp_path / f"facekit-{os.getuid()}"
+        assert folder.stat().st_mode & 0o077 == 0
+        assert "FACEKIT_CACHE" in caplog.text
+        assert snapshots.cache_dir() == folder and caplog.text.count("FACEKIT_CACHE") == 1
+
+    def test_another_users_link_is_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / f"facekit-{os.getuid()}").symlink_to(tmp_path / "theirs")
+        assert snapshots.cache_dir().parent == tmp_path
+        assert not snapshots.cache_dir().is_symlink()
