@@ -12,6 +12,7 @@ or there is no CUDA, where nothing runs. `--device cpu` rehearses it on a CPU, w
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import logging
 import os
@@ -160,7 +161,7 @@ def main(
             click.echo(line(row, time.monotonic() - started), nl=False)
         for row in rows:
             if row.name in exports:
-                finish_export(row, exports[row.name], machine.deadline)
+                finish_export(row, machine, exports[row.name])
     click.echo(table(rows, kinds))
     sys.exit(verdict(rows, time.monotonic() - started, device))
 
@@ -198,6 +199,8 @@ def verify(row: Row, machine: Machine, seconds: float, precisions: list[str], si
             continue
         try:
             step()
+        except Interrupted:  # not by us
+            raise
         except Exception as error:  # whatever it is, the others are still to be seen
             row.failed.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     return weights if weights.is_file() else None
@@ -242,8 +245,8 @@ def check_resume(row: Row, machine: Machine, work: Path) -> None:
 
 def train_for(row: Row, machine: Machine, work: Path, precision: str, seconds: float) -> None:
     """Trains until a signal, as a user's Ctrl-C, ends it; the first look at the losses is warm-up."""
-    folder, ended = work / precision, threading.Event()
-    wait = threading.Thread(target=interrupt, args=(folder / "log.jsonl", seconds, machine, ended), daemon=True)
+    folder, ended, sent = work / precision, threading.Event(), threading.Event()
+    wait = threading.Thread(target=interrupt, args=(folder / "log.jsonl", seconds, machine, ended, sent), daemon=True)
     wait.start()
     try:
         machine.train(
@@ -251,7 +254,8 @@ def train_for(row: Row, machine: Machine, work: Path, precision: str, seconds: f
             str(machine.workers), "--cache", "ram", *starting_weights(row),
         )  # fmt: skip
     except Interrupted:
-        pass
+        if not sent.is_set():  # it is the user's Ctrl-C
+            raise
     finally:
         ended.set()
         wait.join()
@@ -265,12 +269,13 @@ def train_for(row: Row, machine: Machine, work: Path, precision: str, seconds: f
     row.checks[f"loss {precision}"] = f"{lines[0]['loss']:.2f} > {lines[-1]['loss']:.2f}"
 
 
-def interrupt(log: Path, seconds: float, machine: Machine, ended: threading.Event) -> None:
+def interrupt(log: Path, seconds: float, machine: Machine, ended: threading.Event, sent: threading.Event) -> None:
     """A SIGINT to this very process once its run has timed enough iterations, or the time is up."""
     while not ended.wait(0.05):
         lines = journal(log)
         enough = len(lines) > 1 and lines[-1]["seconds"] - lines[0]["seconds"] >= seconds
         if enough or (lines and machine.seconds_left < 0):
+            sent.set()
             os.kill(os.getpid(), signal.SIGINT)
             return
 
@@ -382,12 +387,7 @@ def whole_float32() -> Iterator[None]:
 
 def start_export(weights: Path) -> subprocess.Popen[str]:
     """In a process of its own, on the CPU, while the GPU goes on; it compares what it writes with PyTorch."""
-    try:
-        import openvino  # noqa: F401
-    except ImportError:
-        targets = ["--no-openvino"]
-    else:
-        targets = []
+    targets = [] if importlib.util.find_spec("openvino") else ["--no-openvino"]
     work = weights.parent.parent
     return subprocess.Popen(
         [sys.executable, "-m", "facekit", "export", "--template", work / "template.yaml", "--load-weights", weights,
@@ -397,22 +397,17 @@ def start_export(weights: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def finish_export(row: Row, process: subprocess.Popen[str], deadline: float) -> None:
+def finish_export(row: Row, machine: Machine, process: subprocess.Popen[str]) -> None:
     try:
-        output, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+        output, _ = process.communicate(timeout=max(0.1, machine.seconds_left))
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         row.cut.append("export")
         return
-    written = sorted(path.name for path in (row_folder(process) / "export").glob("model.*"))
+    written = sorted(path.name for path in (machine.folder / row.name / "export").glob("model.*"))
     last = (output.strip().splitlines() or ["nothing was said"])[-1]
     row.check("export", process.returncode == 0 and bool(written), ", ".join(written) or last[:200])
-
-
-def row_folder(process: subprocess.Popen[str]) -> Path:
-    assert isinstance(process.args, list)
-    return Path(process.args[process.args.index("--template") + 1]).parent
 
 
 def line(row: Row, seconds: float) -> str:
