@@ -20,6 +20,7 @@ from facekit.labels.picture_labels import PictureLabels
 from facekit.targets.export import export_weights
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import AdamW, Template, find_template, load_template
+from tests.targets.support import decoded
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,12 @@ def test_int8_differs_from_float(
     int8: tuple[Path, list[Footprint]], template: Template, drawn_weights: Path, pictures: list[PictureLabels]
 ) -> None:
     picture = cv2.imread(str(pictures[1].path))[:128, :128]
-    quantised = PyTorchBackend.from_file(int8[0], template, "cpu")(picture[None])
-    plain = PyTorchBackend.from_file(drawn_weights, template, "cpu")(picture[None])
-    assert not torch.equal(quantised.scores, plain.scores)
+    quantised, plain = (
+        decoded(PyTorchBackend.from_file(weights, template, "cpu"), picture[None])
+        for weights in (int8[0], drawn_weights)
+    )
+    assert quantised.scores.shape == plain.scores.shape
+    assert not np.array_equal(quantised.scores, plain.scores)
 
 
 def test_sparse_weights_are_zero_in_the_ir(sparse_int8: tuple[Path, list[Footprint]], template: Template) -> None:
