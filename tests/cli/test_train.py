@@ -11,14 +11,35 @@ from tests.cli.support import SSD, fails, label, labelled, run, train, written
 
 
 class TestTrain:
-    def test_picture_without_a_face_trains(self, pictures: Path, tmp_path: Path) -> None:
-        label(pictures, faces=[])
+    def test_batch_without_a_face_trains(self, pictures: Path, tmp_path: Path) -> None:
+        label(pictures, faces=[(1, (60, 40, 4, 8))])  # in the corner: the crop of seed 0 leaves it out
         assert run(*train(None, pictures, tmp_path / "out")) == 0
         assert written(tmp_path / "out") == ["epoch_1.pth", "latest.pth"]
         state = read_torch_file(tmp_path / "out" / "latest.pth")["state_dict"]
         assert all(tensor.isfinite().all() for tensor in state.values())
         lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
         assert [line["iteration"] for line in lines] == [1]
+
+    @pytest.mark.parametrize(
+        ("annotations", "reason"),
+        [([], "not one of the 2 pictures has a face: none to learn"),
+         ([{"image_id": 1, "bbox": [10, 10, 30, 30], "iscrowd": "1"}], "all 1 faces are crowds"),
+         ([{"image_id": 1, "bbox": [10, 10, 0.5, 30]}], "have a side under")],
+    )  # fmt: skip
+    @pytest.mark.parametrize("command", ["train", "compress"])
+    def test_nothing_to_learn(
+        self, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ssd_weights: Path, command: str,
+        annotations: list[dict[str, object]], reason: str,
+    ) -> None:  # fmt: skip
+        label(pictures, annotations=annotations)
+        commands = {
+            "train": train(ssd_weights, pictures, tmp_path / "out"),
+            "compress": ["compress", "--template", SSD, "--load-weights", ssd_weights, *labelled("train", pictures),
+                         "--save-checkpoints-to", tmp_path / "out", "--nncf-quantization", "--workers", 0],
+        }  # fmt: skip
+        text = fails(capsys, *commands[command])
+        assert reason in text and str(pictures / "labels.json") in text
+        assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("epochs", [70, 3])
     def test_resume_at_or_past_the_last_epoch(
