@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from facekit.cli.options import options_of
+from facekit.cli.options import finish, options_of
 from facekit.commands import eval_predictions as predictions_command
 from facekit.commands import evaluate as evaluate_command
 from facekit.commands import report as report_command
@@ -20,6 +20,7 @@ def evaluate(**flags: Any) -> None:
     measurement = evaluate_command.evaluate(**flags)
     if measurement is not None:
         click.echo(measurement.table)
+        finish(measurement.losses)
 
 
 @click.command("eval-predictions")

@@ -20,7 +20,8 @@ from facekit.labels.layout import name_in
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
-from facekit.metrics.matching import pairwise_iou, same_faces
+from facekit.metrics.matching import same_faces
+from facekit.ops.boxes import pairwise_iou
 from facekit.pictures.headers import MAX_PIXELS, read_header
 from facekit.pictures.listing import list_pictures
 from facekit.pictures.read import HEAD_BYTES, picture_size

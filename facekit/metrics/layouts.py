@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.metrics.matching import IOU_THRESHOLD, pairwise_iou
+from facekit.metrics.matching import IOU_THRESHOLD
 from facekit.metrics.wider import WiderGroundTruth
+from facekit.ops.boxes import pairwise_iou
 
 Boxes = NDArray[np.float64]
 PICTURES_TRIED = 200  # evenly over the set; a layout shows in fewer

@@ -77,13 +77,6 @@ def labelled_pictures(
         yield LabelledPicture(corners, ignored, boxes_xyxy, scores)
 
 
-def pairwise_iou(first_xyxy: NDArray[np.float64], second_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 4) and (M, 4) corners in pixels -> (N, M) IoU, 0..1; 0 for boxes without area or inside out."""
-    areas, other_areas = (np.prod(xyxy[:, 2:] - xyxy[:, :2], axis=1) for xyxy in (first_xyxy, second_xyxy))
-    shared = intersection_areas(first_xyxy, second_xyxy)
-    return ratio_of(shared, areas[:, None] + other_areas - shared)
-
-
 def overlaps_of(picture: LabelledPicture) -> NDArray[np.float64]:
     """(M, N) 0..1: IoU of each detection with each face; with an ignored one the share of the detection's own area, as
     a crowd is larger than the faces in it."""

@@ -20,16 +20,6 @@ BYTES_AHEAD = 64 << 20  # of decoded pictures that wait; a larger one waits alon
 Size = tuple[int, int] | None
 
 
-def read_ahead(
-    paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2
-) -> Generator[NDArray[np.uint8], None, None]:
-    """As read_each(), but raises FacekitError, in its turn, at a picture that can't be read."""
-    for image_bgr in read_each(paths, sizes_wh, workers):
-        if isinstance(image_bgr, FacekitError):
-            raise image_bgr
-        yield image_bgr
-
-
 def read_each(
     paths: Sequence[Path], sizes_wh: Sequence[Size] | None = None, workers: int = 2, max_pixels: int = MAX_PIXELS
 ) -> Generator[NDArray[np.uint8] | FacekitError, None, None]:

@@ -157,6 +157,19 @@ class TestEval:
         ]  # fmt: skip
         assert rows[0]["score_threshold"] == 0.02
 
+    @pytest.mark.parametrize("batch_size", [1, 2])
+    def test_one_bad_picture_ends_nothing(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path, batch_size: int
+    ) -> None:
+        (pictures / "a.jpg").write_bytes((pictures / "a.jpg").read_bytes()[:200])
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--batch-size", batch_size]
+        assert run("eval", "--template", YUNET, *args) == 3
+        text = capsys.readouterr()
+        assert "1 labelled picture, 1 unreadable left out, 0 faces (pictures/labels.json); pth" in text.out
+        assert f"Left out: {pictures / 'a.jpg'}: " in text.err
+        (pictures / "b.jpg").write_bytes(b"")
+        assert "None of the 2 pictures can be read" in fails(capsys, "eval", "--template", YUNET, *args)
+
     def test_exported_weights_are_measured_without_torch(self, pictures: Path) -> None:
         onnx = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
         code = (

@@ -17,7 +17,6 @@ from facekit.metrics.matching import (
     LabelledPicture,
     labelled_pictures,
     match_greedily,
-    pairwise_iou,
     same_faces,
 )
 
@@ -142,7 +141,3 @@ class TestSameFaces:
     @pytest.mark.parametrize("shape", [(0, 0), (2, 0), (0, 3)])
     def test_nobody_to_be_the_same(self, shape: tuple[int, int]) -> None:
         assert same_faces(np.empty(shape)).tolist() == [-1] * shape[0]
-
-    def test_overlaps(self) -> None:
-        iou = pairwise_iou(boxes(FACE_A, FACE_B), boxes([50, 0, 150, 100], [10, 10, 10, 50], [50, 50, 10, 10]))
-        assert iou.tolist() == [[pytest.approx(1 / 3), 0, 0], [0, 0, 0]]

@@ -8,15 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.detector import Detector
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.labels.formats.coco import to_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import give_back_freed_memory
@@ -24,7 +25,7 @@ from facekit.machine.processes import gather_over_processes, rank, world_size
 from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
-from facekit.pictures.read_ahead import read_ahead
+from facekit.pictures.read_ahead import read_each
 from facekit.progress import progress_bar
 from facekit.records.evaluation import Metric
 from facekit.structures import Detections
@@ -49,33 +50,17 @@ class Measured:
     pictures: Sequence[PictureLabels]
     found: list[Detections]
     seconds: list[float]  # a picture: preparing it, the network, selecting; an equal share of its batch's
+    losses: list[Loss] = field(default_factory=list)  # pictures that could not be read: they are not among the others
 
 
 def detect_pictures(
     detector: Detector,
     pictures: Sequence[PictureLabels],
-    on_picture: OnPicture | None = None,
     description: str = "detecting",
     quiet: bool = False,
-    batch_size: int = 1,
 ) -> Measured:
     """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
-    found: list[Detections] = []
-    seconds: list[float] = []
-    images = read_ahead([picture.path for picture in pictures], [picture.size_wh for picture in pictures])
-    # Closed here: an exception that is kept would keep its threads.
-    with closing(images), progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
-        while batch := list(itertools.islice(images, batch_size)):
-            started = time.perf_counter()
-            faces = detector.detect_batch(batch)
-            seconds += [(time.perf_counter() - started) / len(batch)] * len(batch)
-            if on_picture is not None:
-                for index, image_bgr in enumerate(batch):
-                    on_picture(pictures[len(found) + index].path, image_bgr, faces[index])
-            found += faces
-            give_back_freed_memory()
-            bar.update(len(batch))
-    return Measured(pictures, found, seconds)
+    return _measured(pictures, *_detect_each(detector, pictures, None, description, quiet, 1, False))
 
 
 def detect_over_processes(
@@ -85,28 +70,82 @@ def detect_over_processes(
     description: str,
     quiet: bool = False,
     batch_size: int = 1,
+    skip_unreadable: bool = False,
 ) -> Measured:
     """As detect_pictures, each process its share of the pictures; all get the faces of all, in order.
 
+    skip_unreadable: pictures that can't be read are left out and told in `losses`, as long as there are others.
     What FacekitError or BrokenOff one process raises, all raise.
     """
-    share: Measured | Exception
+    share: tuple[list[Detections | FacekitError], list[float]] | Exception
     try:
-        share = detect_pictures(
-            detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0, batch_size
+        share = _detect_each(
+            detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0, batch_size,
+            skip_unreadable,
         )  # fmt: skip
     except (BrokenOff, FacekitError) as error:
         if world_size() == 1:
             raise
         share = error
-    found: list[Detections] = [NO_FACES] * len(pictures)
+    found: list[Detections | FacekitError] = [NO_FACES] * len(pictures)
     seconds = [0.0] * len(pictures)
     for number, part in enumerate(gather_over_processes(share)):
         if isinstance(part, Exception):
             raise part
-        found[number :: world_size()] = part.found
-        seconds[number :: world_size()] = part.seconds
-    return Measured(pictures, found, seconds)
+        found[number :: world_size()], seconds[number :: world_size()] = part
+    return _measured(pictures, found, seconds)
+
+
+def _detect_each(
+    detector: Detector,
+    pictures: Sequence[PictureLabels],
+    on_picture: OnPicture | None,
+    description: str,
+    quiet: bool,
+    batch_size: int,
+    skip_unreadable: bool,
+) -> tuple[list[Detections | FacekitError], list[float]]:
+    """Of each picture its faces, or why it can't be read, and the seconds."""
+    found: list[Detections | FacekitError] = []
+    seconds: list[float] = []
+    images = read_each([picture.path for picture in pictures], [picture.size_wh for picture in pictures])
+    # Closed here: an exception that is kept would keep its threads.
+    with closing(images), progress_bar(None, quiet, total=len(pictures), desc=description, unit="picture") as bar:
+        while batch := list(itertools.islice(images, batch_size)):
+            errors = [image for image in batch if isinstance(image, FacekitError)]
+            if errors and not skip_unreadable:
+                raise errors[0]
+            readable = [image for image in batch if not isinstance(image, FacekitError)]
+            started = time.perf_counter()
+            faces = iter(detector.detect_batch(readable) if readable else [])
+            seconds += [(time.perf_counter() - started) / max(len(readable), 1)] * len(batch)
+            for image in batch:
+                result = image if isinstance(image, FacekitError) else next(faces)
+                if on_picture is not None and not isinstance(image, FacekitError):
+                    on_picture(pictures[len(found)].path, image, cast(Detections, result))
+                found.append(result)
+            give_back_freed_memory()
+            bar.update(len(batch))
+    return found, seconds
+
+
+def _measured(
+    pictures: Sequence[PictureLabels], found: Sequence[Detections | FacekitError], seconds: Sequence[float]
+) -> Measured:
+    """Raises FacekitError where all pictures are lost."""
+    losses = [
+        Loss.of(picture.path, result)
+        for picture, result in zip(pictures, found, strict=True)
+        if isinstance(result, FacekitError)
+    ]
+    if losses and len(losses) == len(pictures):
+        raise FacekitError(f"{losses[0]} None of the {len(pictures)} pictures can be read.")
+    kept = [
+        (picture, result, duration)
+        for picture, result, duration in zip(pictures, found, seconds, strict=True)
+        if not isinstance(result, FacekitError)
+    ]
+    return Measured([row[0] for row in kept], [row[1] for row in kept], [row[2] for row in kept], losses)
 
 
 def evaluate_labelled(

@@ -26,7 +26,7 @@ from facekit.engine.evaluation.evaluate import (
 )
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.engine.evaluation.published import published_figures
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.files import check_writable_folder
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
@@ -52,6 +52,7 @@ class Measurement:
 
     record: EvaluationRecord
     table: str  # of the figures, with their protocol
+    losses: list[Loss]  # labelled pictures that can't be read: the figures are of the others
 
 
 def measure(
@@ -92,8 +93,9 @@ def _measure(
     labelled = wider = None
     if pictures:
         labelled = detect_over_processes(
-            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size
-        )
+            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size,
+            skip_unreadable=True,
+        )  # fmt: skip
     if ground_truth is not None:
         wider = detect_over_processes(
             detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
@@ -102,7 +104,7 @@ def _measure(
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
-    return Measurement(record, format_table(record, weights))
+    return Measurement(record, format_table(record, weights), labelled.losses if labelled else [])
 
 
 def _check_destinations(options: EvaluateOptions) -> None:
@@ -133,7 +135,7 @@ def _record(
     sets = []
     if labelled is not None:
         metrics.append(coco_metric(labelled))
-        sets.append(_set_words("labelled", labelled.pictures, options.test_ann_files))
+        sets.append(_set_words("labelled", labelled.pictures, options.test_ann_files, len(labelled.losses)))
     if wider is not None and ground_truth is not None:
         predictions = wider_predictions(wider)
         official = wider_curves(predictions, ground_truth)
@@ -177,15 +179,16 @@ def _record(
     )
 
 
-def _set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path] = ()) -> str:
-    """Such as "12 labelled pictures, 34 faces, 2 crowds ignored (own/labels.json)"."""
+def _set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path] = (), lost: int = 0) -> str:
+    """Such as "12 labelled pictures, 1 unreadable left out, 34 faces, 2 crowds ignored (own/labels.json)"."""
     crowds = sum(int(picture.is_crowd.sum()) for picture in pictures)
     faces = sum(len(picture.is_crowd) for picture in pictures) - crowds
     ignored = f", {_counted(crowds, 'crowd')} ignored" if crowds else ""
     # With the folder, as many sets have a file of the same name; without what lies above it, which is the user's own.
     names = ", ".join("/".join(path.resolve().parts[-2:]) for path in files)
     of = f" ({names})" if names else ""
-    return f"{_counted(len(pictures), f'{kind} picture')}, {_counted(faces, 'face')}{ignored}{of}"
+    unread = f", {lost} unreadable left out" if lost else ""
+    return f"{_counted(len(pictures), f'{kind} picture')}{unread}, {_counted(faces, 'face')}{ignored}{of}"
 
 
 def _counted(count: int, what: str) -> str:
