@@ -1,0 +1,107 @@
+"""Marked blocks of the README and of docs/ run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.docs.support import BLOCK, PAGES, PROJECT, block, name_of, numbers, run_bash, run_python
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md"])
+def test_first_look_finds_the_face(page: str, tmp_path: Path) -> None:
+    done = run_bash(block(page, "first look").replace(" faces.jpg", f" {tmp_path}/faces.jpg"))
+    assert "astronaut.jpg: 1 faces in" in done.stderr
+    drawn, plain = cv2.imread(str(tmp_path / "faces.jpg")), cv2.imread(str(PROJECT / "data/demo/astronaut.jpg"))
+    changed_y, changed_x = np.nonzero(np.abs(drawn.astype(int) - plain).max(axis=2) > 60)
+    # Her face, as measured in the picture, the score above it, and nothing far from it.
+    assert 165 < changed_x.min() < 195 and 255 < changed_x.max() < 285
+    assert 30 < changed_y.min() < 100 and 160 < changed_y.max() < 195
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "least"),
+    [
+        ("README.md", "python", 15),
+        ("docs/quick-start.md", "python", 15),
+        ("docs/python.md", "bundled detector", 8),
+        ("docs/python.md", "passes", 1),
+    ],
+)
+def test_python_lines(page: str, name: str, least: int) -> None:
+    assert len(numbers(run_python(block(page, name)))) >= least
+
+
+def test_flops() -> None:
+    assert "params:  75,856" in run_bash(block("docs/commands/flops.md", "flops")).stdout
+    assert "params:  75,856" in run_python(block("docs/python.md", "commands"))
+
+
+def test_templates_are_listed() -> None:
+    assert "yunet-n" in run_bash(block("docs/commands/templates.md", "templates")).stdout
+
+
+@pytest.fixture(scope="module")
+def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
+    from facekit.detector import BUNDLED_WEIGHTS
+    from facekit.targets.export import export_weights
+    from facekit.template import find_template, load_template
+
+    folder = tmp_path_factory.mktemp("exported")
+    export_weights(BUNDLED_WEIGHTS, load_template(find_template("yunet-n")), folder, openvino=False)
+    return with_portrait(folder)
+
+
+def with_portrait(folder: Path) -> Path:
+    (folder / "data").symlink_to(PROJECT / "data")
+    return folder
+
+
+def face_of_detector() -> tuple[list[float], float]:
+    """x, y, w, h and score of the portrait's face, as facekit has them."""
+    from facekit import Detector
+
+    faces = Detector.bundled().detect(cv2.imread(str(PROJECT / "data/demo/astronaut.jpg")))
+    left, top, right, bottom = map(float, faces.boxes_xyxy[0])
+    return [left, top, right - left, bottom - top], float(faces.scores[0])
+
+
+def test_decoding_yunet_is_the_detector(exported_dir: Path) -> None:
+    printed = numbers(run_python(block("docs/deployment.md", "decode yunet"), exported_dir))
+    box, score = face_of_detector()
+    assert printed[:4] == pytest.approx(box, abs=0.1)
+    assert printed[4] == pytest.approx(score, abs=0.001)
+    assert len(printed) == 15  # one face, five points
+
+
+def test_opencv_scores_are_the_root(exported_dir: Path) -> None:
+    printed = numbers(run_python(block("docs/deployment.md", "face detector yn"), exported_dir))
+    box, score = face_of_detector()
+    assert printed[:4] == pytest.approx(box, abs=1)
+    assert printed[4] == pytest.approx(score**0.5, abs=0.001)
+
+
+def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> None:
+    from facekit.targets.export import export_weights
+    from facekit.template import find_template, load_template
+
+    weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"
+    export_weights(weights, load_template(find_template("face-detection-0200")), tmp_path, openvino=False)
+    printed = numbers(run_python(block("docs/deployment.md", "decode one size"), with_portrait(tmp_path)))
+    assert printed[:4] == pytest.approx([180, 54, 93, 120], abs=20)
+    assert len(printed) == 5 and 0.5 < printed[4] <= 1
+
+
+def test_every_marked_block_is_run() -> None:
+    marked = {(name_of(page), mark) for page in PAGES for mark, _, _ in BLOCK.findall(page.read_text("utf-8")) if mark}
+    tests = "".join(file.read_text() for file in sorted(Path(__file__).parent.glob("test_*.py")))
+    run = set(re.findall(r'block\("([^"]+)", "([^"]+)"\)', tests))
+    run |= {(page, "first look") for page in ("README.md", "docs/quick-start.md")}
+    run |= set(re.findall(r'\("((?:README|docs/[a-z-]+)\.md)", "([a-z ]+)", [0-9]+\)', tests))
+    run.add(("docs/cluster.md", "torchrun"))  # tests/docs/test_cluster.py
+    assert marked == run
