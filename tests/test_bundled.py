@@ -20,6 +20,7 @@ FACE_XYXY = (180, 72, 271, 178)
 LANDMARKS_XY = ((204, 101), (246, 103), (224, 125), (204, 140.5), (243, 142))
 
 FOLDER = BUNDLED_WEIGHTS.parent
+CHECKPOINT = FOLDER / "facekit.pth"  # what the bundled .onnx was exported from
 
 
 def test_finds_the_astronaut(project_dir: Path) -> None:
@@ -31,18 +32,27 @@ def test_finds_the_astronaut(project_dir: Path) -> None:
 
 
 def test_weights_are_small_and_nothing_but_weights() -> None:
-    assert BUNDLED_WEIGHTS.stat().st_size < 1_000_000
-    content = read_torch_file(BUNDLED_WEIGHTS)
+    assert max(BUNDLED_WEIGHTS.stat().st_size, CHECKPOINT.stat().st_size) < 1_000_000
+    content = read_torch_file(CHECKPOINT)
     assert (content["optimizer"], content["extra"]) == (None, {})
 
 
 @pytest.mark.parametrize("name", ["recipe-1.yaml", "recipe-2.yaml"])
 def test_recipes_are_of_this_detector(name: str) -> None:
     recipe, bundled = load_template(FOLDER / name), load_template(find_template("yunet-n"))
-    assert describe_model(recipe) == describe_model(bundled) == read_torch_file(BUNDLED_WEIGHTS)["meta"]["model"]
+    assert describe_model(recipe) == describe_model(bundled) == read_torch_file(CHECKPOINT)["meta"]["model"]
     assert recipe.evaluation == bundled.evaluation
 
 
 def test_card_is_of_this_file() -> None:
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [hashlib.sha256(BUNDLED_WEIGHTS.read_bytes()).hexdigest()]
+    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()]
+
+
+def test_the_graph_is_the_checkpoints(project_dir: Path) -> None:
+    picture = project_dir / "data" / "demo" / "astronaut.jpg"
+    graph, checkpoint = (
+        Detector.open(file, "yunet-n", "cpu").detect(picture) for file in (BUNDLED_WEIGHTS, CHECKPOINT)
+    )
+    np.testing.assert_allclose(graph.boxes_xyxy, checkpoint.boxes_xyxy, atol=0.05)
+    np.testing.assert_allclose(graph.scores, checkpoint.scores, atol=1e-4)

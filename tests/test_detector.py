@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from facekit import detector as detector_module
-from facekit.detector import Detector, Passes, mirror, prepare, tiles
+from facekit import feed
+from facekit.detector import Detector, Passes, mirror
 from facekit.errors import FacekitError
+from facekit.feed import prepare, tiles
 from facekit.structures import Decoded, Detections
 from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
 
@@ -121,6 +122,7 @@ class FixedBackend:
     """Finds the same boxes in every picture, and remembers what it was fed."""
 
     fixed_size_hw: tuple[int, int] | None = None
+    fixed_batch: int | None = None
 
     def __init__(self, boxes_xyxy: list[list[float]], with_landmarks: bool = False) -> None:
         self.boxes = torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(1, -1, 4)
@@ -211,6 +213,7 @@ class TestPasses:
             """The face that fills the middle half of the picture."""
 
             fixed_size_hw: tuple[int, int] | None = None
+            fixed_batch: int | None = None
 
             def __call__(self, images_bgr: Any) -> Decoded:
                 height, width = images_bgr.shape[1:3]
@@ -225,6 +228,7 @@ class TestPasses:
     def test_what_one_of_two_passes_finds_counts_half(self) -> None:
         class OnlyPlain:
             fixed_size_hw: tuple[int, int] | None = None
+            fixed_batch: int | None = None
             calls = 0
 
             def __call__(self, images_bgr: Any) -> Decoded:
@@ -290,11 +294,13 @@ class TestTiles:
         mosaic = np.concatenate([np.concatenate(pictures[row : row + 4], axis=1) for row in (0, 4, 8)])[:901, :1205]
         detector = Detector.open(drawn_weights, bundled("yunet-n"), "cpu")
         whole = detector.detect(mosaic)
-        monkeypatch.setattr(detector_module, "TILE_CORE", 256)
-        monkeypatch.setattr(detector_module, "WHOLE_PIXELS", 901 * 1205 - 1)
+        monkeypatch.setattr(feed, "TILE_CORE", 256)
+        monkeypatch.setattr(feed, "WHOLE_PIXELS", 901 * 1205 - 1)
         calls = []
         backend = detector.backend
-        detector.backend = lambda images: calls.append(images.shape) or backend(images)
+        spy = FixedBackend([])
+        spy.__class__ = type("Spy", (FixedBackend,), {"__call__": lambda _, image: calls.append(1) or backend(image)})
+        detector.backend = spy
         tiled = detector.detect(mosaic)
         assert len(calls) == 3 * 4
         assert len(whole.above(0.3)) > 20

@@ -73,7 +73,7 @@ def test_the_protocol_says_it(name: str, scale: str, words: str) -> None:
 def test_anything_else(scale: str) -> None:
     with pytest.raises(FacekitError) as caught:
         at_scale(bundled("yunet-n"), scale)
-    assert f"--scale {scale}: expected template, origin, 640, vga, max:N or WxH" in str(caught.value)
+    assert f"`scale={scale}`: expected template, origin, 640, vga, max:N or WxH" in str(caught.value)
 
 
 @pytest.mark.parametrize("scale", ["max:0", "0x480", "640x0", "max:00000"])

@@ -48,32 +48,46 @@ def suppress(
     """Greedy NMS of (N, 4) boxes, best first: the (K,) indices of those that overlap no better kept box by more than
     the threshold, ascending; the best `most` of them.
 
-    Boxes are laid out by their left border. Two boxes overlap by more than t only where their left borders lie within
-    (1 - t) / t of either's width, so a kept box looks at that stretch alone: a crowd costs its neighbours, not its
-    square.
+    Boxes are laid out by their left border. A box that overlaps another of width w by more than t begins no more than
+    w (1 - t) / t before it (it would have to cover more than it shares) and w (1 - t) behind it: a kept box looks at
+    that stretch alone, so that a crowd costs its neighbours, not its square.
     """
-    count = len(boxes_xyxy)
-    by_left = np.argsort(boxes_xyxy[:, 0], kind="stable")
-    x1, y1, x2, y2 = boxes_xyxy[by_left].T.copy()
-    areas = (x2 - x1) * (y2 - y1)
-    reach = (x2 - x1) * np.float32((1 - iou_threshold) / iou_threshold * 1.0001) if iou_threshold > 0 else x2 + np.inf
-    place_of = np.empty(count, dtype=np.int64)
-    place_of[by_left] = np.arange(count)
-    flags = bytearray(b"\1") * count  # the same memory twice: a byte is cheap to look at, an array to change
-    stands = np.frombuffer(flags, dtype=np.bool_)
     kept: list[int] = []
-    with np.errstate(divide="ignore", invalid="ignore"):  # boxes without area overlap nothing
-        for index, place in enumerate(place_of.tolist()):
-            if not flags[place]:
-                continue
-            kept.append(index)
-            if len(kept) == most:
-                break
-            left, far = x1[place], reach[place]
-            near = slice(*x1.searchsorted((left - far, left + far)))
-            width = np.minimum(x2[near], x2[place]) - np.maximum(x1[near], left)
-            height = np.minimum(y2[near], y2[place]) - np.maximum(y1[near], y1[place])
-            shared = np.maximum(width, 0, out=width) * np.maximum(height, 0, out=height)
-            overlap = shared / (areas[near] + areas[place] - shared + np.float32(union_slack))
-            stands[near] &= ~(overlap > iou_threshold)
+    rest = np.arange(len(boxes_xyxy))
+    share = max(iou_threshold, 1e-9)
+    before, behind = np.float32((1 - share) / share * 1.0001), np.float32((1 - share) * 1.0001)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # boxes without area overlap nothing
+        while len(rest) and len(kept) != most:
+            # Once half of the boxes have fallen, those that stand are laid out anew.
+            by_left = np.argsort(boxes_xyxy[rest, 0])
+            corners = boxes_xyxy[rest[by_left]].T.copy()
+            top_left, bottom_right, left = corners[:2], corners[2:], corners[0]
+            sides = bottom_right - top_left
+            areas = sides[0] * sides[1]
+            place_of = np.empty(len(rest), dtype=np.int64)
+            place_of[by_left] = np.arange(len(rest))
+            flags = bytearray(b"\1") * len(
+                rest
+            )  # the same memory twice: a byte is cheap to look at, an array to change
+            stands = np.frombuffer(flags, dtype=np.bool_)
+            for place in place_of.tolist():
+                if not flags[place]:
+                    continue
+                kept.append(int(rest[by_left[place]]))
+                if len(kept) == most:
+                    break
+                width, x1 = sides[0, place], left[place]
+                near = slice(*left.searchsorted((x1 - width * before, x1 + width * behind)))
+                common = np.minimum(bottom_right[:, near], bottom_right[:, place, None])
+                common -= np.maximum(top_left[:, near], top_left[:, place, None])
+                np.maximum(common, 0, out=common)
+                shared = common[0] * common[1]
+                union = areas[near] + (areas[place] + np.float32(union_slack))
+                union -= shared
+                shared /= union
+                stands[near] &= ~(shared > iou_threshold)
+                flags[place] = 0
+                if 2 * np.count_nonzero(stands) < len(rest):
+                    break
+            rest = rest[stands[place_of]]
     return np.array(kept, dtype=np.int64)

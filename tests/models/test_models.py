@@ -119,7 +119,6 @@ class TestEveryTemplate:
     def test_one_row_a_prior(self, name: str) -> None:
         network, facts = seeded(name).eval(), FACTS[name]
         head = network.head
-        assert network.export_layout in ("decoded", "per_level")
         assert (head.strides, head.priors_a_cell) == (facts.strides, facts.priors_a_cell)
         assert (head.has_objectness, head.has_landmarks) == (facts.has_objectness, facts.has_landmarks)
         assert head.scoring == ("softmax" if facts.classes == 2 else "sigmoid")

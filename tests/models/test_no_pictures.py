@@ -18,7 +18,7 @@ def test_process_without_a_picture_takes_part(path: Path) -> None:
     network = build_model(template).train()
     images, targets = no_samples(template.input.size_hw)
     raw = network(normalise(images, template.input))
-    losses = network.losses(raw, targets, network.head.priors(template.input.size_hw, torch.device("cpu")).tensors())
+    losses = network.losses(raw, targets, network.head.priors(template.input.size_hw).tensors())
     torch.stack(list(losses.values())).sum().backward()
     assert all(loss == 0 for loss in losses.values())
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}

@@ -146,6 +146,7 @@ class Fake:
     """A backend that always finds the same."""
 
     fixed_size_hw = None
+    fixed_batch = None
 
     def __init__(self, decoded: Decoded) -> None:
         self.decoded = decoded
@@ -251,6 +252,7 @@ class TestTeacher:
 
         class Graph:
             fixed_size_hw = None
+            fixed_batch = 1
 
             def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
                 seen.append(len(images_bgr))

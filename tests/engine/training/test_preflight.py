@@ -128,7 +128,7 @@ class TestStart:
 
             return [Metric("ap", "AP", "%", left.pop(0))]
 
-        monkeypatch.setattr("facekit.engine.training.train.evaluate_labelled", evaluate)
+        monkeypatch.setattr("facekit.engine.training.validation.evaluate_labelled", evaluate)
         pictures = ellipse_pictures(folder, 4)
         train(small_template(), pictures, pictures[:2], TrainOptions(save_checkpoints_to=out, template="yunet-n",
               workers=0, **flags))  # type: ignore[arg-type]  # fmt: skip

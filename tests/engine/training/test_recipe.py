@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from facekit.engine.training import train as train_module
+from facekit.engine.training import validation
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError, Interrupted
@@ -138,7 +139,7 @@ class TestCheckpoints:
             seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
             return []
 
-        monkeypatch.setattr(train_module, "evaluate_labelled", note)
+        monkeypatch.setattr(validation, "evaluate_labelled", note)
         pictures = ellipse_pictures(whole, 6)
         train(
             full_template(),

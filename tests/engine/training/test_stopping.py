@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from facekit.engine.training import train as train_module
+from facekit.engine.training import validation
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.stopping import EarlyStopper, early_stopper_of
 from facekit.engine.training.train import train
@@ -79,7 +79,7 @@ class TestRun:
         """What the evaluations to come give."""
         aps: list[float] = []
         monkeypatch.setattr(
-            train_module, "evaluate_labelled", lambda *_: [Metric("ap", "AP", "%", aps.pop(0))]
+            validation, "evaluate_labelled", lambda *_: [Metric("ap", "AP", "%", aps.pop(0))]
         )  # fmt: skip
         return aps
 
