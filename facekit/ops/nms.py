@@ -66,9 +66,7 @@ def suppress(
             areas = sides[0] * sides[1]
             place_of = np.empty(len(rest), dtype=np.int64)
             place_of[by_left] = np.arange(len(rest))
-            flags = bytearray(b"\1") * len(
-                rest
-            )  # the same memory twice: a byte is cheap to look at, an array to change
+            flags = bytearray(b"\1") * len(rest)  # the same memory twice: cheap to look at, cheap to change
             stands = np.frombuffer(flags, dtype=np.bool_)
             for place in place_of.tolist():
                 if not flags[place]:
