@@ -25,7 +25,8 @@ from facekit.nearest import did_you_mean_path
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
-WEIGHTS = ".pth, .onnx, .xml or .bin [a work dir's best or newest]."
+TEMPLATE_OR_NAMED = "Template name, template.yaml or work dir [the one that the weights name]."
+WEIGHTS = ".pth, .onnx, .xml or .bin; bundled [a work dir's best or newest]."
 ANN_FILES = "Labels of any format; several with commas between them, or the flag repeated."
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import facekit
-from facekit.cli import cli
+from facekit.cli import COMMANDS, cli
 from tests.cli.support import label
 
 HEAVY = ("torch", "numpy", "cv2", "openvino", "yaml", "matplotlib")
@@ -30,6 +30,11 @@ def test_every_command_is_a_function() -> None:
     other_names = {"eval": "evaluate"}
     names = {other_names.get(name, name.replace("-", "_")) for name in cli.commands if name != "data"}
     assert names <= set(facekit.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_short_help_is_the_commands_own(name: str) -> None:
+    assert COMMANDS[name][1] == cli.commands[name].get_short_help_str(300)
 
 
 @pytest.mark.parametrize("command", ["", "train", "visualize", "data", "eval"])

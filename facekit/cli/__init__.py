@@ -12,12 +12,7 @@ from typing import Any
 import click
 
 from facekit import __version__
-from facekit.cli.data import data
-from facekit.cli.evaluation import eval_predictions, evaluate, report
-from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, as_flags, flags_of
-from facekit.cli.training import compress, flops, plot, priors, reproduce, train
-from facekit.cli.visualize import visualize
-from facekit.cli.weights import export, import_weights, instantiate, templates
+from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, LazyCommands, as_flags
 from facekit.errors import ArgumentError, FacekitError, Interrupted, masked
 from facekit.extras import explain_import_error
 
@@ -25,13 +20,13 @@ from facekit.extras import explain_import_error
 class _Screen(logging.Handler):
     """Log lines that don't tear a progress bar."""
 
-    def __init__(self, flags: dict[str, str]) -> None:
+    def __init__(self, command: click.Command) -> None:
         super().__init__()
-        self.flags = flags
+        self.command = command
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = prefix + as_flags(masked(record.getMessage()), self.flags)
+        text = prefix + as_flags(masked(record.getMessage()), self.command)
         if "tqdm" not in sys.modules:  # no bar was ever shown
             click.echo(text, err=True)
             return
@@ -58,8 +53,7 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of pictures may be no UTF-8
     logger = logging.getLogger("facekit")
-    flags = flags_of(command)
-    logger.handlers = [_Screen(flags)]
+    logger.handlers = [_Screen(command)]
     logger.setLevel(logging.INFO)
     arguments = sys.argv[1:] if args is None else args
     try:
@@ -68,12 +62,12 @@ def run_command(
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        click.echo(as_flags(str(stop), flags), err=True)
+        click.echo(as_flags(str(stop), command), err=True)
         sys.exit(stop.exit_code)
     except FacekitError as error:
         if arguments[:1] == ["--debug"]:
             traceback.print_exc()
-        click.echo(f"Error: {as_flags(str(error), flags)}", err=True)
+        click.echo(f"Error: {as_flags(str(error), command)}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
         explained = explain_import_error(error)
@@ -95,23 +89,70 @@ def run_in_work_dir(command: str, work_dir: Path) -> None:
     main([command, *sys.argv[1:]], prog_name="python", default_map={command: defaults})
 
 
+# Name -> where it is, and its short help: --help imports none of them. A test holds them to the commands' own words.
+COMMANDS = {
+    "compress": (
+        "facekit.cli.training:compress",
+        "Compress to INT8, sparse, or both; prints size and AP before and after.",
+    ),
+    "data": (
+        "facekit.cli.data:data",
+        "Data sets and labels: download, browse, check, convert, merge, mark.",
+    ),
+    "eval": (
+        "facekit.cli.evaluation:evaluate",
+        "Measure weights: COCO AP and AP over 64 px on labelled pictures, WIDER FACE easy/medium/hard.",
+    ),
+    "eval-predictions": (
+        "facekit.cli.evaluation:eval_predictions",
+        "Score WIDER result files (a folder of EVENT/NAME.txt, or an .npz) of anybody's detector.",
+    ),
+    "export": (
+        "facekit.cli.weights:export",
+        "Export to ONNX and OpenVINO, each compared with PyTorch before it is kept.",
+    ),
+    "flops": (
+        "facekit.cli.training:flops",
+        "Count parameters and FLOPs of a template's network: a name, template.yaml or work dir.",
+    ),
+    "import-weights": (
+        "facekit.cli.weights:import_weights",
+        "Turn weights of any kind into a snapshot.",
+    ),
+    "instantiate": ("facekit.cli.weights:instantiate", "Make a work dir of a template: its scripts and its snapshot."),
+    "plot": (
+        "facekit.cli.training:plot",
+        "Draw the course of trainings: folders of checkpoints, or their log.jsonl.",
+    ),
+    "priors": (
+        "facekit.cli.training:priors",
+        "Choose prior sizes for a data set by clustering its faces; prints recall before and after.",
+    ),
+    "report": (
+        "facekit.cli.evaluation:report",
+        "Lay the REPORTS that evaluations wrote beside each other on one page.",
+    ),
+    "reproduce": (
+        "facekit.cli.training:reproduce",
+        "Run a training again by its run.json, and compare the weights; flags say where data lie that have moved.",
+    ),
+    "templates": ("facekit.cli.weights:templates", "List the templates: size, AP as measured, what they are."),
+    "train": ("facekit.cli.training:train", "Train or fine-tune a detector."),
+    "visualize": (
+        "facekit.cli.visualize:visualize",
+        "Draw boxes, scores and landmarks on PICTURES (files, folders, globs) or a video.",
+    ),
+}
 EPILOG = """Exit codes: 0 all done; 1 an error, which one line names; 2 wrong arguments; 3 done, but something was left
 out, which the last lines name; 130 and 143 stopped by Ctrl-C and SIGTERM. All commands are functions of Python, too:
 facekit.train(...)."""
 
 
 @click.group(
-    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
-)
+    cls=Group, commands=LazyCommands(COMMANDS), epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="facekit")
 @click.option("--debug", is_flag=True, help="Show where in the code an error came from.")
 def cli(debug: bool) -> None:
     """facekit: face detectors from template to deployment."""
-
-
-COMMANDS = (
-    templates, instantiate, import_weights, train, reproduce, plot, priors, flops, evaluate, eval_predictions, report,
-    export, compress, visualize, data,
-)  # fmt: skip
-for command in COMMANDS:
-    cli.add_command(command)

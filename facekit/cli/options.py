@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +31,45 @@ MEANT = {
 }  # fmt: skip
 
 
+class LazyCommands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self, places: Mapping[str, tuple[str, str]]) -> None:
+        """Name -> "module:command" and its short help."""
+        self.places = places
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module, _, command = self.places[name][0].partition(":")
+            self._loaded[name] = getattr(importlib.import_module(module), command)
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.places or name in self._loaded
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.places, **self._loaded})
+
+    def __len__(self) -> int:
+        return len({**self.places, **self._loaded})
+
+
 class Group(click.Group):
     """Commands, of which the nearest is named for one that is none."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not isinstance(self.commands, LazyCommands):
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands.places[name][1]) for name in sorted(self.commands.places)])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -132,14 +171,23 @@ def flags_of(command: click.Command) -> dict[str, str]:
     return flags
 
 
-def as_flags(text: str, flags: Mapping[str, str]) -> str:
+@functools.cache
+def flags_of_all(command: click.Command) -> dict[str, str]:
+    """flags_of(), asked for when a message names an option: it imports all commands."""
+    return flags_of(command)
+
+
+def as_flags(text: str, flags: Mapping[str, str] | click.Command) -> str:
     """A message in which the library names options, `like_this` or `like_this=value`, with the flags of these."""
+    if "`" not in text:
+        return text
+    names = flags_of_all(flags) if isinstance(flags, click.Command) else flags
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        if name not in flags:
+        if name not in names:
             return match[0]
-        return flags[name] + ("" if value in (None, "True") else f" {value}")
+        return names[name] + ("" if value in (None, "True") else f" {value}")
 
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", flag, text)
 
@@ -152,9 +200,9 @@ def finish(losses: Sequence[Loss]) -> None:
     """The end of a command over many: says last what was left out, and ends with exit code 3 if anything was."""
     if not losses:
         return
-    flags = flags_of(click.get_current_context().find_root().command)
+    root = click.get_current_context().find_root().command
     for loss in losses[:LOSSES_SHOWN]:
-        click.echo(f"Left out: {as_flags(str(loss), flags)}", err=True)
+        click.echo(f"Left out: {as_flags(str(loss), root)}", err=True)
     if len(losses) > LOSSES_SHOWN:
         click.echo(f"Left out: {len(losses) - LOSSES_SHOWN} more", err=True)
     click.echo(f"Done with {len(losses)} left out; the reasons stand above.", err=True)

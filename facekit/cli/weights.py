@@ -48,8 +48,11 @@ def instantiate(**flags: Any) -> None:
 @click.command("import-weights")
 @options_of(import_command.ImportOptions)
 def import_weights(**flags: Any) -> None:
-    """Turn weights into a snapshot: other systems' .pth, an Open Model Zoo IR (.xml with .bin), or a checkpoint of
-    facekit's own, of which optimiser and all else that only training needs are left out."""
+    """Turn weights of any kind into a snapshot.
+
+    They may be other systems' .pth, an Open Model Zoo IR (.xml with .bin), or a checkpoint of facekit's own, of which
+    optimiser and all else that only training needs are left out.
+    """
     done = import_command.import_weights(**flags)
     click.echo(f"{done.path}: {done.tensors} tensors of {flags['source']}, epoch {done.epoch}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import check_roots, find_weights, read_label_files, read_template
+from facekit.commands.inputs import check_roots, find_detector, read_label_files
 from facekit.engine.compress.options import CompressOptions
 from facekit.files import check_outputs
 from facekit.options import takes
@@ -32,8 +32,7 @@ def compress(options: CompressOptions) -> Compressed:
     """
     check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
-    template = read_template(options.template)
-    weights = find_weights(options.load_weights, options.template)
+    template, weights = find_detector(options.load_weights, options.template)
 
     from facekit.engine.compress.run import compress as run
     from facekit.engine.compress.run import format_footprints

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.commands.inputs import find_weights, read_template
+from facekit.commands.inputs import find_detector
 from facekit.errors import ArgumentError
 from facekit.files import check_outputs
-from facekit.options import TEMPLATE, command_options, option, takes
+from facekit.options import TEMPLATE_OR_NAMED, command_options, option, takes
 
 
 @command_options
 class ExportOptions:
     """Options of an export."""
 
-    template: str = option(TEMPLATE, kw_only=False, template=True)
+    template: str | None = option(TEMPLATE_OR_NAMED, default=None, kw_only=False, template=True)
     load_weights: Path | None = option(
-        "Weights to export [a work dir's best or newest].", default=None, kw_only=False, reads=True
+        "Weights to export [a work dir's best or newest].", default=None, kw_only=False, reads=True, names=("bundled",)
     )
     save_model_to: Path = option("Folder for model.onnx, model.xml, model.bin.")
     onnx: bool = option("model.onnx.", default=True)
@@ -33,8 +33,7 @@ def export(options: ExportOptions) -> list[Path]:
 
     Raises FacekitError for weights that don't fit, a folder that can't be written, or a graph that differs.
     """
-    template = read_template(options.template)
-    weights = find_weights(options.load_weights, options.template)
+    template, weights = find_detector(options.load_weights, options.template)
 
     from facekit.targets.export import export_weights
 

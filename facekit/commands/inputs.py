@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.errors import ArgumentError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.files import note_inputs
 
 if TYPE_CHECKING:
@@ -63,6 +63,36 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     return weights
 
 
+def find_detector(
+    load_weights: Path | None, template: str | None, bundled: str = "facekit.pth"
+) -> tuple[Template, Path]:
+    """A template and its weights: those that were given, which may name their template themselves, a work dir's, or
+    those that come with facekit (their file is `bundled`).
+
+    Raises FacekitError where one of the two can't be told, or can't be read.
+    """
+    if str(load_weights) == BUNDLED:
+        _check_bundled(template)
+        loaded = read_template(BUNDLED_TEMPLATE)
+        from facekit.template import TEMPLATES_DIR
+
+        return loaded, TEMPLATES_DIR / BUNDLED_TEMPLATE / bundled
+    if template is None and load_weights is not None:
+        from facekit.weights.identify import template_of_weights
+
+        template = template_of_weights(load_weights)
+        if template is None:
+            raise FacekitError(f"{load_weights}: says nothing of its template. Give `template`, such as yunet-n.")
+    elif template is None:
+        raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+    return read_template(template), find_weights(load_weights, template)
+
+
+def _check_bundled(template: str | None) -> None:
+    if template not in (None, BUNDLED_TEMPLATE):
+        raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
+
+
 def _newest(snapshot: Path, best: Path, latest: Path) -> Path:
     """The one to use, which is said."""
     snapshot_time = _time(snapshot)
@@ -103,8 +133,7 @@ def choose_detector(
     Raises ArgumentError for a template without weights.
     """
     if str(load_weights) == BUNDLED or (load_weights is None and template is None):
-        if template not in (None, BUNDLED_TEMPLATE):
-            raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
+        _check_bundled(template)
         return Choice(None, None, threads, backend)
     weights = load_weights if template is None else find_weights(load_weights, template)
     return Choice(weights, template, threads, backend)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from facekit.commands.inputs import Choice, choose_detector, find_weights, read_label_files
-from facekit.errors import ArgumentError
+from facekit.commands.inputs import Choice, choose_detector, find_detector, find_weights, read_label_files
+from facekit.errors import ArgumentError, FacekitError
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ class TestChooseDetector:
         assert choose_detector(Path("bundled"), "yunet-n") == Choice(None, None)
         with pytest.raises(ArgumentError, match="is a yunet-n"):
             choose_detector(Path("bundled"), "yunet-s")
+
+    def test_commands_that_need_the_template(self, drawn_weights: Path) -> None:
+        template, weights = find_detector(Path("bundled"), None)
+        assert template.name == "yunet-n" and weights.name == "facekit.pth" and weights.is_file()
+        assert find_detector(weights, None) == (template, weights)
+        with pytest.raises(FacekitError, match=r"says nothing of its template\. Give `template`"):
+            find_detector(drawn_weights, None)  # tensors alone
+        with pytest.raises(ArgumentError, match="Give `load_weights`"):
+            find_detector(None, None)
 
     def test_weights_that_name_their_template(self) -> None:
         assert choose_detector(Path("a.onnx"), None) == Choice(Path("a.onnx"), None)

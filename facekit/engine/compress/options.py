@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from facekit.errors import ArgumentError
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, option
+from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option
 
 
 @command_options
 class CompressOptions:
     """Options of a compression; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False, template=True)
-    load_weights: Path | None = option("Float weights [a work dir's best or newest].", default=None, reads=True)
+    template: str | None = option(TEMPLATE_OR_NAMED, default=None, kw_only=False, template=True)
+    load_weights: Path | None = option(
+        "Float weights [a work dir's best or newest].", default=None, reads=True, names=("bundled",)
+    )
     train_ann_files: tuple[Path, ...] = option(ANN_FILES, reads=True)
     train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)

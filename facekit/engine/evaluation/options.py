@@ -9,7 +9,7 @@ from facekit.options import (
     BACKEND,
     DATA_ROOTS,
     MULTI_SCALE,
-    TEMPLATE,
+    TEMPLATE_OR_NAMED,
     THREADS,
     WEIGHTS,
     Runtime,
@@ -22,8 +22,8 @@ from facekit.options import (
 class EvaluateOptions:
     """Options of an evaluation; None where the template decides."""
 
-    template: str = option(TEMPLATE, kw_only=False, template=True)
-    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False, reads=True)
+    template: str | None = option(TEMPLATE_OR_NAMED, default=None, kw_only=False, template=True)
+    load_weights: Path | None = option(WEIGHTS, default=None, kw_only=False, reads=True, names=("bundled",))
     test_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     test_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     scale: str = option(
