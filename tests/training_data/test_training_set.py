@@ -98,6 +98,40 @@ class TestFaces:
         sample = plain_set(picture(tmp_path, [[-10, 0, 20, 20]]), min_face_size=17)[0]
         assert sample.boxes_xyxy.tolist() == [[0, 0, 10, 20]]
 
+    def test_crowds_move_with_the_picture_as_regions_to_ignore(self, tmp_path: Path) -> None:
+        labels = picture(tmp_path, [[0, 0, 30, 100], [-50, 60, 60, 60], [40, 40, 20, 20]], crowd=[True, True, False])
+        whole = plain_set(labels, side=50)[0]
+        assert whole.ignored_xyxy.tolist() == [[0, 0, 15, 50], [0, 30, 5, 50]]  # clipped and halved
+        assert whole.boxes_xyxy.tolist() == [[20, 20, 30, 30]]
+        mirrored = plain_set(labels, side=50, flip_probability=1.0)[0]
+        assert mirrored.ignored_xyxy.tolist() == [[35, 0, 50, 50], [45, 30, 50, 50]]
+
+    def test_crops_cut_regions_and_leave_out_those_beyond(self, tmp_path: Path) -> None:
+        labels = picture(tmp_path, [[0, 0, 10, 10], [45, 45, 100, 5], [60, 60, 20, 20]], crowd=[True, True, False])
+        crop = SquareCrop("square", (0.5,), attempts=50, empty_crop_probability=0)
+        samples = TrainingSet([labels], dataclasses.replace(PLAIN, crop=crop), (50, 50), (0, 0, 0), repeats=40, seed=0)
+        for sample in (samples[index] for index in range(40)):
+            [(x1, y1, _, _)] = sample.boxes_xyxy
+            if x1 == 0 or y1 == 0:
+                continue  # the face is cut: where the window lies is not to be seen from it
+            left, top = 60 - x1, 60 - y1
+            expected = [
+                [max(a - left, 0), max(b - top, 0), min(c - left, 50), min(d - top, 50)]
+                for a, b, c, d in ([0, 0, 10, 10], [45, 45, 100, 50])
+            ]
+            assert sample.ignored_xyxy.tolist() == [e for e in expected if e[2] > e[0] and e[3] > e[1]]
+
+    def test_regions_know_their_picture_in_a_batch(self, tmp_path: Path) -> None:
+        none = picture(tmp_path, [[10, 10, 20, 20]], name="a.png")
+        crowd = picture(tmp_path, [[10, 10, 20, 20], [0, 0, 50, 50]], crowd=[True, True], name="b.png")
+        dataset = plain_set(none, crowd)
+        _, targets = collate([dataset[0], dataset[1]])
+        assert targets.ignored is not None
+        assert targets.ignored.tolist() == [[1, 10, 10, 30, 30], [1, 0, 0, 50, 50]]
+        assert collate([dataset[0]])[1].ignored is None
+        moved = targets.to("cpu")
+        assert moved.ignored is not None and torch.equal(moved.ignored, targets.ignored)
+
     def test_crowds_are_not_learnt(self, tmp_path: Path) -> None:
         labels = picture(tmp_path, [[0, 0, 90, 90], [10, 10, 20, 20]], crowd=[True, False])
         assert plain_set(labels)[0].boxes_xyxy.tolist() == [[10, 10, 30, 30]]
