@@ -247,9 +247,8 @@ def _nothing_to_learn(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
     counts = count_faces(pictures)
     reason = why_nothing_to_learn(counts) if pictures else None
     if reason is not None:
-        yield Finding(
-            "all-crowds" if counts.crowds else "no-face-at-all", 0, WHOLE_SET, None, "a face to learn", reason
-        )
+        kind = "all-crowds" if counts.crowds else "no-face-at-all"
+        yield Finding(kind, 0, WHOLE_SET, None, "a face to learn", reason.rstrip("."))
 
 
 def _doubled_labels(pictures: Sequence[PictureLabels], names: Sequence[str]) -> Iterator[Finding]:

@@ -238,7 +238,7 @@ class _File:
         for what, ids in (("image_id", self.images), ("category_id", self.categories)):
             if ids.otherwise:
                 log.warning(
-                    "%s: %d times %s is text where the id is a number, or the other way (first: %r): read by value.",
+                    "%s: %d %ss are text where the id is a number, or the other way (first: %r): read by value.",
                     self.file, ids.otherwise, what, ids.first_otherwise,
                 )  # fmt: skip
         if self.texts:

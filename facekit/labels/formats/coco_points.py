@@ -51,8 +51,9 @@ class CocoPoints:
             return self._leave_out("with names other than the five landmarks'", where)
         if not isinstance(keypoints, list) or len(keypoints) not in (3 * count, 2 * count):
             size = len(keypoints) / 3 if isinstance(keypoints, list) else math.nan
-            what = f"{size:g} points a face" if size.is_integer() and size <= MAX_POINTS else "no x, y, v of points"
-            return self._leave_out(f"{what} for {count}", where)
+            is_count = size.is_integer() and size <= MAX_POINTS
+            what = f"{size:g} points a face, not {count}" if is_count else f"keypoints that are no x, y, v of {count}"
+            return self._leave_out(what, where)
         values = [number for value in keypoints if (number := as_number(value)) is not None]
         if len(values) < len(keypoints) or not all(abs(value) <= self._limit for value in values):  # NaN too
             return self._leave_out("no finite numbers", where)

@@ -159,9 +159,10 @@ class TestCocoPoints:
 
     @pytest.mark.parametrize(
         ("points", "reason"),
-        [([1, 2, 2] * 17, "17 points a face for 5"), ([1, 2, 2] * 68, "68 points a face for 5"),
-         ("five", "no x, y, v of points for 5"), ([1] * 14, "no x, y, v of points for 5"),
-         ([float("nan")] * 15, "no finite numbers"), ([1e300] * 15, "no finite numbers"), ({"x": 1}, "no x, y, v"),
+        [([1, 2, 2] * 17, "17 points a face, not 5"), ([1, 2, 2] * 68, "68 points a face, not 5"),
+         ("five", "keypoints that are no x, y, v of 5"), ([1] * 14, "keypoints that are no x, y, v of 5"),
+         ([float("nan")] * 15, "no finite numbers"), ([1e300] * 15, "no finite numbers"),
+         ({"x": 1}, "keypoints that are no x, y, v"),
          ([None] * 15, "no finite numbers")],
     )  # fmt: skip
     def test_left_out_and_counted(self, root: Path, points: Any, reason: str, said: pytest.LogCaptureFixture) -> None:
@@ -546,7 +547,7 @@ class TestWhatIsNoLabelFile:
     def test_a_million_keypoints_in_one_annotation(self, root: Path, said: pytest.LogCaptureFixture) -> None:
         source = coco(root, {"keypoints": [1] * 3_000_000})
         assert boxes(read_labels(source)) == [BOX]
-        assert "1 faces are read without landmarks: no x, y, v of points for 5" in said.text
+        assert "1 faces are read without landmarks: keypoints that are no x, y, v of 5" in said.text
         assert len(said.text) < 1000
 
     def test_lines_without_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
