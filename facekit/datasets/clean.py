@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -76,15 +77,16 @@ def clean(checked: Checked) -> Cleaned:
 
 def check_destinations(fix: Path | None, json_file: Path | None, sources: Sequence[Path | None]) -> None:
     """Raises FacekitError where a file to write would take the place of a file that is read, or of the other."""
-    kept = {source.resolve(): source for source in sources if source is not None}
+    # Not Path.resolve, which breaks off at a loop of links: reading the labels says what is wrong with one.
+    kept = {os.path.realpath(source) for source in sources if source is not None}
     for name, path in (("fix", fix), ("json", json_file)):
         if path is None:
             continue
-        if path.suffix != ".json" or path.resolve() in kept:
+        if path.suffix != ".json" or os.path.realpath(path) in kept:
             raise FacekitError(
                 f"`{name}={path}`: expected a new .json file, not labels or pictures. Choose another name."
             )
-        kept[path.resolve()] = path
+        kept.add(os.path.realpath(path))
 
 
 def write_cleaned(cleaned: Cleaned, path: Path) -> Path:

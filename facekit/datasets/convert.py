@@ -203,9 +203,9 @@ def _split(parts: Mapping[str, list[Named]], options: ConvertOptions) -> dict[st
 def _check_destination(
     destination: Path, sources: Sequence[Path], as_folder: bool, format_name: str, force: bool
 ) -> None:
-    place = destination.resolve()
+    place = Path(os.path.realpath(destination))
     for source in sources:
-        if source.exists() and (place == source.resolve() or place in source.resolve().parents):
+        if source.exists() and Path(os.path.realpath(source)).is_relative_to(place):
             raise FacekitError(f"{destination}: is or holds the source {source}. Choose another destination.")
     if not as_folder:
         if destination.is_dir():

@@ -397,6 +397,17 @@ class TestCommand:
         assert "not one of the 1 pictures has a face: none to learn" in done.stdout
         assert "b\\udce4.jpg: none; expected a face" in done.stdout
 
+    @pytest.mark.parametrize("flags", [("--fix", "f.json"), ("--json", "f.json"), ("--against", "loop"), ()])
+    def test_a_loop_of_links(
+        self, sound: Set, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:  # fmt: skip
+        loop = sound.root / "loop"
+        loop.symlink_to("loop")
+        labels = sound.save() if "--against" in flags else loop
+        assert run(labels, *(flag if flag.startswith("-") else sound.root / flag for flag in flags)) == 1
+        assert f"Error: {loop}: the annotation file can't be read (Too many levels" in capsys.readouterr().err
+        assert not (sound.root / "f.json").exists()
+
     def test_no_labels(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(tmp_path / "none.json") == 1
         assert "Error: " in capsys.readouterr().err
