@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,7 +65,8 @@ class TestJournal:
         )
         assert not _draw(images_bgr, targets, 0).any()
         drawn = _draw(images_bgr, targets, 1)
-        assert tuple(drawn[15, 4]) == BOX_BGR and tuple(drawn[25, 12]) == BOX_BGR
+        for pixel in (drawn[15, 4], drawn[25, 12]):  # of a side each; lines are smoothed, so a little darker
+            np.testing.assert_allclose(pixel, BOX_BGR, atol=25)
         assert not drawn[12, 12].any()
         assert _draw(images_bgr, targets._replace(has_landmarks=torch.tensor([True])), 1)[12, 12].any()
 
