@@ -187,7 +187,7 @@ class Learner:
     learning_rate: Callable[[int, int], float]  # of the 0-based epoch and the iteration since the start of training
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
     autocast_dtype: torch.dtype | None = None
-    teacher: Teacher | None = None  # completes the labels and adds a loss
+    teacher: Teacher | None = None  # completes the labels and adds losses
 
     @property
     def device(self) -> torch.device:
