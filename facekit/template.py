@@ -236,13 +236,33 @@ class WholeFaceCrop:
 
 
 @dataclass(frozen=True)
+class FaceSizedCrop:
+    """A window that shows one of the picture's faces at a drawn size, each octave of sizes as likely as the next: what
+    is learnt doesn't depend on how large the pictures are (the idea of data-anchor sampling: Tang et al., PyramidBox,
+    ECCV 2018, which draws among the sizes of its anchors)."""
+
+    kind: Literal["face_sized"]
+    least: Annotated[float, Range(over=0, most=10_000)]  # pixels of the input: the root of the face's area
+    most: Annotated[float, Range(over=0, most=10_000)]
+    # pixels of the input a pixel of the picture; where no face can have the size drawn, the size gives way
+    least_zoom: Annotated[float, Range(0.01, 100)]
+    most_zoom: Annotated[float, Range(0.01, 100)]
+    empty_crop_probability: Probability  # with which it is laid anywhere in the picture, with or without a face
+
+    def __post_init__(self) -> None:
+        for low, high, name in ((self.least, self.most, ""), (self.least_zoom, self.most_zoom, "_zoom")):
+            if low > high:
+                raise ValueError(f"least{name} must not lie over most{name}, got {low:g} and {high:g}.")
+
+
+@dataclass(frozen=True)
 class AugmentationSettings:
     """What training does to a picture and its faces before the resize to input.size_hw."""
 
     # pixels of the original picture; smaller faces (either side) are not trained on
     min_face_size: Annotated[float, Range(0, 10_000)]
     photometric: Photometric | None
-    crop: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop
+    crop: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop | FaceSizedCrop
     flip_probability: Probability = 0.5
 
 
@@ -424,6 +444,18 @@ def bundled_templates() -> list[Template]:
 def known_templates() -> list[str]:
     """Names of the bundled templates."""
     return sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
+
+
+def find_recipe(name_or_path: str, template_name: str, recipe: str) -> Path:
+    """The recipe-RECIPE.yaml beside a template, or beside the bundled one of its name: a whole template that trains the
+    same network in another way. Raises FacekitError that lists the recipes there are."""
+    folders = (find_template(name_or_path).parent, TEMPLATES_DIR / template_name)
+    found = [path for folder in reversed(folders) for path in folder.glob("recipe-*.yaml")]  # the nearest is last
+    known = {path.stem.removeprefix("recipe-"): path for path in found}
+    if recipe in known:
+        return known[recipe]
+    there = f"its recipes are {', '.join(sorted(known))}" if known else "it has none"
+    raise FacekitError(f"`recipe={recipe}`: no such recipe of {template_name}; {there}. Leave it out for the template.")
 
 
 def find_template(name_or_path: str) -> Path:

@@ -9,7 +9,7 @@ import yaml
 
 from facekit.errors import FacekitError
 from facekit.schema import plain_data
-from facekit.template import TEMPLATES_DIR, AdamW, Sgd, StepDecay, Template, find_template, load_template
+from facekit.template import TEMPLATES_DIR, AdamW, Sgd, StepDecay, Template, find_recipe, find_template, load_template
 
 BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))
 NAMES = [path.parent.name for path in BUNDLED]
@@ -388,3 +388,23 @@ class TestFind:
     def test_unknown_lists_the_known(self, name: str) -> None:
         with pytest.raises(FacekitError, match=r"face-detection-0200, .*yunet-n"):
             find_template(name)
+
+
+class TestFindRecipe:
+    def test_beside_the_bundled_template_and_for_a_work_dir_of_it(self, tmp_path: Path) -> None:
+        bundled = TEMPLATES_DIR / "yunet-n" / "recipe-1.yaml"
+        (tmp_path / "template.yaml").write_text((TEMPLATES_DIR / "yunet-n" / "template.yaml").read_text("utf-8"))
+        for name in ("yunet-n", str(TEMPLATES_DIR / "yunet-n" / "template.yaml"), str(tmp_path)):
+            assert find_recipe(name, "yunet-n", "1") == bundled
+        (tmp_path / "recipe-1.yaml").write_text("ours")
+        (tmp_path / "recipe-mine.yaml").write_text("ours")
+        assert find_recipe(str(tmp_path), "yunet-n", "1") == tmp_path / "recipe-1.yaml"
+        assert find_recipe(str(tmp_path), "yunet-n", "mine") == tmp_path / "recipe-mine.yaml"
+
+    @pytest.mark.parametrize(
+        ("name", "recipe", "told"),
+        [("yunet-n", "../yunet-s/template", "its recipes are 1, 2"), ("yunet-s", "1", "it has none")],
+    )
+    def test_says_what_there_is(self, name: str, recipe: str, told: str) -> None:
+        with pytest.raises(FacekitError, match=told):
+            find_recipe(name, name, recipe)

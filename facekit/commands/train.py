@@ -28,6 +28,10 @@ def train(options: TrainOptions) -> Path | None:
     if options.load_weights is not None:  # refused now rather than behind the first epoch
         check_outputs([options.load_weights, options.teacher], _checkpoints(options))
     template = read_template(options.template)
+    if options.recipe is not None:
+        from facekit.template import find_recipe, load_template
+
+        template = load_template(find_recipe(options.template, template.name, options.recipe))
     if options.teacher_template is not None:
         from facekit.template import find_template
 

@@ -75,6 +75,21 @@ def soft_score_loss(scores: Tensor, wanted: Tensor, beta: float = 2.0) -> Tensor
     return cross_entropy * (wanted - scores).abs().pow(beta)
 
 
+def taught_score_losses(scores: Tensor, wanted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a student's probability from a teacher's (Hinton et al., 2015), element-wise.
+
+    scores, wanted: 0..1 of one shape; nothing flows back into wanted. Zero where both are equal.
+    """
+    return soft_score_loss(scores, wanted, beta=0.0) - soft_score_loss(wanted, wanted, beta=0.0)
+
+
+def taught_point_losses(points_xy: Tensor, wanted_xy: Tensor, boxes_xyxy: Tensor, beta: float = 0.02) -> Tensor:
+    """(N, 2 n), (N, 2 n) points in pixels and the faces' boxes (N, 4) -> (N,): smooth L1 of the distances as parts of
+    the face's side (the root of its area), the mean over the coordinates. Quadratic within beta sides."""
+    side = area(boxes_xyxy).clamp(min=1.0).sqrt()[:, None]
+    return smooth_l1(points_xy / side, wanted_xy / side, beta).mean(dim=1)
+
+
 def centre_ness(distances: Tensor) -> Tensor:
     """How central a point lies in its box (Tian et al., FCOS, eq. 3): (N, 4) distances to the left, top, right and
     bottom border, all positive -> (N,) in 0..1."""

@@ -10,7 +10,7 @@ from facekit.records.evaluation import CurvePoints, EvaluationRecord, Metric
 
 # The first kind whose expression is a metric's whole key takes it.
 METRIC_KINDS = (
-    ("Accuracy", r"ap|ap_64x64|widerface_[emh]"),
+    ("Accuracy", r"ap|ap_50.*|ap_64x64|widerface_[emh]"),
     ("AP by least face height", r"ap_h\d+"),
     ("Recall at false positives a picture", r"recall_fp_.*"),
     ("Landmarks", r"nme.*|landmark.*"),

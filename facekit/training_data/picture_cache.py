@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, replacing
 from facekit.labels.picture_labels import PictureLabels
+from facekit.machine.cores import usable_cores
 from facekit.pictures.read import picture_size, read_picture
 from facekit.progress import progress_bar
 from facekit.weights.snapshots import cache_dir
 
 log = logging.getLogger(__name__)
 
-READERS = 2  # threads that decode; OpenCV leaves the interpreter to the others meanwhile
+READERS = min(8, usable_cores())  # threads that decode; OpenCV leaves the interpreter to the others meanwhile
 AHEAD = 64  # pictures decoded before they are kept
 
 

@@ -78,7 +78,7 @@ class TrainingSet(Dataset[LabelledImage]):
         labels = labels.take(learnt)
         boxes_xyxy = np.clip(labels.boxes_xyxy, 0, (*size_wh, *size_wh)).astype(np.float32)
         # Drawn first: much of a large picture need not be decoded.
-        window = draw_window(size_wh, boxes_xyxy, self.augmentation.crop, rng, self.fill_bgr)
+        window = draw_window(size_wh, boxes_xyxy, self.augmentation.crop, rng, self.fill_bgr, self.size_hw)
         no_picture = np.empty((0, 0, 3), dtype=np.uint8)
         landmarks_xy = labels.landmarks_xy.astype(np.float32)
         return LabelledImage(no_picture, boxes_xyxy, landmarks_xy, ignored_xyxy=ignored_xyxy), size_wh, window

@@ -14,6 +14,7 @@ from facekit.pictures.read import as_uint8
 from facekit.structures import mirrored_boxes, mirrored_landmarks
 from facekit.template import (
     AugmentationSettings,
+    FaceSizedCrop,
     InputSettings,
     JitteredSquareCrop,
     MinIouCrop,
@@ -182,14 +183,17 @@ def centres_inside(boxes_xyxy: NDArray[np.float32], left: int, top: int, width: 
 def draw_window(
     size_wh: tuple[int, int],
     boxes_xyxy: NDArray[np.float32],
-    settings: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop,
+    settings: MinIouCrop | SquareCrop | JitteredSquareCrop | WholeFaceCrop | FaceSizedCrop,
     rng: np.random.Generator,
     fill_bgr: Colour,
+    size_hw: tuple[int, int],
 ) -> Window:
     """What is cropped of a picture of that size with those faces (N, 4): known before the picture is decoded.
 
-    `fill_bgr` is what the whole-face crop pads with; the square crops pad with zeros.
+    `fill_bgr` is what the whole-face crop pads with, the others pad with zeros; `size_hw`: of the input.
     """
+    if isinstance(settings, FaceSizedCrop):
+        return draw_face_sized(size_wh, boxes_xyxy, settings, rng, size_hw)
     if isinstance(settings, MinIouCrop):
         return draw_min_iou(size_wh, boxes_xyxy, settings, rng)
     if isinstance(settings, WholeFaceCrop):
@@ -221,13 +225,49 @@ def draw_square(
 def _draw_scale(settings: SquareCrop | JitteredSquareCrop, rng: np.random.Generator) -> float:
     if isinstance(settings, SquareCrop):
         return float(rng.choice(settings.scales))
-    return math.exp(rng.uniform(math.log(settings.least), math.log(settings.most)))
+    return _draw_octave(settings.least, settings.most, rng)
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:
     """Where a window starts: within the picture, or with the picture within it where it is the larger."""
     low, high = sorted((0, length - side))
     return int(rng.integers(low, high + 1))
+
+
+def draw_face_sized(
+    size_wh: tuple[int, int],
+    boxes_xyxy: NDArray[np.float32],
+    settings: FaceSizedCrop,
+    rng: np.random.Generator,
+    size_hw: tuple[int, int],
+) -> Window:
+    """The window of the input's shape in which a face has the drawn size: any of those whose zoom is allowed then, or,
+    where there are none, any at the nearest zoom that is. It lies within the picture, or the picture within it, and
+    holds the face's centre."""
+    zoom = _draw_octave(settings.least_zoom, settings.most_zoom, rng)
+    wanted = _draw_octave(settings.least, settings.most, rng)
+    is_anywhere = rng.random() < settings.empty_crop_probability
+    face = None
+    if len(boxes_xyxy):
+        sides = np.sqrt((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)).clip(min=1)
+        zooms = wanted / sides
+        fits = np.flatnonzero((zooms >= settings.least_zoom) & (zooms <= settings.most_zoom))
+        chosen = rng.choice(fits) if len(fits) else rng.integers(len(zooms))
+        face = boxes_xyxy[chosen]
+        zoom = min(max(float(zooms[chosen]), settings.least_zoom), settings.most_zoom)
+    width, height = (max(1, round(side / zoom)) for side in reversed(size_hw))
+    corner = []
+    for axis, (length, side) in enumerate(zip(size_wh, (width, height), strict=True)):
+        low, high = sorted((0, length - side))
+        if face is not None and not is_anywhere and length > side:
+            centre = float(face[axis] + face[axis + 2]) / 2
+            low, high = max(low, math.ceil(centre) - side), min(high, math.floor(centre))
+        corner.append(int(rng.integers(low, max(low, high) + 1)))
+    return Window(corner[0], corner[1], width, height)
+
+
+def _draw_octave(least: float, most: float, rng: np.random.Generator) -> float:
+    return math.exp(rng.uniform(math.log(least), math.log(most)))
 
 
 def draw_whole_face(

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 
@@ -17,6 +19,8 @@ from facekit.ops.losses import (
     quality_focal_loss,
     smooth_l1,
     soft_score_loss,
+    taught_point_losses,
+    taught_score_losses,
 )
 
 
@@ -327,3 +331,31 @@ class TestSoftScoreLoss:
 
     def test_no_number_stays_none(self) -> None:
         assert soft_score_loss(torch.tensor([math.nan]), torch.tensor([0.5])).isnan().all()
+
+
+class TestTaughtScoreLosses:
+    @given(score=st.floats(1e-6, 1 - 1e-6), wanted=st.floats(0, 1))
+    def test_is_the_divergence_of_two_coins(self, score: float, wanted: float) -> None:
+        """Against the definition in double precision."""
+        terms = [(wanted, score), (1 - wanted, 1 - score)]
+        expected = sum(p * (math.log(p) - math.log(q)) for p, q in terms if p > 0)
+        pair = torch.tensor([score], dtype=torch.float64), torch.tensor([wanted], dtype=torch.float64)
+        assert float(taught_score_losses(*pair)) == pytest.approx(expected, abs=2e-6)
+
+    def test_least_and_flat_at_the_teachers(self) -> None:
+        wanted = torch.tensor([0.0, 0.02, 0.5, 0.97, 1.0])
+        assert taught_score_losses(wanted, wanted).abs().max() < 1e-6
+        scores = torch.tensor([0.3, 0.3], requires_grad=True)
+        taught_score_losses(scores, torch.tensor([0.3, 0.4])).sum().backward()
+        assert scores.grad is not None
+        assert scores.grad.tolist() == pytest.approx([0, -0.1 / (0.3 * 0.7)], abs=1e-5)
+
+
+class TestTaughtPointLosses:
+    def test_by_hand(self) -> None:
+        """A face of 10 x 40 has a side of 20: one point 2 pixels off in x is a tenth of it."""
+        points = torch.tensor([[5.0, 5, 7, 5]])
+        wanted = torch.tensor([[5.0, 5, 5, 5]])
+        losses = taught_point_losses(points, wanted, torch.tensor([[0.0, 0, 10, 40]]))
+        assert losses.tolist() == pytest.approx([(0.1 - 0.01) / 4])
+        assert taught_point_losses(points[:0], wanted[:0], torch.zeros(0, 4)).tolist() == []

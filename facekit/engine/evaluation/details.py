@@ -18,6 +18,7 @@ from facekit.metrics.landmarks import landmark_error
 from facekit.metrics.matching import match_set
 from facekit.metrics.mistakes import worst_mistakes
 from facekit.metrics.size_ap import curve_by_height, curves_by_height
+from facekit.metrics.voc import eleven_point_ap, voc_curve
 from facekit.metrics.wider import THRESHOLDS, Curve, WiderGroundTruth
 from facekit.metrics.wider_groups import wider_groups
 from facekit.records.evaluation import CalibrationBin, Crop, CurvePoints, GroupRow, Metric, ThresholdRow
@@ -49,13 +50,18 @@ class Details:
         # Of any size, anywhere: the frame of the protocol by height ends at pixel 1024.
         self.all_faces = curve_by_height(*labels, min_height=1, frame=math.inf)
         matches = match_set(self.boxes_xywh, self.is_ignored, self.found_xyxy, self.scores)
+        self.voc = voc_curve(*labels)
         self.curve = detection_curve(matches)
         self.reliability = reliability(matches)
 
     def metrics(self) -> list[Metric]:
-        """Rows `ap_h10`, `ap_h32`, `ap_64x64`, `ap_h100`, `recall_fp_RATE`, `ece`; `nme` and `landmark_faces` where
-        both labels and detector have landmarks; `latency_pN`."""
+        """Rows `ap_50`, `ap_50_voc07`, `ap_h10`, `ap_h32`, `ap_64x64`, `ap_h100`, `recall_fp_RATE`, `ece`;
+        `nme` and `landmark_faces` where both labels and detector have landmarks; `latency_pN`."""
         rows = [
+            Metric("ap_50", "AP @ IoU=0.50 (VOC)", "%", 100 * self.voc.ap),
+            Metric("ap_50_voc07", "AP @ IoU=0.50 (VOC 2007, 11 points)", "%", 100 * eleven_point_ap(self.voc)),
+        ]
+        rows += [
             # 64 pixels under the name and key by which the templates publish it.
             Metric("ap_64x64", "AP for faces > 64x64", "%", 100 * curve.ap)
             if height == 64

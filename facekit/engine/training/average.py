@@ -21,18 +21,20 @@ class WeightAverage:
         self.steps = 0  # that went into the average
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         mine, theirs = _tensors(self.network), _tensors(source)
-        self._pairs = [(mine[name], theirs[name]) for name in mine]
+        pairs = [(mine[name], theirs[name]) for name in mine]
+        self._averages = [average for average, _ in pairs if average.is_floating_point()]
+        self._values = [value for average, value in pairs if average.is_floating_point()]
+        self._wholes = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:
         """After a step of the source. The first averages are short: the weights of a run's start soon are of no use."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        for average, value in self._pairs:
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
+        # All at once: one by one, hundreds of small tensors keep a GPU waiting for milliseconds.
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        for average, value in self._wholes:
+            average.copy_(value)
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

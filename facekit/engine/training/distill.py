@@ -1,7 +1,9 @@
 """Knowledge distillation (Hinton et al., 2015): a trained detector looks at the very batches that a student is fed.
 
-What it finds gives landmarks to labelled faces without any and labels to pictures without any; its scores are learnt
-beside the labels. It never adds faces to labelled pictures: what their annotators left out stays background.
+A teacher in PyTorch with the student's own priors says, prior by prior, how sure it is, and where it is sure also what
+box and landmarks it sees: all of that is learnt beside the labels. Of another teacher the faces that it finds are:
+their scores, and landmarks for labelled faces without any. Either gives labels to pictures without any. Neither adds
+faces to the labels of pictures that have some: what their annotators left out stays background there.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facekit.errors import FacekitError
-from facekit.feed import candidates, prepare
+from facekit.feed import Scale, candidates, prepare
 from facekit.files import is_half_written
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
@@ -26,15 +28,20 @@ from facekit.metrics.matching import SAME_FACE_IOU, same_faces
 from facekit.ops.arrays import as_numpy
 from facekit.ops.boxes import clip_to, paired_iou, pairwise_iou
 from facekit.ops.head import Head, declared_head
-from facekit.ops.losses import soft_score_loss
+from facekit.ops.losses import eiou_loss, soft_score_loss, taught_point_losses, taught_score_losses
 from facekit.ops.nms import select_detections
+from facekit.ops.pixels import normalise
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
 from facekit.structures import Activated, Decoded, Detections, Priors, RawOutputs, Targets
 from facekit.targets import Backend, open_backend
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template
 
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
+LEAST_SURE = 0.05  # score of a prior whose box and landmarks are learnt from
+BOX_LOSS_WEIGHT = 5.0  # beside the loss on scores, as in YuNet's own
+LANDMARK_LOSS_WEIGHT = 5.0
 
 
 class TaughtFaces(NamedTuple):
@@ -51,17 +58,24 @@ class TeacherTargets(NamedTuple):
     """What a student learns from a batch."""
 
     targets: Targets  # the labels, completed
-    faces: TaughtFaces
-    prior_scores: Tensor | None  # (B, A) the teacher's, where the student has the same priors
+    faces: TaughtFaces | None  # None where the priors say all
+    priors: Decoded | None  # what the teacher sees at each prior, where the student has the same
 
 
 class Teacher:
     """A frozen detector of any template and kind of weights."""
 
     def __init__(
-        self, backend: Backend, template: Template, student: Head, size_hw: tuple[int, int], weight: float
+        self,
+        backend: Backend,
+        template: Template,
+        student: Head,
+        size_hw: tuple[int, int],
+        weight: float,
+        autocast_dtype: torch.dtype | None = None,
     ) -> None:
-        """size_hw: of the student's input; weight: of the loss on the teacher's scores, beside the student's own."""
+        """size_hw: of the student's input; weight: of the losses on what the teacher says, beside the student's own;
+        autocast_dtype: that a teacher in PyTorch with the student's priors computes in."""
         self.backend = backend
         rule = template.evaluation
         # It sees the student's pictures as they are, but where it takes one size alone.
@@ -73,26 +87,66 @@ class Teacher:
         self.head = declared_head(template.model)
         self.shares_priors = same_priors(self.head, student, size_hw)
         self.priors = len(student.priors(size_hw).strides)
+        self.autocast_dtype = autocast_dtype
+        blank = np.zeros((*size_hw, 3), dtype=np.uint8)
+        fed, scale_xy = prepare(blank, self.template)
+        self.sees_as_fed = fed.shape == blank.shape and tuple(scale_xy) == (1, 1)
 
     def look_at(self, images_bgr: Tensor, targets: Targets) -> TeacherTargets:
-        """Looks at a batch as it was fed: (B, 3, H, W) BGR uint8 and its labels, on the CPU."""
-        prepared = [prepare(image_bgr, self.template) for image_bgr in images_bgr.permute(0, 2, 3, 1).numpy()]
+        """Looks at a batch as it was fed: (B, 3, H, W) BGR uint8 on any device, and its labels on the CPU."""
+        is_plain = isinstance(self.backend, PyTorchBackend) and not self.backend.is_compressed
+        if is_plain and self.shares_priors and self.sees_as_fed:
+            seen = self._see_where_they_are(images_bgr)
+            if targets.is_labelled is None or bool(targets.is_labelled.all()):
+                return TeacherTargets(targets, None, seen)
+            on_cpu = Decoded(*(None if part is None else part.cpu() for part in seen))
+            faces = self._faces(_one_by_one(on_cpu), self.size_hw, [(1.0, 1.0)] * len(images_bgr))
+            return TeacherTargets(complete(targets, faces), faces, seen)
+        images = images_bgr.cpu().permute(0, 2, 3, 1).numpy()
+        prepared = [prepare(image_bgr, self.template) for image_bgr in images]
         looks = self._look([fed for fed, _ in prepared])
-        fed_hw, rule = prepared[0][0].shape[:2], self.template.evaluation
-        priors = self.head.priors(fed_hw)
+        fed_hw = prepared[0][0].shape[:2]
+        faces = self._faces(looks, fed_hw, [scale_xy for _, scale_xy in prepared])
+        return TeacherTargets(complete(targets, faces), faces, self._by_priors(looks, fed_hw))
+
+    def _see_where_they_are(self, images_bgr: Tensor) -> Decoded:
+        """Without a picture leaving its device."""
+        network, dtype = cast(PyTorchBackend, self.backend).network, self.autocast_dtype
+        images = normalise(images_bgr, self.template.input).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+                raw = network(images)
+            raw = RawOutputs._make(None if part is None else part.float() for part in raw)
+            return self.head.decode(self.head.activate(raw), self.head.priors(self.size_hw).tensors(images.device))
+
+    def _faces(
+        self, looks: Sequence[Activated | Decoded], fed_hw: tuple[int, int], scales_xy: list[Scale]
+    ) -> TaughtFaces:
+        rule, priors = self.template.evaluation, self.head.priors(fed_hw)
         found = [
             select_detections(
                 candidates(look, 0, self.head, priors, LEAST_SCORE)[0], LEAST_SCORE, rule.nms_iou_threshold,
                 rule.max_candidates, rule.max_detections, rule.nms_union_slack * fed_hw[0] * fed_hw[1], scale_xy,
             )
-            for look, (_, scale_xy) in zip(looks, prepared, strict=True)
+            for look, scale_xy in zip(looks, scales_xy, strict=True)
         ]  # fmt: skip
-        faces = taught_faces(found, self.size_hw)
+        return taught_faces(found, self.size_hw)
+
+    def _by_priors(self, looks: Sequence[Activated | Decoded], fed_hw: tuple[int, int]) -> Decoded | None:
+        """None where they are not the student's. Some exported graphs suppress and sort."""
         scores = [look.scores if isinstance(look, Decoded) else self.head.scores(look) for look in looks]
-        # Some exported graphs suppress and sort: theirs are no scores of priors.
-        is_dense = self.shares_priors and fed_hw == self.size_hw and scores[0].shape[1] == self.priors
-        dense = torch.from_numpy(np.concatenate([as_numpy(part) for part in scores])).float() if is_dense else None
-        return TeacherTargets(complete(targets, faces), faces, dense)
+        if not self.shares_priors or fed_hw != self.size_hw or scores[0].shape[1] != self.priors:
+            return None
+        priors = self.head.priors(fed_hw)
+        decoded = [
+            look if isinstance(look, Decoded) else
+            self.head.decode(Activated(*(None if part is None else as_numpy(part) for part in look)), priors)
+            for look in looks
+        ]  # fmt: skip
+        return Decoded(*(
+            None if parts[0] is None else torch.from_numpy(np.concatenate([as_numpy(part) for part in parts])).float()
+            for parts in zip(*decoded, strict=True)
+        ))  # fmt: skip
 
     def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Activated | Decoded]:
         """Of each picture what the teacher says of it, as a batch of one."""
@@ -100,32 +154,62 @@ class Teacher:
         looks: list[Activated | Decoded] = []
         for first in range(0, len(images_bgr), at_once):
             part = images_bgr[first : first + at_once]
-            said = self.backend(np.ascontiguousarray(np.stack(part)))
-            looks += [
-                type(said)(*(None if field is None else field[place, None] for field in said))
-                for place in range(len(part))
-            ]
+            looks += _one_by_one(self.backend(np.ascontiguousarray(np.stack(part))))
         return looks
 
-    def loss(self, raw: RawOutputs, targets: TeacherTargets, priors: Priors) -> Tensor:
-        """The student's scores against the teacher's, a scalar: of all priors where both have the same, else of the
-        priors whose boxes are the student's best for the teacher's faces. Over the sum of the teacher's scores."""
+    def losses(self, raw: RawOutputs, targets: TeacherTargets, priors: Priors) -> dict[str, Tensor]:
+        """What the student says against what the teacher says, scalars by name, each over the sum of the teacher's
+        scores: at all priors where both have the same; else the scores of the priors whose boxes are the student's best
+        for the teacher's faces."""
         decoded = self.student.decode(self.student.activate(raw), priors)
         device = decoded.scores.device
-        if targets.prior_scores is not None:
-            wanted = targets.prior_scores.to(device)
-            total, losses = wanted.sum(), soft_score_loss(decoded.scores, wanted)
-        else:
-            faces = TaughtFaces._make(part.to(device) for part in targets.faces)
-            taught, columns = best_boxes(decoded, faces)
-            scores = decoded.scores[faces.picture_index[taught], columns]
-            total, losses = faces.scores.sum(), soft_score_loss(scores, faces.scores[taught])
-        loss: Tensor = self.weight * losses.sum() / mean_over_processes(total).clamp(min=1)
-        return loss
+        if targets.priors is not None:
+            taught = Decoded(*(None if part is None else part.to(device) for part in targets.priors))
+            return {name: self.weight * loss for name, loss in prior_losses(decoded, taught).items()}
+        assert targets.faces is not None
+        faces = TaughtFaces._make(part.to(device) for part in targets.faces)
+        rows, columns = best_boxes(decoded, faces)
+        scores = decoded.scores[faces.picture_index[rows], columns]
+        total = mean_over_processes(faces.scores.sum()).clamp(min=1)
+        return {"teacher": self.weight * soft_score_loss(scores, faces.scores[rows]).sum() / total}
+
+
+def _one_by_one(said: Activated | Decoded) -> list[Activated | Decoded]:
+    """What is said of a batch as batches of one."""
+    return [
+        type(said)(*(None if part is None else part[place, None] for part in said)) for place in range(len(said[0]))
+    ]
+
+
+def prior_losses(decoded: Decoded, taught: Decoded) -> dict[str, Tensor]:
+    """A student's B x A boxes, scores and landmarks against a teacher's of the same priors.
+
+    Scores count everywhere: a background that looks a little like a face is knowledge too (Hinton et al., section 1).
+    Boxes and landmarks do where the teacher is sure, by its score.
+    """
+    sure = taught.scores > LEAST_SURE
+    weights = taught.scores[sure]
+    total = mean_over_processes(weights.sum()).clamp(min=1)
+    boxes_xyxy = taught.boxes_xyxy[sure]
+    box_losses = eiou_loss(decoded.boxes_xyxy[sure], boxes_xyxy)
+    losses = {
+        "teacher": taught_score_losses(decoded.scores, taught.scores).sum() / total,
+        "teacher_box": BOX_LOSS_WEIGHT * (weights * box_losses).sum() / total,
+    }
+    if decoded.landmarks_xy is not None and taught.landmarks_xy is not None:
+        point_losses = taught_point_losses(decoded.landmarks_xy[sure], taught.landmarks_xy[sure], boxes_xyxy)
+        losses["teacher_landmarks"] = LANDMARK_LOSS_WEIGHT * (weights * point_losses).sum() / total
+    return losses
 
 
 def open_teacher(
-    weights: Path, template: Template, student: Head, size_hw: tuple[int, int], weight: float, device: torch.device
+    weights: Path,
+    template: Template,
+    student: Head,
+    size_hw: tuple[int, int],
+    weight: float,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
 ) -> Teacher:
     """Of weights of any kind. Raises FacekitError for weights that are missing or another detector's."""
     if not weights.is_file():
@@ -134,7 +218,7 @@ def open_teacher(
         backend = open_backend(weights, template, str(device))
     except FacekitError as error:
         raise FacekitError(f"`teacher` (with the `teacher_template={template.name}`): {error}") from error
-    return Teacher(backend, template, student, size_hw, weight)
+    return Teacher(backend, template, student, size_hw, weight, autocast_dtype)
 
 
 def same_priors(one: Head, other: Head, size_hw: tuple[int, int]) -> bool:

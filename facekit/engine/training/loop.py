@@ -27,6 +27,7 @@ from facekit.ops.pixels import normalise
 from facekit.progress import progress_bar
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import Template
+from facekit.training_data.balance import folder_shares, systematic_draws
 from facekit.training_data.picture_cache import PictureCache
 from facekit.training_data.training_set import TrainingSet, collate, no_samples
 from facekit.training_data.transforms import mean_colour_bgr
@@ -36,10 +37,14 @@ LOG_INTERVAL = 10  # iterations between two looks at the losses: each look waits
 
 class EpochSampler(Sampler[int]):
     """A permutation that depends on (seed, epoch) alone, dealt out to the processes like cards: no picture twice, and
-    together they have the batches that one process would make of it."""
+    together they have the batches that one process would make of it.
 
-    def __init__(self, dataset: TrainingSet) -> None:
+    Balanced, some pictures come several times an epoch (each time augmented anew), others not in every epoch.
+    """
+
+    def __init__(self, dataset: TrainingSet, balance: float = 0.0) -> None:
         self.dataset = dataset
+        self.shares = folder_shares(dataset.pictures, balance) if balance else None
         self.start = 0  # pictures of this process that are done already
 
     def __len__(self) -> int:
@@ -52,6 +57,9 @@ class EpochSampler(Sampler[int]):
         """All of this process's pictures of the epoch."""
         generator = torch.Generator().manual_seed(self.dataset.seed * 1_000_003 + int(self.dataset.epoch))
         order = torch.randperm(len(self.dataset), generator=generator)
+        if self.shares is not None:
+            start = float(torch.rand(1, generator=generator, dtype=torch.float64))
+            order = torch.from_numpy(systematic_draws(self.shares, len(self.dataset), start))[order]
         return order[rank() :: world_size()].tolist()
 
 
@@ -101,8 +109,9 @@ def make_batches(
     seed: int,
     pin_memory: bool,
     cache: PictureCache | None = None,
+    balance: float = 0.0,
 ) -> Batches:
-    """Shuffled, augmented batches of the template's input size."""
+    """Shuffled, augmented batches of the template's input size; balance: see folder_shares."""
     settings = template.training
     dataset = TrainingSet(
         pictures, template.augmentation, template.input.size_hw, mean_colour_bgr(template.input),
@@ -114,7 +123,7 @@ def make_batches(
     loader = DataLoader(
         dataset,
         batch_size=min(batch_size, len(dataset)),
-        sampler=EpochSampler(dataset),
+        sampler=EpochSampler(dataset, balance),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
@@ -178,7 +187,7 @@ class Learner:
     learning_rate: Callable[[int, int], float]  # of the 0-based epoch and the iteration since the start of training
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
     autocast_dtype: torch.dtype | None = None
-    teacher: Teacher | None = None  # completes the labels and adds a loss
+    teacher: Teacher | None = None  # completes the labels and adds losses
 
     @property
     def device(self) -> torch.device:
@@ -233,7 +242,8 @@ def train_one_epoch(
         desc=f"epoch {progress.epoch + 1}/{progress.last_epoch}",
     )  # fmt: skip
     for images_bgr, targets in bar:
-        teacher_targets = learner.teacher.look_at(images_bgr, targets) if learner.teacher is not None else None
+        fed_bgr = images_bgr.to(device, non_blocking=True)
+        teacher_targets = learner.teacher.look_at(fed_bgr, targets) if learner.teacher is not None else None
         if teacher_targets is not None:
             targets = teacher_targets.targets
         if progress.epoch_iteration == 0:
@@ -241,7 +251,7 @@ def train_one_epoch(
         rate = learner.learning_rate(progress.epoch, progress.iteration)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses = _losses(learner, images_bgr, targets, teacher_targets, priors, device)
+        losses = _losses(learner, fed_bgr, targets, teacher_targets, priors, device)
         meter.add(losses, batches.pictures(progress.epoch_iteration))
         is_due = (progress.epoch_iteration + 1) % LOG_INTERVAL == 0 or progress.epoch_iteration + 1 == total
         if is_due or device.type == "cpu":
@@ -275,8 +285,8 @@ def _losses(
     priors: Priors,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Of a batch, by name."""
-    images = normalise(images_bgr.to(device, non_blocking=True), learner.template.input)
+    """Of a batch on the device, by name."""
+    images = normalise(images_bgr, learner.template.input)
     images = images.to(memory_format=torch.channels_last)  # twice as fast as the other layout, on CPUs too
     dtype = learner.autocast_dtype
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -285,7 +295,7 @@ def _losses(
     raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
     losses = learner.detector_network.losses(raw, targets.to(device), priors)
     if learner.teacher is not None and teacher_targets is not None:
-        losses["teacher"] = learner.teacher.loss(raw, teacher_targets, priors)
+        losses |= learner.teacher.losses(raw, teacher_targets, priors)
     return losses
 
 

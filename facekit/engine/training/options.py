@@ -16,12 +16,15 @@ class TrainOptions:
     """Options of a training; None where the template decides."""
 
     template: str = option(TEMPLATE, kw_only=False, template=True)
+    recipe: str | None = option(
+        "One of the template's recipes in its place: NAME of the recipe-NAME.yaml that lies beside it.", default=None
+    )
     train_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     train_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     val_ann_files: tuple[Path, ...] = option(ANN_FILES, default=(), reads=True)
     val_data_roots: tuple[Path, ...] = option(DATA_ROOTS, default=(), reads=True)
     teacher: Path | None = option(
-        "Weights of a detector to learn from: landmarks where labels have none, and scores.", default=None, reads=True
+        "Weights of a detector to learn from: scores, boxes and landmarks, beside the labels.", default=None, reads=True
     )
     teacher_template: Path | None = option(
         "The teacher's: name, template.yaml or work dir.", default=None, template=True
@@ -30,7 +33,13 @@ class TrainOptions:
         "Pictures for the teacher to mark, too: a folder, or labels, which are passed over.", default=None, reads=True
     )
     teacher_weight: float = option(
-        "Of the loss on the teacher's scores; 0: labels alone.", default=1.0, least=0, most=1e6
+        "Of the losses on what the teacher says; 0: labels alone.", default=1.0, least=0, most=1e6
+    )
+    balance_folders: float = option(
+        "How alike the data set's folders come, however many pictures each has: 0 as many as they have, 1 alike.",
+        default=0.0,
+        least=0,
+        most=1,
     )
     resume_from: Path | None = option(
         "Go on from this checkpoint, or the newest whole one of a folder; auto: of `save_checkpoints_to`, or start "

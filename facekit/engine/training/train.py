@@ -162,6 +162,7 @@ class _Run:
         self.batches = make_batches(
             train_pictures, template, batch_size, options.workers, options.seed, device.type == "cuda",
             fill_cache(options.cache, train_pictures, options.cache_limit) if options.cache else None,
+            options.balance_folders,
         )  # fmt: skip
         self.batches.loader.worker_init_fn = begin_worker
         self.epoch_length = min(len(self.batches), options.max_iterations or len(self.batches))
@@ -177,7 +178,7 @@ class _Run:
             return None
         return open_teacher(
             weights, load_template(template), self._detector_network.head, self.template.input.size_hw,
-            self.options.teacher_weight, self.device,
+            self.options.teacher_weight, self.device, self.autocast_dtype,
         )  # fmt: skip
 
     def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
@@ -272,6 +273,7 @@ class _Run:
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
             "compiled": int(self.options.compile),
             "teacher_weight": self.teacher.weight if self.teacher else 0,
+            "balance_folders": self.options.balance_folders,
         }
 
     def _announce(self) -> None:

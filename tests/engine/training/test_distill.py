@@ -19,6 +19,7 @@ from facekit.engine.training.distill import (
     complete,
     open_teacher,
     pictures_without_labels,
+    prior_losses,
     same_priors,
     taught_faces,
 )
@@ -146,7 +147,7 @@ class Fake:
     """A backend that always finds the same."""
 
     fixed_size_hw = None
-    fixed_batch = None
+    fixed_batch = 1
 
     def __init__(self, decoded: Decoded) -> None:
         self.decoded = decoded
@@ -173,21 +174,22 @@ class TestTeacher:
         teacher = Teacher(backend, template, head_of("yunet-n"), (64, 64), 1.0)
         taught = teacher.look_at(*nothing(2))
         assert backend.seen == [(1, height, width, 3)] * 2
+        assert taught.faces is not None
         assert taught.faces.boxes_xyxy.tolist() == [[0, 0, 32, 16]] * 2
         assert taught.faces.scores.tolist() == [0.75] * 2
-        assert taught.prior_scores is None
+        assert taught.priors is None
 
     def test_of_any_size_sees_it_padded(self) -> None:
         backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.75]])))
         teacher = Teacher(backend, template_of("yunet-n", size_multiple=48), head_of("yunet-n"), (64, 64), 1.0)
         taught = teacher.look_at(*nothing(1))
         assert backend.seen == [(1, 96, 96, 3)]
-        assert taught.faces.boxes_xyxy.tolist() == [[0, 0, 20, 30]]
+        assert taught.faces is not None and taught.faces.boxes_xyxy.tolist() == [[0, 0, 20, 30]]
 
     def test_faces_under_the_least_score_are_no_labels(self) -> None:
         backend = Fake(Decoded(torch.tensor([[[0.0, 0, 20, 30]]]), torch.tensor([[0.45]])))
         taught = Teacher(backend, template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0).look_at(*nothing(1))
-        assert not len(taught.faces.scores)
+        assert taught.faces is not None and not len(taught.faces.scores)
 
     def test_scores_of_all_priors_pull(self) -> None:
         """The loss is lowest at the teacher's own scores, and its slope on each prior leads there."""
@@ -198,17 +200,47 @@ class TestTeacher:
         backend = Fake(Decoded(torch.zeros(1, count, 4), wanted))
         teacher = Teacher(backend, template_of("yunet-s"), head, (64, 64), 2.0)
         taught = teacher.look_at(*nothing(1))
-        assert taught.prior_scores is not None and torch.equal(taught.prior_scores, wanted)
+        assert taught.priors is not None and torch.equal(taught.priors.scores, wanted)
         logits = torch.zeros(1, count, 1, requires_grad=True)
         raw = RawOutputs(logits, torch.zeros(1, count, 4), torch.full((1, count), 30.0), torch.zeros(1, count, 10))
-        teacher.loss(raw, taught, priors).backward()
+        teacher.losses(raw, taught, priors)["teacher"].backward()
         assert logits.grad is not None
         assert torch.equal(logits.grad.squeeze() < 0, wanted[0] > 0.5)
         exact = raw._replace(class_logits=wanted.logit()[..., None])
-        assert float(teacher.loss(exact, taught, priors)) == pytest.approx(0, abs=1e-6)
-        doubled = teacher.loss(raw, taught, priors)
+        assert float(teacher.losses(exact, taught, priors)["teacher"]) == pytest.approx(0, abs=1e-6)
+        doubled = teacher.losses(raw, taught, priors)
         teacher.weight = 1.0
-        assert float(doubled.detach()) == pytest.approx(2 * float(teacher.loss(raw, taught, priors).detach()))
+        for name, loss in teacher.losses(raw, taught, priors).items():
+            assert float(doubled[name].detach()) == pytest.approx(2 * float(loss.detach()))
+
+    def test_boxes_and_landmarks_are_learnt_where_the_teacher_is_sure(self) -> None:
+        """By hand: two priors, one of them too doubtful to say where its face lies."""
+        taught = Decoded(
+            torch.tensor([[[10.0, 10, 20, 20], [30, 30, 40, 40]]]), torch.tensor([[0.8, 0.04]]),
+            torch.full((1, 2, 10), 15.0),
+        )  # fmt: skip
+        boxes = torch.tensor([[[10.0, 10, 20, 16], [0, 0, 1, 1]]], requires_grad=True)
+        points = torch.tensor([[[16.0] * 10, [99.0] * 10]], requires_grad=True)
+        losses = prior_losses(Decoded(boxes, torch.tensor([[0.8, 0.04]]), points), taught)
+        assert float(losses["teacher"]) == pytest.approx(0, abs=1e-6)
+        # The score weighs, and what is divided by is the scores of the sure, but 1 at least.
+        assert float(losses["teacher_box"].detach()) == pytest.approx(5 * 0.8 * (0.4 - 0.05), rel=1e-4)
+        # A tenth of the face's side off, at every coordinate; smooth L1 with beta 0.02.
+        assert float(losses["teacher_landmarks"].detach()) == pytest.approx(5 * 0.8 * (0.1 - 0.01), rel=1e-4)
+        (losses["teacher_box"] + losses["teacher_landmarks"]).backward()
+        assert boxes.grad is not None and points.grad is not None
+        assert not boxes.grad[0, 1].any() and not points.grad[0, 1].any()
+        assert boxes.grad[0, 0, 3] < 0 and (points.grad[0, 0] > 0).all()
+
+    def test_pictures_without_labels_get_its_faces_beside_its_priors(
+        self, drawn_weights: Path, drawn_dir: Path
+    ) -> None:
+        teacher = open_teacher(drawn_weights, template_of("yunet-n"), head_of("yunet-n"), (160, 160), 1.0, CPU)
+        images, targets = drawn_batch(drawn_dir)
+        taught = teacher.look_at(images, targets._replace(is_labelled=torch.tensor([True, False, True])))
+        assert taught.priors is not None and taught.faces is not None
+        assert len(taught.targets.boxes_xyxy) == int((taught.faces.picture_index == 1).sum()) > 0
+        assert set(taught.targets.picture_index.tolist()) == {1}
 
     def test_scores_of_faces_pull_the_best_box(self) -> None:
         """A student with other priors: its one box on the face learns the teacher's score, nothing else."""
@@ -220,14 +252,14 @@ class TestTeacher:
             (64, 64), 1.0,
         )  # fmt: skip
         taught = teacher.look_at(*nothing(1))
-        assert taught.prior_scores is None
+        assert taught.priors is None
         count = len(priors.strides)
         column = int(torch.nonzero((priors.cxcywh == torch.tensor([8.0, 8, 8, 8])).all(dim=1)))
         deltas = torch.full((1, count, 4), -5.0)
         deltas[0, column] = torch.tensor([0.5, 0.5, 0, 0])  # 8x8 about (12, 12)
         logits = torch.zeros(1, count, 1, requires_grad=True)
         raw = RawOutputs(logits, deltas, torch.full((1, count), 30.0), torch.zeros(1, count, 10))
-        loss = teacher.loss(raw, taught, priors)
+        (loss,) = teacher.losses(raw, taught, priors).values()
         assert float(loss.detach()) == pytest.approx(0.3**2 * -np.log(0.5), rel=1e-4)
         loss.backward()
         assert logits.grad is not None
@@ -240,7 +272,8 @@ class TestTeacher:
         teacher = Teacher(backend, template_of("scrfd-0.5g"), head, (64, 64), 1.0)
         network = build_model(template_of("yunet-n"))
         raw = network(torch.zeros(2, 3, 64, 64))
-        assert float(teacher.loss(raw, teacher.look_at(*nothing(2)), head.priors((64, 64)).tensors()).detach()) == 0
+        (loss,) = teacher.losses(raw, teacher.look_at(*nothing(2)), head.priors((64, 64)).tensors()).values()
+        assert float(loss.detach()) == 0
 
     def test_a_graph_sees_the_pictures_one_by_one_and_teaches_the_same(
         self, drawn_weights: Path, drawn_dir: Path
@@ -261,10 +294,13 @@ class TestTeacher:
         one = whole.look_at(images, targets)
         other = Teacher(Graph(), template, head, (160, 160), 1.0).look_at(images, targets)
         assert seen == [1, 1, 1]
-        assert one.prior_scores is not None and other.prior_scores is not None
-        assert torch.allclose(one.prior_scores, other.prior_scores, atol=1e-5)
-        assert len(one.faces.scores) == len(other.faces.scores) > 0
-        assert torch.allclose(one.faces.landmarks_xy, other.faces.landmarks_xy, atol=1e-2)
+        assert one.priors is not None and other.priors is not None
+        assert torch.allclose(one.priors.scores, other.priors.scores, atol=1e-5)
+        assert torch.allclose(one.priors.boxes_xyxy, other.priors.boxes_xyxy, atol=1e-2)
+        assert one.priors.landmarks_xy is not None and other.priors.landmarks_xy is not None
+        assert torch.allclose(one.priors.landmarks_xy, other.priors.landmarks_xy, atol=1e-2)
+        assert other.faces is not None and len(other.faces.scores) > 0
+        assert one.faces is None  # nobody asked for them: all pictures have labels
 
     def test_is_let_be(self, drawn_weights: Path, drawn_dir: Path) -> None:
         """No batch norm moves, no gradient is kept, and the same batch is taught the same twice."""
@@ -275,9 +311,10 @@ class TestTeacher:
         one, other = (teacher.look_at(*drawn_batch(drawn_dir)) for _ in range(2))
         after = teacher.backend.network.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
-        assert one.prior_scores is not None and other.prior_scores is not None
-        assert not one.prior_scores.requires_grad
-        assert torch.equal(one.prior_scores, other.prior_scores)
+        assert one.priors is not None and other.priors is not None
+        for said, again in zip(one.priors, other.priors, strict=True):
+            assert not said.requires_grad
+            assert torch.equal(said, again)
 
     @pytest.mark.parametrize(
         "name",
@@ -292,9 +329,11 @@ class TestTeacher:
         teacher = open_teacher(drawn_weights, template_of("yunet-n"), head, (160, 160), 1.0, CPU)
         images, targets = drawn_batch(drawn_dir)
         taught = teacher.look_at(images, targets)
-        assert len(taught.faces.scores) and (taught.prior_scores is not None) == (name == "yunet-s")
+        assert (taught.priors is not None) == (taught.faces is None) == (name == "yunet-s")
+        assert taught.faces is None or len(taught.faces.scores)
         raw = network(normalise(images, template_of(name).input))
-        loss = teacher.loss(raw, taught, head.priors((160, 160)).tensors())
+        loss = sum(teacher.losses(raw, taught, head.priors((160, 160)).tensors()).values())
+        assert isinstance(loss, Tensor)
         loss.backward()
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert gradients and all(gradient.isfinite().all() for gradient in gradients)
@@ -363,7 +402,7 @@ class TestTraining:
             from_scratch=True,
         )
         train(student_template(), box_labels, [], options)
-        marks = losses_of(tmp_path / "taught", "loss_landmarks")
+        marks = losses_of(tmp_path / "taught", "loss_teacher_landmarks")
         assert marks[0] > 0
         assert np.mean(marks[-2:]) < 0.7 * marks[0]
         assert losses_of(tmp_path / "taught", "loss_teacher")[-1] < losses_of(tmp_path / "taught", "loss_teacher")[0]
@@ -420,7 +459,7 @@ class TestTraining:
             from_scratch=True,
         )
         train(student_template(), pictures, [], options)
-        for part in ("loss_box", "loss_landmarks", "loss_class"):
+        for part in ("loss_box", "loss_landmarks", "loss_teacher_box", "loss_teacher_landmarks"):
             course = losses_of(tmp_path, part)
             assert 0 < np.mean(course[-2:]) < course[0]
 

@@ -68,7 +68,7 @@ def pad_to_square(sample: LabelledImage, fill_bgr: Colour) -> LabelledImage:
 def drawn_and_augmented(
     sample: LabelledImage, settings: AugmentationSettings, size_hw: tuple[int, int], rng: np.random.Generator
 ) -> LabelledImage:
-    window = draw_window(size_wh(sample), sample.boxes_xyxy, settings.crop, rng, FILL)
+    window = draw_window(size_wh(sample), sample.boxes_xyxy, settings.crop, rng, FILL, size_hw)
     return augment(sample, window, settings, size_hw, rng)
 
 

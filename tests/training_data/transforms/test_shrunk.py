@@ -46,7 +46,7 @@ class TestShrunk:
         whole.landmarks_xy = np.full((2, 5, 2), 77, np.float32)
         settings = AugmentationSettings(0, None, SQUARE, flip_probability=0.5)
         seed = data.draw(st.integers(0, 2**32))
-        window = draw_window((width, height), whole.boxes_xyxy, SQUARE, np.random.default_rng(seed), FILL)
+        window = draw_window((width, height), whole.boxes_xyxy, SQUARE, np.random.default_rng(seed), FILL, (64, 64))
         size_hw = window.height // shrink, window.width // shrink
         padded = cv2.copyMakeBorder(whole.image_bgr, 0, -height % shrink, 0, -width % shrink, cv2.BORDER_REPLICATE)
         small = cv2.resize(padded, (padded.shape[1] // shrink, padded.shape[0] // shrink), interpolation=cv2.INTER_AREA)
