@@ -40,5 +40,7 @@ venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-is
     fail "pip could not install facekit itself; its message stands above."
 venv/bin/python -c 'import cv2' ||
     fail "OpenCV can't be imported. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0; then run this again."
+# Not every pip leaves bytecode behind, and without it each start of Python would compile torch's sources anew: seconds.
+venv/bin/python -m compileall -q -j 0 venv/lib >/dev/null || true # some packages hold sources of other Pythons
 echo "$wanted" >"$stamp"
 echo "venv/ is ready: source venv/bin/activate" >&2

@@ -12,6 +12,7 @@ from facekit.errors import FacekitError
 PACKAGES = {
     "torch": ("train", "training, .pth weights and exports"),
     "torchvision": ("train", "networks in PyTorch: training, .pth weights and exports"),
+    "array_api_compat": ("train", "training, .pth weights and exports"),
     "pycocotools": ("train", "COCO's AP"),
     "scipy": ("train", "WIDER FACE's .mat files"),
     "tensorboard": ("train", "logs for TensorBoard"),

@@ -15,11 +15,11 @@ import pytest
 from facekit.errors import FacekitError
 from facekit.extras import PACKAGES, explain_import_error, optional_packages
 
-BASE = {"numpy", "opencv-python", "onnxruntime", "PyYAML", "click", "tqdm", "array-api-compat"}
+BASE = {"numpy", "opencv-python", "onnxruntime", "PyYAML", "click", "tqdm"}
 
 
 def names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[<>=\[ ]", text)[0] for text in requirements}
+    return {re.split(r"[<>=\[ ]", text)[0].replace("array-api-compat", "array_api_compat") for text in requirements}
 
 
 def without(packages: Sequence[str], codes: Sequence[str], folder: Path) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ answer = session.run(None, {session.get_inputs()[0].name: cv2.dnn.blobFromImage(
 cv2.imwrite(output, image)
 """
 # Of the machine that tests: what the installed facekit must not see.
-HIDDEN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+HIDDEN = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")
 
 
 def clean_environment() -> dict[str, str]:
@@ -91,17 +91,28 @@ def base(project_dir: Path) -> Path:
         draft = kept.with_name(f"{kept.name}.{os.getpid()}")
         subprocess.run([sys.executable, "-m", "venv", draft], check=True)
         pip(draft / "bin" / "python", "install", *needed, folder=draft)
+        run(draft / "bin" / "python", "-m", "compileall", "-q", draft / "lib", folder=draft)  # not every pip does
+        for old in kept.parent.glob("base-????????????????"):
+            shutil.rmtree(old)
         draft.replace(kept)
     return kept
+
+
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="module")
 def python(base: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a fresh virtual environment with the wheel and the base."""
     fresh = tmp_path_factory.mktemp("venv") / "venv"
-    shutil.copytree(base, fresh, symlinks=True, copy_function=os.link)
+    shutil.copytree(base, fresh, symlinks=True, copy_function=link_or_copy)
     python = fresh / "bin" / "python"
     pip(python, "install", "--no-index", wheel, folder=fresh)
+    run(python, "-m", "compileall", "-q", fresh / "lib", folder=fresh)
     return python
 
 

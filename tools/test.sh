@@ -2,6 +2,7 @@
 # Passes all checks: style, types, tests. Arguments go to pytest. FACEKIT_TEST_WORKERS: processes for the tests [cores].
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+unset PYTHONDONTWRITEBYTECODE # many tests start processes of their own, which would compile facekit anew
 bash init_venv.sh
 venv/bin/ruff check .
 venv/bin/ruff format --check .

@@ -10,13 +10,18 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from facekit.errors import Loss
 from facekit.nearest import did_you_mean
 from facekit.options import OptionInfo, flag_of, info_of, types_of
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # which click before 8.4 does not let us subscript
 
 F = Callable[..., Any]
 
@@ -83,7 +88,7 @@ class Group(click.Group):
         ctx.fail(f"There is no command {name!r}.{hint} {ctx.command_path} -h lists them.")
 
 
-class Numbers(click.ParamType[Any]):
+class Numbers(ParamType):
     """Numbers with commas or colons between them."""
 
     name = "numbers"
