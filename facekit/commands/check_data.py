@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.errors import FacekitError
 from facekit.options import DATA_ROOT, command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.datasets.check import Checked
     from facekit.datasets.clean import Cleaned
+
+log = logging.getLogger(__name__)
 
 
 @command_options
@@ -54,7 +58,12 @@ def check_data(options: CheckOptions) -> CheckResult:
     checked = check(pictures, others, options.workers)
     if options.json is not None:
         write_json(checked, options.json)
-    cleaned = clean(checked) if options.fix is not None else None
-    root = write_cleaned(cleaned, options.fix) if cleaned is not None and options.fix is not None else None
+    report = format_report(checked)
+    try:
+        cleaned = clean(checked) if options.fix is not None else None
+        root = write_cleaned(cleaned, options.fix) if cleaned is not None and options.fix is not None else None
+    except FacekitError:
+        log.info("%s", report)  # why nothing is left
+        raise
     is_fine = not (checked.has("error") or (options.strict and checked.has("warning")))
-    return CheckResult(checked, format_report(checked), cleaned, root, is_fine)
+    return CheckResult(checked, report, cleaned, root, is_fine)

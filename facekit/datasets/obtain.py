@@ -17,11 +17,12 @@ from facekit.datasets.unpack import MARKER, unpack
 from facekit.download import DownloadError, Identity, digests, download, partial_path
 from facekit.errors import FacekitError
 from facekit.files import check_writable_folder, write_text
-from facekit.labels.formats.text_lines import read_lines
+from facekit.reading import read_text
 
 log = logging.getLogger(__name__)
 
 ARCHIVES, SUMS = "archives", "sha256sums.txt"
+MAX_SUMS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _recorded(sums: Path) -> dict[str, str]:
     """Digests by name, as `sha256sum` writes them."""
     if not sums.is_file():
         return {}
-    fields = [text.split() for _, text in read_lines(sums)]
+    # Not as an input, for a line is added to it by and by.
+    fields = [line.split() for line in read_text(sums, MAX_SUMS_BYTES, "Delete it to begin anew.").splitlines()]
     return {row[1]: row[0] for row in fields if len(row) == 2}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -189,7 +190,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
 # A damaged archive trips zipfile, zlib and numpy's reader of headers in all these ways.
 _UNREADABLE = (
     OSError, ValueError, TypeError, EOFError, SyntaxError, RuntimeError, NotImplementedError, struct.error,
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OverflowError, MemoryError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OverflowError, MemoryError,
 )  # fmt: skip
 
 

@@ -369,9 +369,9 @@ class TestCommand:
         made = Set(tmp_path)
         made.add("a.jpg", None, BOX)
         assert run(made.save(), "--fix", tmp_path / "fixed.json") == 1
-        out, err = capsys.readouterr()
+        err = capsys.readouterr().err
         assert "no picture is left" in err
-        assert f"looked in {tmp_path}" in out and "--data-root" in out
+        assert f"looked in {tmp_path}" in err and "--data-root" in err
         assert not (tmp_path / "fixed.json").exists()
 
     @pytest.mark.parametrize("flag", ["--fix", "--json"])

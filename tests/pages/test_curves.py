@@ -68,7 +68,7 @@ class TestReadRun:
             read_run(path, "a")
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"can't be read \(No such file"):
+        with pytest.raises(FacekitError, match=r"there is no such file"):
             plot_runs([tmp_path], tmp_path / "a.svg")
 
 

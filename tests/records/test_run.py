@@ -131,7 +131,7 @@ class TestBadRecords:
             read_record(path)
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"run\.json: can't be read \(No such file"):
+        with pytest.raises(FacekitError, match=r"run\.json: there is no such file"):
             read_record(tmp_path / "run.json")
 
     @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class TestOursIsRefusedAtImport:
         path = tmp_path / "a.pth"
         save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), {} if kind == "empty" else state))
         with pytest.raises(FacekitError, match=r"a\.pth: the weights don't fit"):
-            instantiate(TEMPLATES_DIR / "yunet-n" / "template.yaml", tmp_path / "work", path)
+            instantiate("yunet-n", tmp_path / "work", snapshot=path)
         assert not (tmp_path / "work" / "snapshot.pth").exists()
 
 

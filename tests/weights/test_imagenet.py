@@ -326,7 +326,7 @@ class TestFile:
             "Network is unreachable)",
             "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
             str(tmp_path / "torch" / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"),
-            "--from-scratch",
+            "`from_scratch`",
         ):
             assert part in text
         assert not list(tmp_path.rglob("*.p*t*"))  # no piece of a file

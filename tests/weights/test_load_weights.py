@@ -180,7 +180,7 @@ class TestPublishedFilesOfOthers:
         """Some would fit tensor by tensor and mean other priors."""
         text = complaint(weights / file, bundled(opened_as))
         assert f"published weights of {owner!r}, not of {opened_as!r}" in text
-        assert f"--template {owner}" in text
+        assert f"`template={owner}" in text
 
     def test_cut_off(self, weights: Path, tmp_path: Path, yunet: Template) -> None:
         data = (weights / "yunet" / "yunet_n.pth").read_bytes()

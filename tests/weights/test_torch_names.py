@@ -183,7 +183,7 @@ def published(entries: Entries) -> dict[str, Tensor]:
     state = {}
     for number, entry in enumerate(entries, start=1):
         is_count = entry.theirs.endswith("num_batches_tracked")
-        state[entry.theirs] = torch.tensor(number if is_count else number / 1024).expand(entry.shape)
+        state[entry.theirs] = torch.full(entry.shape, number if is_count else number / 1024)
     return state
 
 
@@ -300,4 +300,4 @@ class TestComplaints:
         assert "holds no state_dict of tensors" in complaint(tmp_path / "a.pth", ssd)
 
     def test_empty_state_dict(self, tmp_path: Path, ssd: Template) -> None:
-        assert "missing (349)" in complaint(save(tmp_path, {}), ssd)
+        assert "holds no state_dict of tensors" in complaint(save(tmp_path, {}), ssd)

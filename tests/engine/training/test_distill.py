@@ -155,7 +155,8 @@ class Fake:
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Decoded:
         self.seen.append(images_bgr.shape)
-        return self.decoded
+        batch = len(images_bgr)
+        return Decoded(*(None if part is None else part.expand(batch, *part.shape[1:]) for part in self.decoded))
 
 
 def nothing(batch: int) -> tuple[Tensor, Targets]:

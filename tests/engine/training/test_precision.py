@@ -115,7 +115,7 @@ def test_loss_falls(dtype: torch.dtype | None) -> None:
     network: Any = build_model(template)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.003, momentum=0.9)
     losses = []
-    for _ in range(20):
+    for _ in range(30):
         optimizer.zero_grad()
         losses.append(gradients(network, network, template, dtype)[0])
         optimizer.step()

@@ -136,7 +136,7 @@ class TestBoth:
         assert (settings.epochs, settings.batch_size, settings.base_learning_rate) == (7, 3, 0.5)
         assert preset.val_interval == 2
         reasons = {choice.name: choice.reason for choice in preset.choices}
-        assert reasons["epochs"] == "--epochs" and reasons["base_learning_rate"] == "--base-learning-rate"
+        assert reasons["epochs"] == "`epochs`" and reasons["base_learning_rate"] == "`base_learning_rate`"
 
     @pytest.mark.parametrize("kind", ["fine-tune", "scratch"])
     def test_touches_nothing_but_training(self, kind: PresetName) -> None:
@@ -177,7 +177,7 @@ class TestBoth:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:  # fmt: skip
         with caplog.at_level(logging.INFO, "facekit"):
-            preset = adapt("fine-tune", template_of("yunet-n"), [picture(10)] * 300, [], NO_FLAGS)
+            preset = adapt("fine-tune", template_of("yunet-n"), [picture(10)] * 300, [], NO_FLAGS, processes=1)
         first, *lines = [record.getMessage() for record in caplog.records]
         assert first.startswith("Preset fine-tune for 300 pictures with 300 faces, 10 pixels in the middle, 300 large")
         assert len(lines) == len(preset.choices) == 13 - 1
@@ -186,7 +186,7 @@ class TestBoth:
         assert "  frozen nothing: faces enough to learn all from" in lines
         caplog.clear()
         monkeypatch.setenv("RANK", "1")
-        adapt("fine-tune", template_of("yunet-n"), [picture(10)], [], NO_FLAGS)
+        adapt("fine-tune", template_of("yunet-n"), [picture(10)], [], NO_FLAGS, processes=2)
         assert not caplog.records
 
 

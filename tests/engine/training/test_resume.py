@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from facekit.engine.training import train as train_module
+from facekit.engine.training import validation
 from facekit.engine.training.checkpoints import newest_checkpoint
 from facekit.engine.training.options import TrainOptions
 from facekit.engine.training.train import train
@@ -245,7 +246,7 @@ class TestDamaged:
             self.newest(folder)
 
     def test_empty(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"there is no checkpoint .*anew without --resume-from"):
+        with pytest.raises(FacekitError, match=r"there is no checkpoint .*anew without `resume_from`"):
             self.newest(tmp_path)
 
     def test_another_detectors_is_not_passed_over(self, folder: Path) -> None:
@@ -342,7 +343,7 @@ class TestKilledProcess:
         assert "Traceback" not in errors
         position = state_of(out)["meta"]
         assert f"Stopped by {number.name} behind iteration {position['iteration']}" in errors
-        assert f"--resume-from {out}" in errors
+        assert f"`resume_from={out}`" in errors
         pictures = ellipse_pictures(whole, 6)
         train(
             small_template(),
@@ -355,13 +356,13 @@ class TestKilledProcess:
 
 def test_signal_during_the_evaluation(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = ellipse_pictures(whole, 6)
-    evaluate = train_module.evaluate_labelled
+    evaluate = validation.evaluate_labelled
 
     def stop(detector: Any, val_pictures: Any, on_picture: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(detector, val_pictures, on_picture)
 
-    monkeypatch.setattr(train_module, "evaluate_labelled", stop)
+    monkeypatch.setattr(validation, "evaluate_labelled", stop)
     with pytest.raises(Interrupted) as caught:
         train(
             small_template(), pictures, pictures[:2], TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0)
