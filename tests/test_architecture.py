@@ -14,7 +14,7 @@ FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 # From the bottom; a floor may import itself and those below it, never one above.
 FLOORS = (
     ("errors", "extras", "files", "installation", "nearest", "options", "progress", "reading", "urls"),
-    ("machine", "download", "schema", "structures", "old_templates", "template"),
+    ("machine", "download", "schema", "structures", "old_templates", "template", "protocol"),
     ("ops",),
     ("pictures", "labels", "feed"),
     ("results", "models", "metrics", "datasets"),

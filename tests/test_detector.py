@@ -13,8 +13,9 @@ from facekit import feed
 from facekit.detector import Detector, Passes, mirror
 from facekit.errors import FacekitError
 from facekit.feed import prepare, tiles
+from facekit.protocol import at_scale
 from facekit.structures import Decoded, Detections
-from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from facekit.template import TEMPLATES_DIR, Template, load_template
 
 # Height and width of a picture, and of what is left of it when it is fitted into 640 x 640, by hand.
 FITTED = [

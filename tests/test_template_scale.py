@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from facekit.errors import FacekitError
-from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from facekit.protocol import at_scale
+from facekit.template import TEMPLATES_DIR, Template, load_template
 
 TEMPLATES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
 

@@ -19,8 +19,9 @@ from facekit.engine.evaluation.details import Details, wider_rows
 from facekit.engine.evaluation.evaluate import detect_pictures, wider_pictures, wider_predictions
 from facekit.machine.environment import describe, environment
 from facekit.metrics.wider import find_wider_ground_truth, read_wider_ground_truth, wider_curves
+from facekit.protocol import at_scale
 from facekit.targets import Backend
-from facekit.template import at_scale, find_template, load_template
+from facekit.template import find_template, load_template
 
 FILE = click.Path(path_type=Path)
 

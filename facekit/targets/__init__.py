@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +16,13 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.extras import optional_packages
+from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
 from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+TIMED_RUNS = 5  # of each runtime, where the fastest is looked for
 
 
 class Backend(Protocol):
@@ -66,18 +73,51 @@ def open_backend(
     """Loads weights of any kind that we run.
 
     `template`: None where the file names its own. `device` is PyTorch's ("cpu", "cuda"); None: a GPU where there is
-    one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS, `auto` for the fastest
-    runtime that is installed and reads the file, None for the file's own.
+    one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS, `auto` for the runtime
+    that is the fastest here of those that are installed and read the file, None for the file's own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
     if not weights.is_file():
         raise FacekitError(f"{weights}: there are no such weights. Check the path.")
     if threads is not None and threads < 1:
         raise FacekitError(f"threads: expected 1 or more, got {threads}.")
-    target = _choose(weights, backend)
-    module = load_target(target)
-    opened: Backend = module.open_weights(weights, template, device, threads)
+    if backend == "auto":
+        return _fastest(weights, template, device, threads)
+    return _open(_choose(weights, backend), weights, template, device, threads)
+
+
+def _open(target: Target, weights: Path, template: Template | None, device: str | None, threads: int | None) -> Backend:
+    opened: Backend = load_target(target).open_weights(weights, template, device, threads)
     return opened
+
+
+def _fastest(weights: Path, template: Template | None, device: str | None, threads: int | None) -> Backend:
+    """Of the runtimes that are installed and read the file, the one that is the fastest with a picture, here and now:
+    which it is differs with processors, sizes and versions."""
+    own = _choose(weights, None)
+    rivals = [own]
+    if own.name == "onnx" and importlib.util.find_spec("openvino") is not None:
+        rivals.append(TARGETS["openvino"])  # which reads .onnx as well
+    opened = {target.name: _open(target, weights, template, device, threads) for target in rivals}
+    if len(opened) == 1:
+        return opened[own.name]
+    times_ms = {name: _time_ms(backend) for name, backend in opened.items()}
+    fastest = min(times_ms, key=lambda name: times_ms[name])
+    log.info("Backend auto: %s (%s)", fastest, ", ".join(f"{name} {ms:.1f} ms" for name, ms in times_ms.items()))
+    return opened[fastest]
+
+
+def _time_ms(backend: Backend) -> float:
+    """The least of some runs of a picture: of the graph's size, or about 320 x 320."""
+    coarsest = declared_head(backend.template.model).strides[-1]
+    height, width = backend.fixed_size_hw or (-(-320 // coarsest) * coarsest,) * 2
+    picture = np.zeros((1, height, width, 3), dtype=np.uint8)
+    times = []
+    for _ in range(1 + TIMED_RUNS):  # the first one is slow
+        started = time.perf_counter()
+        backend(picture)
+        times.append(time.perf_counter() - started)
+    return 1e3 * min(times[1:])
 
 
 def load_target(target: Target) -> Any:
@@ -93,10 +133,6 @@ def _choose(weights: Path, backend: str | None) -> Target:
         raise FacekitError(f"{weights}: unknown kind of weights; expected one of {', '.join(WEIGHT_SUFFIXES)}.")
     if backend is None:
         return fitting[0]
-    if backend == "auto":
-        # OpenVINO reads .onnx as well, and is the faster of the two on CPUs.
-        with_openvino = suffix == ".onnx" and importlib.util.find_spec("openvino") is not None
-        return TARGETS["openvino"] if with_openvino else fitting[0]
     if backend == "openvino" and suffix == ".onnx":
         return TARGETS["openvino"]
     by_name = {target.name: target for target in fitting}

@@ -12,11 +12,12 @@ import torch
 from facekit.errors import FacekitError
 from facekit.feed import candidates
 from facekit.models import build_model
+from facekit.protocol import at_scale
 from facekit.structures import Activated, Decoded
 from facekit.targets.graph import ExportGraph
 from facekit.targets.outputs import GraphInput, GraphOutputs
 from facekit.targets.pytorch import PyTorchBackend
-from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from facekit.template import TEMPLATES_DIR, Template, load_template
 from tests.targets.support import check_equal, decoded
 
 TEMPLATES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))

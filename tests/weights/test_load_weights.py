@@ -13,9 +13,10 @@ import torch
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.models import build_model
+from facekit.protocol import at_scale
 from facekit.results.wider import read_predictions
 from facekit.targets.pytorch import PyTorchBackend
-from facekit.template import TEMPLATES_DIR, Template, at_scale, load_template
+from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.weights.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
 from facekit.weights.load import load_weights
 

@@ -39,11 +39,12 @@ from facekit.metrics.wider import (
 )
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.write import write_picture
+from facekit.protocol import at_scale, with_thresholds
 from facekit.records.evaluation import CurvePoints, EvaluationRecord, GroupRow, Metric
 from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
 from facekit.results.wider import write_predictions
 from facekit.structures import Detections
-from facekit.template import Template, at_scale, with_thresholds
+from facekit.template import Template
 
 
 @dataclass(frozen=True)
