@@ -145,6 +145,8 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
     beside = beside_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sync:  # not among thousands of files, whose command has looked at the folder
+            remove_leftovers(path.parent)
         yield beside
         with beside.open("rb") if sync else nullcontext() as written:
             if written is not None:
@@ -232,6 +234,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     scratch = folder.absolute().parent / f".{folder.name[:MAX_PART_BYTES]}.{os.getpid()}.part"
     try:
         (scratch / folder.name).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(scratch.parent)
         yield scratch / folder.name
         sync_disk()
         if folder.is_dir():

@@ -7,6 +7,7 @@ is neither. Exits with 1 where anything is broken, or where a run behind the kil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -128,7 +129,9 @@ def finish(child: int) -> int:
 
 def kill_after(child: int, seconds: float) -> None:
     time.sleep(seconds)
-    os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)  # not reaped yet, so the number is still its own
+    with contextlib.suppress(ProcessLookupError):  # killed before it made a group
+        os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 
