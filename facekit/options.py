@@ -22,6 +22,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from facekit.errors import ArgumentError, FacekitError
 from facekit.files import protecting
 from facekit.nearest import did_you_mean_path
+from facekit.reading import shown
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
@@ -36,6 +37,8 @@ BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the 
 Runtime = Literal["auto", "pytorch", "onnx", "openvino", "opencv"]  # facekit.targets.BACKENDS
 
 MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
+
+MOST_OF_PATH = 300  # characters of a path in a message
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options' type
@@ -218,7 +221,8 @@ def _files_written(options: Any) -> list[Path]:
 def _check_there(name: str, value: Path | tuple[Path, ...], names: tuple[str, ...]) -> None:
     for path in (value,) if isinstance(value, Path) else value:
         if not _exists(str(path)) and str(path) not in names:
-            raise FacekitError(f"{path}: there is no such file or folder.{did_you_mean_path(path)} Check `{name}`.")
+            hint = did_you_mean_path(path)
+            raise FacekitError(f"{shown(path, MOST_OF_PATH)}: there is no such file or folder.{hint} Check `{name}`.")
 
 
 def _without_none(hint: Any) -> Any:
