@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -54,15 +53,24 @@ def pip(python: str | Path, *args: str | Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def measured(*command: str | Path, folder: Path) -> tuple[float, float]:
-    """Seconds until it ended, and its peak memory in MiB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=folder, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+# Between the tests and the command, for a process starts with the memory of the one that forks it.
+MEASURE = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+errors = process.stderr.read()
+_, status, usage = os.wait4(process.pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0, errors
+print(json.dumps([time.perf_counter() - started, usage.ru_maxrss / 1024]))
+"""
+
+
+def measured(*command: object, folder: Path) -> tuple[float, float]:
+    """Seconds of the wall, and the peak of resident memory in MiB."""
+    arguments = [sys.executable, "-I", "-S", "-c", MEASURE, *map(str, command)]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=True, env=clean_environment())
+    seconds, peak_mib = json.loads(done.stdout)
+    return seconds, peak_mib
 
 
 @pytest.fixture(scope="module")
