@@ -258,7 +258,7 @@ def check_state(
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     complaints = [
-        f"  {what} ({len(names)}): {', '.join(shown(name, 200) for name in names[:40])}{'...' if names[40:] else ''}"
+        f"  {what} ({len(names)}): {', '.join(shown(name, 200) for name in names[:500])}{'...' if names[500:] else ''}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
         if names
     ]
