@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from facekit.metrics.wider import WiderGroundTruth, read_wider_ground_truth
 from facekit.results.wider import read_predictions
 
 Rows = NDArray[np.float64]
-SHARED = Path(os.environ.get("FACEKIT_SHARED", "no such folder")) / "data" / "widerface"
 
 
 def truth(pictures: int = 12) -> WiderGroundTruth:
@@ -77,10 +75,10 @@ def test_nothing_to_look_at() -> None:
     assert likely_layout({"0--Parade/0": np.array([[9.0, 9, 9, 9, 0.5]])}, without_faces) is None
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared predictions")
-def test_published_predictions() -> None:
-    ground_truth = read_wider_ground_truth(SHARED / "ground_truth")
-    found = read_predictions(SHARED / "predictions" / "yolov7-face.npz")
+def test_published_predictions(shared_dir: Path) -> None:
+    shared = shared_dir / "data" / "widerface"
+    ground_truth = read_wider_ground_truth(shared / "ground_truth")
+    found = read_predictions(shared / "predictions" / "yolov7-face.npz")
     assert likely_layout(found, ground_truth) is None
     assert "corners x1, y1, x2, y2" in (
         likely_layout({name: corners(rows) for name, rows in found.items()}, ground_truth) or ""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from facekit.labels.picture_labels import PictureLabels
 from facekit.metrics.wider import is_validation_set, read_wider_ground_truth
 from facekit.template import TEMPLATES_DIR, Template, load_template
 
-SHARED = Path(os.environ.get("FACEKIT_SHARED", "no such folder")) / "data" / "widerface"
 OTHER = "another protocol"
 
 
@@ -80,12 +78,12 @@ def test_templates_that_publish_no_accuracy_leave_nothing_out() -> None:
     assert published_figures(tiny, tiny.protocol(), [picture("mine", 1)], None)[1] == ""
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared ground truth")
-def test_the_validation_set_is_known() -> None:
-    whole = read_wider_ground_truth(SHARED / "ground_truth")
+def test_the_validation_set_is_known(shared_dir: Path) -> None:
+    shared = shared_dir / "data" / "widerface"
+    whole = read_wider_ground_truth(shared / "ground_truth")
     faces = sum(map(len, whole.boxes_xywh))
     assert is_validation_set(whole.names, faces)
     assert is_validation_set(reversed(whole.names), faces - 100)
     assert not is_validation_set(whole.names[1:], faces)
     assert not is_validation_set(whole.names, faces // 2)
-    assert not is_validation_set(read_wider_ground_truth(SHARED / "ground_truth_subset").names, faces)
+    assert not is_validation_set(read_wider_ground_truth(shared / "ground_truth_subset").names, faces)
