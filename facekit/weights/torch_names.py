@@ -49,7 +49,7 @@ def our_names(state_dict: dict[str, Tensor], source: Path, template: Template) -
 
     Raises FacekitError where two tensors get the same name.
     """
-    rules = _RULES[template.model.architecture]
+    rules = _RULES.get(template.model.architecture, ())  # none: the names are ours
     renamed: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         ours = next((found for rule in rules if (found := rule(name)) is not None), name)

@@ -3,6 +3,7 @@ pytorchcv for backbones, of mmdetection for pyramids and heads."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from facekit.errors import FacekitError
 from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.weights.checkpoint import save_checkpoint
 from facekit.weights.load import load_weights
+from facekit.weights.torch_names import our_names
 
 
 class Entry(NamedTuple):
@@ -301,3 +303,9 @@ class TestComplaints:
 
     def test_empty_state_dict(self, tmp_path: Path, ssd: Template) -> None:
         assert "holds no state_dict of tensors" in complaint(save(tmp_path, {}), ssd)
+
+
+def test_an_architecture_without_rules_has_its_own_names(tmp_path: Path, ssd: Template) -> None:
+    new = dataclasses.replace(ssd, model=dataclasses.replace(ssd.model, architecture="new"))
+    state = {"layer.weight": torch.zeros(2)}
+    assert our_names(state, tmp_path / "a.pth", new) == state

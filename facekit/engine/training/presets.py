@@ -26,11 +26,8 @@ TEMPLATES_PICTURES = 12_880
 # batch norms frozen 1.4, 0.9 and 0.2. It still learns: eight epochs of 150 drawn pictures took AP from 26.9 to 76.3.
 MANY_PICTURES = 10_000
 FEW_PICTURES_RATE = 1 / 300
-# Module names; the same in all templates of an architecture.
-BACKBONES = {
-    "atss": "backbone", "fcos": "backbone", "retinaface": "body", "scrfd": "backbone", "ssd": "backbone",
-    "ultralight": "base_net", "yunet": "backbone",
-}  # fmt: skip
+BACKBONE = "backbone"  # what a model calls the part that is frozen for few pictures
+OTHER_BACKBONES = {"retinaface": "body", "ultralight": "base_net"}  # where published checkpoints name it otherwise
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ def _kept_parts(name: PresetName, template: Template, size: DataSize) -> list[Ch
         ]
     is_tiny = size.pictures < 100 or size.learnt_faces < 200
     is_small = is_tiny or size.pictures < MANY_PICTURES
-    frozen = (BACKBONES[template.model.architecture],) if is_tiny else ()
+    frozen = (OTHER_BACKBONES.get(template.model.architecture, BACKBONE),) if is_tiny else ()
     faces = "under 100 pictures or 200 faces" if is_tiny else "faces enough to learn all from"
     pictures = "few pictures say little of others" if is_small else f"{MANY_PICTURES:,} pictures or more"
     return [Choice("frozen", frozen, faces), Choice("frozen_batch_norm", is_small, pictures)]

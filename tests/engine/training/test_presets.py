@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from facekit.engine.training.presets import (
-    BACKBONES,
+    BACKBONE,
+    OTHER_BACKBONES,
     DataSize,
     Given,
     Preset,
@@ -21,7 +22,7 @@ from facekit.engine.training.presets import (
 )
 from facekit.engine.training.schedule import make_schedule
 from facekit.labels.picture_labels import PictureLabels
-from facekit.models import MODELS, build_model
+from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, CosineDecay, EarlyStopping, Template, find_template, load_template
 
 NAMES = sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml"))
@@ -170,8 +171,13 @@ class TestBoth:
     def test_backbones_are_called_so(self, name: str) -> None:
         template = template_of(name)
         children = dict(build_model(template).named_children())
-        assert BACKBONES[template.model.architecture] in children
-        assert BACKBONES.keys() == MODELS.keys()
+        assert OTHER_BACKBONES.get(template.model.architecture, BACKBONE) in children
+
+    def test_a_new_architecture_needs_no_entry(self) -> None:
+        template = template_of("yunet-n")
+        new = dataclasses.replace(template, model=dataclasses.replace(template.model, architecture="new"))
+        preset = choose_preset("fine-tune", new, data_of(20, 0), NO_FLAGS)
+        assert preset.template.training.frozen == ("backbone",)
 
     def test_says_each_value_on_a_line(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
