@@ -56,6 +56,7 @@ def run_command(
     logger.handlers = [_Screen(command)]
     logger.setLevel(logging.INFO)
     arguments = sys.argv[1:] if args is None else args
+    is_debugged = "--debug" in arguments
     try:
         command.main(args=arguments, prog_name=prog_name, default_map=default_map, standalone_mode=False)
     except click.ClickException as error:
@@ -65,7 +66,7 @@ def run_command(
         click.echo(as_flags(str(stop), command), err=True)
         sys.exit(stop.exit_code)
     except FacekitError as error:
-        if arguments[:1] == ["--debug"]:
+        if is_debugged:
             traceback.print_exc()
         click.echo(f"Error: {as_flags(str(error), command)}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
@@ -73,6 +74,8 @@ def run_command(
         explained = explain_import_error(error)
         if explained is None:
             raise
+        if is_debugged:
+            traceback.print_exc()
         click.echo(f"Error: {explained}", err=True)
         sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
@@ -98,6 +101,10 @@ COMMANDS = {
     "data": (
         "facekit.cli.data:data",
         "Data sets and labels: download, browse, check, convert, merge, mark.",
+    ),
+    "doctor": (
+        "facekit.cli.looking:doctor",
+        "Say what facekit finds on this machine: processor, GPU, packages, cache; what is missing and what brings it.",
     ),
     "eval": (
         "facekit.cli.evaluation:evaluate",
@@ -136,7 +143,10 @@ COMMANDS = {
         "facekit.cli.training:reproduce",
         "Run a training again by its run.json, and compare the weights; flags say where data lie that have moved.",
     ),
-    "templates": ("facekit.cli.weights:templates", "List the templates: size, AP as measured, what they are."),
+    "templates": (
+        "facekit.cli.looking:templates",
+        "List the templates, or those of WORDS: AP as measured, parameters, operations, size, speed.",
+    ),
     "train": ("facekit.cli.training:train", "Train or fine-tune a detector."),
     "visualize": (
         "facekit.cli.visualize:visualize",
@@ -144,8 +154,8 @@ COMMANDS = {
     ),
 }
 EPILOG = """Exit codes: 0 all done; 1 an error, which one line names; 2 wrong arguments; 3 done, but something was left
-out, which the last lines name; 130 and 143 stopped by Ctrl-C and SIGTERM. All commands are functions of Python, too:
-facekit.train(...)."""
+out, which the last lines name; 130 and 143 stopped by Ctrl-C and SIGTERM. --debug, anywhere, shows where in the code an
+error came from. All commands are functions of Python, too: facekit.train(...)."""
 
 
 @click.group(

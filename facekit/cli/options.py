@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from facekit.errors import Loss
 from facekit.nearest import did_you_mean
@@ -32,8 +33,22 @@ MEANT = {
     "zoo": "templates", "models": "templates", "test": "eval", "evaluate": "eval", "val": "eval", "init": "instantiate",
     "new": "instantiate", "finetune": "train", "fine-tune": "train", "resume": "train", "quantize": "compress",
     "download": "data download", "convert": "data convert", "check": "data check", "browse": "data browse",
-    "merge": "data merge", "mark": "data mark", "label": "data mark",
+    "merge": "data merge", "mark": "data mark", "label": "data mark", "info": "doctor", "env": "doctor",
+    "version": "--version", "help": "--help",
 }  # fmt: skip
+
+
+EXIT_CODES = "Exit codes: 0 all done, 1 an error, 2 wrong arguments, 3 done with something left out."
+
+
+def with_common_words(command: click.Command) -> click.Command:
+    """The command, and all beneath it, with the exit codes below its help, and --debug wherever it stands."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        with_common_words(inner)
+    command.epilog = command.epilog or EXIT_CODES
+    # Heeded by facekit.cli.run_command, which looks for it before anything is parsed.
+    command.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, hidden=True))
+    return command
 
 
 class LazyCommands(MutableMapping[str, click.Command]):
@@ -47,7 +62,7 @@ class LazyCommands(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded:
             module, _, command = self.places[name][0].partition(":")
-            self._loaded[name] = getattr(importlib.import_module(module), command)
+            self._loaded[name] = with_common_words(getattr(importlib.import_module(module), command))
         return self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
@@ -122,7 +137,8 @@ def _argument(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Cal
     kind = _click_type(typing.get_args(hint)[0] if is_list else hint, info)
     is_required = field.default is dataclasses.MISSING
     return click.argument(
-        field.name, type=kind, nargs=-1 if is_list else 1, required=is_required, metavar=info.metavar
+        field.name, type=kind, nargs=-1 if is_list else 1, required=is_required, metavar=info.metavar,
+        shell_complete=_template_names if info.is_template else None,
     )  # fmt: skip
 
 
@@ -138,6 +154,8 @@ def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callabl
         hint = typing.get_args(hint)[0]
     elif default is not None:
         more = {"default": default, "show_default": not isinstance(default, tuple)}
+    if info.is_template:
+        more["shell_complete"] = _template_names
     if info.bare_value is not None:
         more |= {"is_flag": False, "flag_value": info.bare_value}
     flags = [flag] if info.other_flag is None else [flag, info.other_flag]
@@ -145,6 +163,14 @@ def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callabl
         *flags, field.name, type=_click_type(hint, info), required=field.default is dataclasses.MISSING,
         help=info.help, metavar=info.metavar, **more,
     )  # fmt: skip
+
+
+def _template_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """For a shell's completion: names of templates, and files and folders, which the shell itself completes."""
+    from facekit.template import known_templates
+
+    names = [CompletionItem(name) for name in known_templates() if name.startswith(begun)]
+    return [*names, CompletionItem(begun, type="file")]
 
 
 def _click_type(hint: Any, info: OptionInfo) -> click.ParamType[Any]:

@@ -1,10 +1,7 @@
-"""facekit templates, instantiate, import-weights, export."""
+"""facekit instantiate, import-weights, export."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import textwrap
 from typing import Any
 
 import click
@@ -13,27 +10,6 @@ from facekit.cli.options import options_of
 from facekit.commands import export as export_command
 from facekit.commands import import_weights as import_command
 from facekit.commands import instantiate as instantiate_command
-from facekit.commands import templates as templates_command
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def templates(as_json: bool) -> None:
-    """List the templates: size, AP as measured, what they are."""
-    rows = templates_command.templates()
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
-        return
-    width = max(len(row.name) for row in rows)
-    click.echo(f"{'':<{width}}  {'params':>8}  WIDER easy / medium / hard, %")
-    for row in rows:
-        size = "-" if row.parameters is None else f"{row.parameters:.3g} M"
-        ap = row.measured
-        figures = "-" if ap is None else f"{ap.easy:.1f} / {ap.medium:.1f} / {ap.hard:.1f}"
-        click.echo(f"{row.name:<{width}}  {size:>8}  {figures}")
-        click.echo(textwrap.indent(textwrap.fill(row.summary, 100), "    "))
-        if ap is not None:
-            click.echo(f"    measured: official WIDER FACE; {ap.protocol}")
 
 
 @click.command()

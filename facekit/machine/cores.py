@@ -15,8 +15,13 @@ def usable_cores() -> int:
         affinity = len(os.sched_getaffinity(0))
     except AttributeError:  # no such thing on this system
         affinity = os.cpu_count() or 1
-    quota = _quota(Path("/proc/self/cgroup"), CGROUP_ROOT)
+    quota = core_quota()
     return max(1, affinity if quota is None else min(affinity, int(quota)))
+
+
+def core_quota() -> float | None:
+    """Cores that the process's control group is given, which may be a fraction; None: no limit is known."""
+    return _quota(Path("/proc/self/cgroup"), CGROUP_ROOT)
 
 
 def _quota(membership: Path, root: Path) -> float | None:

@@ -11,7 +11,6 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
@@ -19,6 +18,7 @@ import numpy as np
 
 from facekit import __version__
 from facekit.installation import checkout_dir
+from facekit.machine.processor import cpu_name
 from facekit.schema import Range
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def environment(device: torch.device | str = "cpu") -> Environment:
         opencv=cv2.__version__,
         device=device_name,
         processes=processes,
-        cpu=_cpu(),
+        cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads() if torch is not None else 0,
     )
@@ -124,13 +124,3 @@ def _installed_revision() -> str:
         origin = json.loads(metadata.distribution("facekit").read_text("direct_url.json") or "{}")
         return str(origin.get("vcs_info", {}).get("commit_id", ""))
     return ""
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # another system
-        pass
-    return platform.processor() or platform.machine()

@@ -45,6 +45,10 @@ def test_templates_are_listed() -> None:
     assert "yunet-n" in run_bash(block("docs/commands/templates.md", "templates")).stdout
 
 
+def test_the_doctor_is_content() -> None:
+    assert "runs, " in run_bash(block("docs/commands/doctor.md", "doctor")).stdout
+
+
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
