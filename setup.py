@@ -1,4 +1,5 @@
-"""What pyproject.toml can't say: model_templates/ stands beside the package, and inside it once it is installed."""
+"""What pyproject.toml can't say: model_templates/ and the portrait stand beside the package, and inside it once
+it is installed."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 TEMPLATES = Path("model_templates")
+PORTRAIT = Path("data") / "demo" / "astronaut.jpg"  # what exports are compared on
 
 
 class BuildWithTemplates(build_py):
@@ -24,6 +26,9 @@ class BuildWithTemplates(build_py):
                 place = target / source.relative_to(TEMPLATES)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, place)
+        portrait = Path(self.build_lib) / "facekit" / PORTRAIT
+        portrait.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PORTRAIT, portrait)
 
 
 setup(cmdclass={"build_py": BuildWithTemplates})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from facekit.commands.download_data import download_data
     from facekit.commands.eval_predictions import eval_predictions
     from facekit.commands.evaluate import evaluate
-    from facekit.commands.export import export
+    from facekit.commands.export import export, export_formats
     from facekit.commands.flops import flops
     from facekit.commands.import_weights import import_weights
     from facekit.commands.instantiate import instantiate
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from facekit.detector import Detector
 
 # What is reached lazily, so that `import facekit` pays for nothing.
-_MODULES = {"Detector": "facekit.detector"} | {
+_MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.export"} | {
     name: f"facekit.commands.{name}"
     for name in (
         "browse_data", "check_data", "compress", "convert_data", "doctor", "download_data", "eval_predictions",
@@ -46,8 +46,8 @@ _MODULES = {"Detector": "facekit.detector"} | {
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "doctor", "download_data",
-    "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
-    "report", "reproduce", "templates", "train", "visualize",
+    "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights", "instantiate", "mark",
+    "plot", "priors", "report", "reproduce", "templates", "train", "visualize",
 ]  # fmt: skip
 
 

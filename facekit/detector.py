@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.feed import candidates, is_large, joined, padded, scaled, tiles, within_core
+from facekit.feed import candidates, fitted, is_large, joined, padded, scaled, tiles, within_core
 from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
 from facekit.ops.head import declared_head
@@ -66,7 +65,7 @@ class Detector:
     def __init__(self, backend: Backend, template: Template | None = None, passes: Passes | None = None) -> None:
         self.backend = backend
         self.passes = passes or Passes()
-        self.template = _fitted(template or backend.template, backend.fixed_size_hw)
+        self.template = fitted(template or backend.template, backend.fixed_size_hw)
         if self.passes.factors != (1.0,) and backend.fixed_size_hw is not None:
             height, width = backend.fixed_size_hw
             raise FacekitError(
@@ -192,15 +191,6 @@ class Detector:
             parts.append(within_core(boxes, tile))
             give_back_freed_memory()
         return joined(parts)
-
-
-def _fitted(template: Template, fixed_size_hw: tuple[int, int] | None) -> Template:
-    """A graph of one size, exported of a detector of any size, is fed pictures that are fitted into it."""
-    if fixed_size_hw is None or (template.evaluation.feeds_one_size and template.input.size_hw == fixed_size_hw):
-        return template
-    rule = dataclasses.replace(template.evaluation, resize="letterbox")
-    settings = dataclasses.replace(template.input, size_hw=fixed_size_hw)
-    return dataclasses.replace(template, evaluation=rule, input=settings)
 
 
 def mirror(faces: Detections, width: int) -> Detections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -22,6 +22,18 @@ PACKAGES = {
     "openvino": ("openvino", "reading, writing and running OpenVINO's .xml and .bin"),
     "nncf": ("compress", "INT8 and sparse networks"),
 }
+
+
+def explain_missing(packages: Sequence[str]) -> FacekitError:
+    """What to install for packages, by their names to import, that are not there."""
+    purposes = "; ".join(f"{package} for {PACKAGES[package][1]}" for package in packages)
+    return FacekitError(f"not installed: {purposes}. Install: {install_line(packages)}")
+
+
+def install_line(packages: Sequence[str]) -> str:
+    """The command that brings them; empty for none that an extra brings."""
+    extras = dict.fromkeys(PACKAGES[package][0] for package in packages if package in PACKAGES)
+    return f'pip install "facekit[{",".join(extras)}]"' if extras else ""
 
 
 @contextmanager

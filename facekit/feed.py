@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,6 +33,16 @@ class Tile(NamedTuple):
 
     core_xyxy: Rectangle
     tile_xyxy: tuple[int, int, int, int]
+
+
+def fitted(template: Template, fixed_size_hw: tuple[int, int] | None) -> Template:
+    """The template as a graph of one size is fed by, None for any: one that was exported of a detector of any size gets
+    pictures that are fitted into it."""
+    if fixed_size_hw is None or (template.evaluation.feeds_one_size and template.input.size_hw == fixed_size_hw):
+        return template
+    rule = dataclasses.replace(template.evaluation, resize="letterbox")
+    settings = dataclasses.replace(template.input, size_hw=fixed_size_hw)
+    return dataclasses.replace(template, evaluation=rule, input=settings)
 
 
 def prepare(image_bgr: NDArray[np.uint8], template: Template) -> tuple[NDArray[np.uint8], Scale]:

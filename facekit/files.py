@@ -18,7 +18,7 @@ from facekit.errors import FacekitError
 FileKey = tuple[int, int] | str
 MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
 # Files that are read with another, of the same name but for the suffix.
-SIBLINGS = {".xml": ".bin", ".bin": ".xml"}
+SIBLINGS = {".xml": (".bin",), ".param": (".bin",), ".bin": (".xml", ".param")}
 
 
 def _key(path: Path) -> FileKey | None:
@@ -57,8 +57,7 @@ class Inputs:
         for path in reads:
             if path is not None:
                 self._reads.append(path)
-                if path.suffix.lower() in SIBLINGS:
-                    self._reads.append(path.with_suffix(SIBLINGS[path.suffix.lower()]))
+                self._reads += [path.with_suffix(other) for other in SIBLINGS.get(path.suffix.lower(), ())]
         for target in self.writes:
             self.refuse(target)
 

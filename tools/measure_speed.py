@@ -24,7 +24,7 @@ from facekit.cli import run_command
 from facekit.files import write_text
 from facekit.machine.environment import environment
 from facekit.pictures.read import as_uint8, read_picture
-from facekit.targets.export import export_weights
+from facekit.targets.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def main(record: bool, templates: str | None) -> None:
         for name in templates.split(",") if templates else measured:
             template = load_template(find_template(name))
             weights = SHARED / measured[name][0]["weights"]
-            (path,) = export_weights(weights, template, Path(scratch) / name, openvino=False)
+            (path,) = export_weights(weights, template, Path(scratch) / name, ExportSettings(("onnx",))).files
             rows[name] = {"onnx_bytes": path.stat().st_size}
             detectors[name] = Detector.open(path, template, threads=1)
         times_s: dict[str, list[float]] = {name: [] for name in detectors}

@@ -116,7 +116,7 @@ COMMANDS = {
     ),
     "export": (
         "facekit.cli.weights:export",
-        "Export to ONNX and OpenVINO, each compared with PyTorch before it is kept.",
+        "Export to ONNX, OpenVINO and other formats, each compared with PyTorch before it is kept.",
     ),
     "flops": (
         "facekit.cli.training:flops",

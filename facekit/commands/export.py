@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import find_detector
 from facekit.errors import ArgumentError
 from facekit.files import check_outputs
 from facekit.options import TEMPLATE_OR_NAMED, command_options, option, takes
+
+if TYPE_CHECKING:
+    from facekit.targets.export import Exported
 
 
 @command_options
@@ -18,24 +24,90 @@ class ExportOptions:
     load_weights: Path | None = option(
         "Weights to export [a work dir's best or newest].", default=None, kw_only=False, reads=True, names=("bundled",)
     )
-    save_model_to: Path = option("Folder for model.onnx, model.xml, model.bin.")
-    onnx: bool = option("model.onnx.", default=True)
-    openvino: bool = option("model.xml with model.bin.", default=True)
+    save_model_to: Path = option("Folder for the files.")
+    formats: tuple[str, ...] = option(
+        "Formats with commas between them, or all; --list shows them [onnx,openvino].", default=(), metavar="NAMES"
+    )
+    input_size: str | None = option(
+        "Make all files for pictures of this size alone, such as 640x480 [any, where format and detector take any].",
+        default=None, metavar="WxH",
+    )  # fmt: skip
+    check_pictures: tuple[Path, ...] = option(
+        "Own pictures to compare on, beside the portrait, the drawn faces and the noise.", default=(), reads=True
+    )
+    onnx: bool = option("Of the formats by default: model.onnx.", default=True)
+    openvino: bool = option("Of the formats by default: model.xml with model.bin.", default=True)
 
     def __post_init__(self) -> None:
         if not (self.onnx or self.openvino):
             raise ArgumentError("Nothing to export: leave `onnx` or `openvino` on.")
+        if self.formats and not (self.onnx and self.openvino):
+            raise ArgumentError("`formats` says all that is written: leave the flags of single formats out.")
+        self.size_hw()
+
+    def names(self) -> tuple[str, ...]:
+        """Of the formats."""
+        if not self.formats:
+            return ("onnx",) * self.onnx + ("openvino",) * self.openvino
+        texts = (self.formats,) if isinstance(self.formats, str) else self.formats
+        return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+
+    def size_hw(self) -> tuple[int, int] | None:
+        """Of `input_size`. Raises ArgumentError for what is none."""
+        if self.input_size is None:
+            return None
+        match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", str(self.input_size))
+        width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not (16 <= width <= 8192 and 16 <= height <= 8192):
+            raise ArgumentError(
+                f"`input_size`: expected WIDTHxHEIGHT of 16 to 8192 pixels each, got {str(self.input_size)[:80]!r}."
+            )
+        return height, width
 
 
 @takes(ExportOptions)
-def export(options: ExportOptions) -> list[Path]:
-    """Exports to ONNX and OpenVINO; returns the files written.
+def export(options: ExportOptions) -> Exported:
+    """Exports to ONNX, OpenVINO and other formats; returns what was written, with the largest differences from PyTorch,
+    and what of `all` had to be left out.
 
-    Raises FacekitError for weights that don't fit, a folder that can't be written, or a graph that differs.
+    Raises FacekitError for weights that don't fit, a folder that can't be written, a format that is none, or a file
+    that differs.
     """
     template, weights = find_detector(options.load_weights, options.template)
 
-    from facekit.targets.export import export_weights
+    from facekit.targets.table import TARGETS, find_format
 
-    check_outputs([weights], [options.save_model_to / name for name in ("model.onnx", "model.xml", "model.bin")])
-    return export_weights(weights, template, options.save_model_to, options.onnx, options.openvino)
+    names = options.names()
+    targets = TARGETS.values() if "all" in names else map(find_format, names)
+    check_outputs([weights], [path for target in targets for path in target.paths(options.save_model_to)])
+
+    from facekit.targets.export import ExportSettings, export_weights
+
+    settings = ExportSettings(names, options.size_hw(), options.check_pictures)
+    return export_weights(weights, template, options.save_model_to, settings)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One that a detector can be exported to."""
+
+    name: str
+    files: tuple[str, ...]
+    any_size: bool  # whether one file takes pictures of any size, where the template does
+    runs: bool  # whether it can be run, and so compared, on this machine
+    missing: tuple[str, ...]  # packages that are not installed
+    install: str  # the command that brings them; empty where nothing is missing
+
+
+def export_formats() -> list[Format]:
+    """All formats that export knows, and what is missing here for each."""
+    from facekit.extras import install_line
+    from facekit.targets.table import FORMATS, TARGETS, missing_packages
+
+    rows = []
+    for target in map(TARGETS.__getitem__, FORMATS):
+        missing = missing_packages(target)
+        rows.append(
+            Format(target.name, target.files, target.any_size, target.runs, tuple(missing), install_line(missing))
+        )
+    return rows

@@ -13,6 +13,7 @@ from facekit.errors import FacekitError
 from facekit.files import write_text
 from facekit.reading import read_text
 from facekit.records.evaluation import EvaluationRecord, ThresholdRow, rounded
+from facekit.targets.table import files_of
 
 MAX_YAML_BYTES = 1_000_000  # of a metrics.yaml; a usual one has some kilobytes
 
@@ -63,10 +64,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def weight_files(weights: Path) -> list[dict[str, Any]]:
-    """name, sha256, size and source of the file, or of both files of an OpenVINO IR."""
-    parts = [weights]
-    if weights.suffix in (".xml", ".bin"):
-        parts = [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
+    """name, sha256, size and source of each file that the weights consist of."""
     return [
         {
             "name": part.name,
@@ -74,7 +72,7 @@ def weight_files(weights: Path) -> list[dict[str, Any]]:
             "size": part.stat().st_size,
             "source": str(part),
         }
-        for part in parts
+        for part in files_of(weights)
     ]
 
 

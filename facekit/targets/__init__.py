@@ -1,4 +1,4 @@
-"""Targets: what detectors are exported to and run in. One target a file, with both its ends; TARGETS says what each
+"""Targets: what detectors are exported to and run in. One target a file, with both its ends; table.py says what each
 consists of. Nothing heavier than NumPy is imported before a target is used."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,12 @@ from facekit.errors import FacekitError
 from facekit.extras import optional_packages
 from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
+from facekit.targets.table import BACKENDS, TARGETS, WEIGHT_SUFFIXES, Target, files_of, main_file
 from facekit.template import Template
+
+__all__ = [
+    "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Target", "files_of", "load_target", "open_backend",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +41,6 @@ class Backend(Protocol):
         boxes that it has decoded itself."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """One way to deploy a detector."""
-
-    name: str
-    module: str  # below facekit.targets: `open_weights` runs, `write` exports
-    suffixes: tuple[str, ...]  # of the files that it consists of; the first one is what is opened
-    package: str  # that must be importable to run it; facekit.extras knows what brings it
-    writes: bool  # whether export can make it
-    also: tuple[str, ...] = ()  # other suffixes of the same content
-
-
-TARGETS = {
-    target.name: target
-    for target in (
-        Target("pytorch", "pytorch", (".pth",), "torch", writes=False, also=(".pt", ".tar", ".safetensors")),
-        Target("onnx", "onnx", (".onnx",), "onnxruntime", writes=True),
-        Target("openvino", "openvino", (".xml", ".bin"), "openvino", writes=True),
-        # Other runtimes of the same .onnx, by name only.
-        Target("opencv", "opencv", (".onnx",), "cv2", writes=False),
-    )
-}
-WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".safetensors", ".onnx", ".xml", ".bin")
-BACKENDS = ("auto", *TARGETS)  # facekit.options.Runtime lists the same for the command line
-
-
 def open_backend(
     weights: Path,
     template: Template | None = None,
@@ -77,6 +55,7 @@ def open_backend(
     that is the fastest here of those that are installed and read the file, None for the file's own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
+    weights = main_file(weights)
     if not weights.is_file():
         raise FacekitError(f"{weights}: there are no such weights. Check the path.")
     if threads is not None and threads < 1:
@@ -127,30 +106,15 @@ def load_target(target: Target) -> Any:
 
 
 def _choose(weights: Path, backend: str | None) -> Target:
-    suffix = weights.suffix.lower()
-    fitting = [target for target in TARGETS.values() if suffix in (*target.suffixes, *target.also)]
+    fitting = [target for target in TARGETS.values() if weights.suffix.lower() in target.reads]
     if not fitting:
         raise FacekitError(f"{weights}: unknown kind of weights; expected one of {', '.join(WEIGHT_SUFFIXES)}.")
     if backend is None:
         return fitting[0]
-    if backend == "openvino" and suffix == ".onnx":
-        return TARGETS["openvino"]
     by_name = {target.name: target for target in fitting}
+    if ".onnx" in fitting[0].reads:
+        by_name["openvino"] = TARGETS["openvino"]  # which reads .onnx as well, if told to
     if backend not in by_name:
-        names = ", ".join(("auto", *by_name, *(["openvino"] if suffix == ".onnx" else [])))
+        names = ", ".join(("auto", *by_name))
         raise FacekitError(f"backend {backend!r}: can't run {weights.name}; expected one of {names}.")
     return by_name[backend]
-
-
-def with_template(template: Template | None, named: str | None, weights: Path) -> Template:
-    """The template given, or else the bundled one that the file names.
-
-    Raises FacekitError where neither is there.
-    """
-    from facekit.template import find_template, load_template
-
-    if template is not None:
-        return template
-    if named is None:
-        raise FacekitError(f"{weights}: says nothing of its template. Give it: template, such as yunet-n.")
-    return load_template(find_template(named))

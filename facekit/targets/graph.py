@@ -12,38 +12,42 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from facekit.errors import ArgumentError
 from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
 from facekit.structures import Priors
+from facekit.targets.about import about_export
 from facekit.template import Template
 
 EXAMPLE_SIZE_HW = (128, 160)  # for tracing graphs of any size: small, and not square
-
-ODD_SIZE_HW = (99, 133)  # that no stride divides
 
 
 class ExportGraph(nn.Module):
     """(B, 3, H, W) float32 BGR pixels 0..255 -> the tensors of `output_names`, in their order.
 
     Layout "decoded", of one size: boxes (B, A, 4) xyxy in pixels of the input, scores (B, A), and landmarks (B, A, 10)
-    if any. Layout "per_level", of any size: cls_S, obj_S as probabilities, bbox_S, kps_S as the head's coder defines
-    them, each (B, priors of the level, C), S the stride; obj and kps where the head has them.
+    if any. Layout "per_level", of any size unless one is given: cls_S, obj_S as probabilities, bbox_S, kps_S as the
+    head's coder defines them, each (B, priors of the level, C), S the stride; obj and kps where the head has them.
     """
 
     input_name = "image"
 
-    def __init__(self, network: nn.Module, template: Template) -> None:
-        """`network`: the template's, plain or compressed."""
+    def __init__(self, network: nn.Module, template: Template, size_hw: tuple[int, int] | None = None) -> None:
+        """`network`: the template's, plain or compressed. `size_hw`: the only size that the graph is to take, where the
+        layout leaves the choice. Raises ArgumentError for a size that it can't take."""
         super().__init__()
         self.network = network
         self.settings = template.input
         self.head = declared_head(template.model)
-        self.any_size = self.head.any_size
+        self.per_level = self.head.any_size
+        self.any_size = self.per_level and size_hw is None
         # A protocol that pads to multiples of the coarsest stride never feeds anything else.
         coarsest = max(self.head.strides)
         self.size_multiple = coarsest if template.evaluation.size_multiple % coarsest == 0 else 1
-        self.example_size_hw = EXAMPLE_SIZE_HW if self.any_size else template.input.size_hw
-        if self.any_size:
+        self._check_size(template, size_hw)
+        self.example_size_hw = EXAMPLE_SIZE_HW if self.any_size else size_hw or template.input.size_hw
+        self.about = about_export(template, None if self.any_size else self.example_size_hw)
+        if self.per_level:
             self.output_names = self.head.level_names
         else:
             priors = self.head.priors(template.input.size_hw).tensors()
@@ -51,11 +55,20 @@ class ExportGraph(nn.Module):
             self.register_buffer("prior_strides", priors.strides, persistent=False)
             self.output_names = ["boxes", "scores", *["landmarks"] * self.head.has_landmarks]
 
-    @property
-    def check_sizes_hw(self) -> list[tuple[int, int]]:
-        """Sizes of pictures to compare the exported graph with: for any size also one that it was not traced with."""
-        other = (3 * self.size_multiple, 5 * self.size_multiple) if self.size_multiple > 1 else ODD_SIZE_HW
-        return [self.example_size_hw, other] if self.any_size else [self.example_size_hw]
+    def _check_size(self, template: Template, size_hw: tuple[int, int] | None) -> None:
+        if size_hw is None or (not self.per_level and size_hw == template.input.size_hw):
+            return
+        height, width = size_hw
+        if not self.per_level:
+            own_height, own_width = template.input.size_hw
+            raise ArgumentError(
+                f"`input_size={width}x{height}`: {template.name} takes {own_width}x{own_height} pictures alone. "
+                f"Change input.size_hw in its template.yaml, and train it for that size."
+            )
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ArgumentError(
+                f"`input_size={width}x{height}`: {template.name} takes multiples of {self.size_multiple} pixels."
+            )
 
     def example(self, batch: int = 1) -> Tensor:
         """Pixels to trace the graph with."""
@@ -66,7 +79,7 @@ class ExportGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         activated = self.head.activate(self.network(normalise(image, self.settings)))
-        if not self.any_size:
+        if not self.per_level:
             priors = Priors(cast(Tensor, self.priors_cxcywh), cast(Tensor, self.prior_strides), self.example_size_hw)
             return tuple(tensor for tensor in self.head.decode(activated, priors) if tensor is not None)
         cells = self.head.cells((image.shape[2], image.shape[3]))

@@ -9,17 +9,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from facekit import __version__
 from facekit.errors import FacekitError
 from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets import with_template
+from facekit.targets.about import KEY, About, parse_about, template_for
 from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
 from facekit.template import Template
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
+    from facekit.targets.draft import Draft
     from facekit.targets.graph import ExportGraph
 
 OPSET = 18
@@ -48,8 +48,9 @@ class OnnxBackend:
         except Exception as error:  # the runtime's own classes have no common base but this one
             reason = str(error).splitlines()[0][:200]
             raise FacekitError(f"{weights}: not an ONNX file that can be run: {reason} Export it again.") from error
-        named = self.session.get_modelmeta().custom_metadata_map.get(TEMPLATE_KEY)
-        self.template = with_template(template, named, weights)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        said = None if template is not None else parse_about(metadata.get(KEY), weights)
+        self.template = template_for(template, said, weights, metadata.get(TEMPLATE_KEY))
         inputs = self.session.get_inputs()
         shapes = [[side if isinstance(side, int) else None for side in value.shape] for value in inputs]
         takes = GraphInput(shapes, [TYPES.get(value.type, value.type) for value in inputs], str(weights))
@@ -76,8 +77,13 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
     return OnnxBackend(weights, template, threads)
 
 
-def write(graph: ExportGraph, path: Path, template_name: str) -> None:
-    """Writes the graph; batch is free, height and width too where the template's protocol takes any size."""
+def write(draft: Draft, path: Path) -> None:
+    """Writes the graph; batch is free, height and width too where the graph takes any size."""
+    write_graph(draft.graph, path, draft.about)
+
+
+def write_graph(graph: ExportGraph, path: Path, about: About) -> None:
+    """write() of the graph alone."""
     import onnx
     import torch
     from torch.export import Dim
@@ -108,8 +114,9 @@ def write(graph: ExportGraph, path: Path, template_name: str) -> None:
     onnx.helper.set_model_props(
         model,
         {
-            "facekit_version": __version__,
-            TEMPLATE_KEY: template_name,
+            "facekit_version": about.version,
+            TEMPLATE_KEY: about.template,
+            KEY: about.to_json(),
             "input": "BGR pixels 0..255, float32, (batch, 3, height, width)",
         },
     )

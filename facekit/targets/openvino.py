@@ -9,18 +9,18 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from facekit import __version__
 from facekit.errors import FacekitError
 from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets import with_template
+from facekit.targets.about import About, parse_about, template_for
 from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
 from facekit.template import Template
 from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
+    from facekit.targets.draft import Draft
     from facekit.targets.graph import ExportGraph
 
 
@@ -48,7 +48,8 @@ class OpenVinoBackend:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
-        self.template = with_template(template, _named_template(model), weights)
+        said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
+        self.template = template_for(template, said, weights, _named_template(model))
         shapes = [[None if side.is_dynamic else side.get_length() for side in value.partial_shape] for value in
                   model.inputs if value.partial_shape.rank.is_static]  # fmt: skip
         types = [_type_name(value) for value in model.inputs if value.partial_shape.rank.is_static]
@@ -82,10 +83,11 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
 
 
 def _named_template(model: ov.Model) -> str | None:
-    for path in (["facekit", "template"], ["framework", "facekit_template"]):
-        if model.has_rt_info(path):
-            return str(model.get_rt_info(path).astype(str))
-    return None
+    return _rt_info(model, ["facekit", "template"]) or _rt_info(model, ["framework", "facekit_template"])
+
+
+def _rt_info(model: ov.Model, path: list[str]) -> str | None:
+    return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else None
 
 
 def _type_name(value: ov.Output) -> str:
@@ -98,12 +100,12 @@ def _name(value: ov.Output, place: int) -> str:
     return min(names) if names else f"output {place}"
 
 
-def write(onnx_path: Path, xml_path: Path, template_name: str) -> None:
+def write(draft: Draft, path: Path) -> None:
     """Converts the exported ONNX graph to an FP32 IR; the input stays raw BGR pixels 0..255."""
-    save_ir(ov.convert_model(onnx_path), xml_path, template_name)
+    save_ir(ov.convert_model(draft.onnx), path, draft.about)
 
 
-def write_from_torch(graph: ExportGraph, xml_path: Path, template_name: str) -> None:
+def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
     """Converts straight from PyTorch: the way for compressed networks, whose fake quantisers ONNX has no words for."""
     import torch
 
@@ -113,13 +115,14 @@ def write_from_torch(graph: ExportGraph, xml_path: Path, template_name: str) -> 
     with quiet_tracing(), torch.no_grad():
         model = ov.convert_model(NamedOutputs(graph).eval(), example_input=graph.example(), input=[[-1, 3, *sides]])
     model.inputs[0].set_names({graph.input_name})
-    save_ir(model, xml_path, template_name)
+    save_ir(model, xml_path, about)
 
 
-def save_ir(model: ov.Model, xml_path: Path, template_name: str) -> None:
+def save_ir(model: ov.Model, xml_path: Path, about: About) -> None:
     """Writes both files whole; the .bin first, so that an .xml never stands beside another one's weights."""
-    model.set_rt_info(template_name, ["facekit", "template"])
-    model.set_rt_info(__version__, ["facekit", "version"])
+    model.set_rt_info(about.template, ["facekit", "template"])
+    model.set_rt_info(about.version, ["facekit", "version"])
+    model.set_rt_info(about.to_json(), ["facekit", "about"])
     with replacing(xml_path) as beside:
         ov.save_model(model, beside, compress_to_fp16=False)
         with replacing(xml_path.with_suffix(".bin")) as binary:

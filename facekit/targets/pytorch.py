@@ -15,7 +15,7 @@ from facekit.models import build_model
 from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
 from facekit.structures import Activated
-from facekit.targets import with_template
+from facekit.targets.about import template_for
 from facekit.template import Template
 from facekit.weights.checkpoint import load_state
 from facekit.weights.identify import template_of_weights
@@ -62,5 +62,5 @@ def open_weights(weights: Path, template: Template | None, device: str | None, t
         torch.set_num_threads(threads)
     elif usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())
-    template = template or with_template(None, template_of_weights(weights), weights)
+    template = template or template_for(None, None, weights, template_of_weights(weights))
     return PyTorchBackend.from_file(weights, template, device)

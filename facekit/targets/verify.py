@@ -1,56 +1,120 @@
-"""Proof at export: the exported graph gives what PyTorch gives."""
+"""Proof at export: what was written gives what PyTorch gives, on real pictures."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.feed import candidates
+from facekit.feed import candidates, fitted, prepare
 from facekit.ops.head import declared_head
-from facekit.targets import Backend, open_backend
+from facekit.structures import Decoded, Detections
+from facekit.targets import Backend
 from facekit.template import Template
 
-SCORE_TOLERANCE = 1e-3
-PLACE_TOLERANCE_PX = 0.05  # of box corners and landmarks; beside it, of those far from the picture, RELATIVE_TOLERANCE
-RELATIVE_TOLERANCE = 1e-4
+RELATIVE_TOLERANCE = 1e-4  # of boxes and points beside Tolerance.places_px: of those far from the picture
 LEAST_PRIORS = 100  # whose boxes are compared where fewer score over the template's threshold
 
 
-def verify_export(exported: Path, reference: Backend, template: Template, size_hw: tuple[int, int]) -> float:
-    """Runs a test picture through both; returns the largest difference of a score.
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an exported file may be from PyTorch."""
 
-    Raises FacekitError where a score differs by more than rounding, or a box or a landmark of a prior that scores over
-    the template's threshold or is one of the LEAST_PRIORS best.
+    scores: float = 1e-3
+    places_px: float = 0.05  # of box corners and landmarks, in pixels of the network's input
+
+
+FLOAT = Tolerance()
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The largest ones between two runtimes; NaN where one gave none, infinity where one lacks a face."""
+
+    scores: float = 0.0
+    boxes_px: float = 0.0
+    landmarks_px: float | None = None  # None: of a detector without landmarks
+
+    def within(self, tolerance: Tolerance) -> bool:
+        places = (self.boxes_px, 0.0 if self.landmarks_px is None else self.landmarks_px)
+        return self.scores <= tolerance.scores and all(far <= tolerance.places_px for far in places)
+
+    def joined(self, other: Differences) -> Differences:
+        """The larger of each."""
+        marks = [far for far in (self.landmarks_px, other.landmarks_px) if far is not None]
+        return Differences(
+            float(np.maximum(self.scores, other.scores)),  # which keeps NaN
+            float(np.maximum(self.boxes_px, other.boxes_px)),
+            float(np.max(marks)) if marks else None,
+        )
+
+    def __str__(self) -> str:
+        marks = "" if self.landmarks_px is None else f", landmarks by {self.landmarks_px:.2g} px"
+        return f"scores differ by {self.scores:.2g}, boxes by {self.boxes_px:.2g} px{marks}"
+
+
+def verify_export(
+    name: str,
+    exported: Backend,
+    reference: Backend,
+    template: Template,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    tolerance: Tolerance = FLOAT,
+) -> Differences:
+    """Runs the pictures through both, as the template's protocol feeds them; returns the largest differences.
+
+    `name`: of the file, for messages. `pictures`: name -> (H, W, 3) BGR. Raises FacekitError where a score differs by
+    more than the tolerance, or a box or a landmark of a prior that scores over the template's threshold or is one of
+    the LEAST_PRIORS best.
     """
-    picture = _test_picture(size_hw)[None]
+    fed_by = fitted(template, exported.fixed_size_hw)
+    all_of_them = Differences()
+    for title, image_bgr in pictures.items():
+        fed = np.ascontiguousarray(prepare(image_bgr, fed_by)[0])
+        found = _differences(name, exported, reference, template, fed, title)
+        if not found.within(tolerance):
+            raise FacekitError(
+                f"{name}: does not give what PyTorch gives on a test picture ({title}): {found} (allowed "
+                f"{tolerance.scores:g} and {tolerance.places_px:g} px). Don't deploy this file; please report it with "
+                f"the weights."
+            )
+        all_of_them = all_of_them.joined(found)
+    return all_of_them
+
+
+def _differences(
+    name: str, exported: Backend, reference: Backend, template: Template, fed: NDArray[np.uint8], title: str
+) -> Differences:
+    """Of all priors, each with its like."""
     head = declared_head(template.model)
-    priors = head.priors(size_hw)
-    expected, _ = candidates(reference(picture), 0, head, priors, -math.inf)
-    got, _ = candidates(open_backend(exported, template)(picture), 0, head, priors, -math.inf)
+    priors = head.priors((fed.shape[0], fed.shape[1]))
+    expected, _ = candidates(reference(fed[None]), 0, head, priors, -math.inf)
+    got, _ = candidates(exported(fed[None]), 0, head, priors, -math.inf)
     if len(got.scores) != len(expected.scores):
         raise FacekitError(
-            f"{exported}: gives {len(got.scores)} scores that are numbers on a test picture, PyTorch "
+            f"{name}: gives {len(got.scores)} scores that are numbers on a test picture ({title}), PyTorch "
             f"{len(expected.scores)}. Don't deploy this file; please report it with the weights."
         )
     least = np.sort(expected.scores)[-min(LEAST_PRIORS, len(expected.scores))]
     counted = (expected.scores > template.evaluation.score_threshold) | (expected.scores >= least)
-    score_difference = float(np.abs(expected.scores - got.scores).max())
-    differences = {"boxes": _distance(expected.boxes_xyxy[counted], got.boxes_xyxy[counted])}
+    return compare_priors(expected, got, counted)
+
+
+def compare_priors(expected: Decoded, got: Decoded, counted: NDArray[np.bool_]) -> Differences:
+    """Of one picture's priors in the same order: scores of all, places of those that are counted."""
+    landmarks = None
     if expected.landmarks_xy is not None:
-        differences["landmarks"] = math.inf if got.landmarks_xy is None else _distance(
+        landmarks = math.inf if got.landmarks_xy is None else _distance(
             expected.landmarks_xy[counted], got.landmarks_xy[counted])  # fmt: skip
-    if not (score_difference <= SCORE_TOLERANCE and all(far <= PLACE_TOLERANCE_PX for far in differences.values())):
-        places = ", ".join(f"{what} by {far:.2g} px" for what, far in differences.items())
-        raise FacekitError(
-            f"{exported}: does not give what PyTorch gives on a test picture: scores differ by {score_difference:.2g} "
-            f"(allowed {SCORE_TOLERANCE:g}), {places} (allowed {PLACE_TOLERANCE_PX:g}). "
-            f"Don't deploy this file; please report it with the weights."
-        )
-    return score_difference
+    return Differences(
+        float(np.abs(expected.scores - got.scores).max()),
+        _distance(expected.boxes_xyxy[counted], got.boxes_xyxy[counted]),
+        landmarks,
+    )
 
 
 def _distance(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
@@ -59,8 +123,21 @@ def _distance(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
     return float(np.maximum(beyond, 0).max()) if beyond.size else 0.0
 
 
-def _test_picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Smooth blobs of colour, unlike in the three channels, so that a swapped channel can't pass."""
-    y, x = np.mgrid[: size_hw[0], : size_hw[1]].astype(np.float64)
-    waves = [np.sin(x / 7 + channel) * np.cos(y / (5 + 3 * channel)) for channel in range(3)]
-    return (127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
+def compare_faces(expected: Detections, got: Detections, least_score: float) -> Differences:
+    """Of one picture's faces in any order: each that scores over least_score in either is matched with the nearest of
+    the other's. A face that the other hasn't, not even below least_score, is infinitely far."""
+    found = Differences(landmarks_px=None if expected.landmarks_xy is None else 0.0)
+    for these, those in ((expected, got), (got, expected)):
+        for face in np.flatnonzero(these.scores > least_score):
+            if not len(those.scores):
+                return Differences(math.inf, math.inf, math.inf)
+            far = np.abs(those.boxes_xyxy - these.boxes_xyxy[face]).max(axis=1)
+            nearest = int(far.argmin())
+            landmarks = None
+            if these.landmarks_xy is not None:
+                landmarks = math.inf
+                if those.landmarks_xy is not None:
+                    landmarks = float(np.abs(these.landmarks_xy[face] - those.landmarks_xy[nearest]).max())
+            score = float(abs(these.scores[face] - those.scores[nearest]))
+            found = found.joined(Differences(score, float(far[nearest]), landmarks))
+    return found

@@ -12,7 +12,7 @@ import torch
 
 from facekit.models import MODELS, build_model
 from facekit.structures import Targets
-from facekit.targets.export import export_weights
+from facekit.targets.export import ExportSettings, export_weights
 from facekit.template import load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from tests.docs.support import block
@@ -49,5 +49,5 @@ def test_the_example_of_a_model_learns_and_exports(tmp_path: Path, monkeypatch: 
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
     save_checkpoint(tmp_path / "latest.pth", Checkpoint(new_meta(template, 1, 30), network.state_dict()))
-    (path,) = export_weights(tmp_path / "latest.pth", template, tmp_path / "export", openvino=False)
+    (path,) = export_weights(tmp_path / "latest.pth", template, tmp_path / "export", ExportSettings(("onnx",))).files
     assert path.name == "model.onnx"

@@ -52,12 +52,12 @@ def test_the_doctor_is_content() -> None:
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
-    from facekit.targets.export import export_weights
+    from facekit.targets.export import ExportSettings, export_weights
     from facekit.template import TEMPLATES_DIR, load_template
 
     folder = tmp_path_factory.mktemp("exported")
     yunet = TEMPLATES_DIR / "yunet-n"
-    export_weights(yunet / "facekit.pth", load_template(yunet / "template.yaml"), folder, openvino=False)
+    export_weights(yunet / "facekit.pth", load_template(yunet / "template.yaml"), folder, ExportSettings(("onnx",)))
     return with_portrait(folder)
 
 
@@ -91,13 +91,12 @@ def test_opencv_scores_are_the_root(exported_dir: Path) -> None:
 
 
 def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> None:
-    from facekit.targets.export import export_weights
+    from facekit.targets.export import ExportSettings, export_weights
     from facekit.template import TEMPLATES_DIR, load_template
 
     weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"
-    export_weights(
-        weights, load_template(TEMPLATES_DIR / "face-detection-0200" / "template.yaml"), tmp_path, openvino=False
-    )
+    template = load_template(TEMPLATES_DIR / "face-detection-0200" / "template.yaml")
+    export_weights(weights, template, tmp_path, ExportSettings(("onnx",)))
     printed = numbers(run_python(block("docs/deployment.md", "decode one size"), with_portrait(tmp_path)))
     assert printed[:4] == pytest.approx([180, 54, 93, 120], abs=20)
     assert len(printed) == 5 and 0.5 < printed[4] <= 1

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from facekit.models import build_model
 from facekit.targets import Backend, open_backend
-from facekit.targets.export import export_weights
+from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.graph import ExportGraph
-from facekit.targets.onnx import write
+from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
@@ -73,10 +73,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
             part, tap_channels = SHORT[name]
             setattr(network, part, ShortBackbone(8, tap_channels))
             network.eval()
-            write(ExportGraph(network, template), folder / "model.onnx", name)
+            graph = ExportGraph(network, template)
+            write_graph(graph, folder / "model.onnx", graph.about)
             return Exported(template, folder / "model.onnx", PyTorchBackend(network, template))
         save_checkpoint(folder / "random.pth", Checkpoint(new_meta(template, 1, 1), network.state_dict()))
-        (file,) = export_weights(folder / "random.pth", template, folder, openvino=False)
+        (file,) = export_weights(folder / "random.pth", template, folder, ExportSettings(("onnx",))).files
         return Exported(template, file, open_backend(folder / "random.pth", template, "cpu"))
 
     return export

@@ -16,7 +16,7 @@ from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.targets import open_backend
-from facekit.targets.export import export_weights
+from facekit.targets.export import ExportSettings, export_weights
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from facekit.weights.load import load_weights
@@ -40,7 +40,7 @@ def ssd() -> Template:
 @pytest.fixture(scope="module")
 def yunet_export(yunet: Template, drawn_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("yunet")
-    export_weights(drawn_weights, yunet, folder)
+    export_weights(drawn_weights, yunet, folder, ExportSettings())
     return folder
 
 
@@ -62,7 +62,7 @@ def ssd_weights(ssd: Template, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def ssd_export(ssd: Template, ssd_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ssd_export")
-    export_weights(ssd_weights, ssd, folder)
+    export_weights(ssd_weights, ssd, folder, ExportSettings())
     return folder
 
 
@@ -132,13 +132,13 @@ def export_changed(
     """Exports with a writer that takes the file that was exported before, changed: writing a graph takes seconds."""
 
     def export(change: Change) -> list[Path]:
-        def write(graph: object, path: Path, template_name: str) -> None:
+        def write(draft: object, path: Path) -> None:
             model = onnx.load(yunet_export / "model.onnx")
             change(model)
             onnx.save(model, path)
 
         monkeypatch.setattr("facekit.targets.onnx.write", write)
-        return export_weights(drawn_weights, yunet, tmp_path, openvino=False)
+        return export_weights(drawn_weights, yunet, tmp_path, ExportSettings(("onnx",))).files
 
     return export
 

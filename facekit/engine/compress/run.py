@@ -131,7 +131,7 @@ class _Run:
         xml = folder / "model.xml"
         # A copy on the CPU: the IR is traced there, and training may go on where the network is.
         graph = ExportGraph(copy.deepcopy(network).cpu().eval(), self.template)
-        write_from_torch(graph, xml, self.template.name)
+        write_from_torch(graph, xml, graph.about)
         ap = self.ap(Detector.open(xml, self.template))
         data = xml.with_suffix(".bin").read_bytes()
         return Footprint(name, len(data), xml.stat().st_size, len(gzip.compress(data)), ap)

@@ -17,7 +17,7 @@ from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco
 from facekit.labels.picture_labels import PictureLabels
-from facekit.targets.export import export_weights
+from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import AdamW, Template, find_template, load_template
 from tests.targets.support import decoded
@@ -105,7 +105,7 @@ def test_compressed_weights_are_refused_where_float_ones_belong(
     with pytest.raises(FacekitError, match="compressed"):
         compress(template, int8[0], pictures, [], options(tmp_path, True, False))
     with pytest.raises(FacekitError, match="compressed"):
-        export_weights(int8[0], template, tmp_path)
+        export_weights(int8[0], template, tmp_path, ExportSettings())
 
 
 def test_fine_tuning_is_by_sgd_whatever_the_template_trains_with(

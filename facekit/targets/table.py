@@ -1,0 +1,113 @@
+"""What detectors are exported to and run in: one target a row, one target a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from facekit.errors import FacekitError
+from facekit.nearest import did_you_mean
+
+GRAPH_PACKAGES = ("torch", "torchvision", "array_api_compat")  # that build the graph which all targets export
+ONNX_PACKAGES = ("onnx", "onnxscript")  # that write the draft which some are made from
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to deploy a detector: what it consists of, how it is written, and what runs it.
+
+    Its module has `write(draft, path)` where `made_from` is set, and `open_weights(weights, template, device, threads)`
+    where `packages` run it here.
+    """
+
+    name: str
+    module: str  # below facekit.targets
+    files: tuple[str, ...] = ()  # that export writes, the one to open first; a name that ends with / is a folder's
+    made_from: Literal["graph", "onnx"] | None = None  # the graph in PyTorch or the ONNX draft; None: never written
+    reads: tuple[str, ...] = ()  # suffixes of the files that it opens by itself
+    packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.extras knows what brings them
+    writers: tuple[str, ...] = ()  # that write it, besides those of what it is made from
+    any_size: bool = True  # whether one file takes pictures of any size, where the template does
+    architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
+    runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
+
+    @property
+    def needed_to_write(self) -> tuple[str, ...]:
+        """All packages that writing and comparing it needs, by the names to import."""
+        of_draft = ONNX_PACKAGES if self.made_from == "onnx" else ()
+        return tuple(dict.fromkeys((*GRAPH_PACKAGES, *of_draft, *self.writers, *self.packages)))
+
+    def paths(self, folder: Path) -> list[Path]:
+        """What an export into the folder writes, the one to open first."""
+        return [folder / name for name in self.files]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("pytorch", "pytorch", reads=(".pth", ".pt", ".tar", ".safetensors"), packages=("torch",)),
+        Target(
+            "onnx", "onnx", files=("model.onnx",), made_from="graph", reads=(".onnx",),
+            packages=("onnxruntime",), writers=ONNX_PACKAGES,
+        ),
+        Target(
+            "openvino", "openvino", files=("model.xml", "model.bin"), made_from="onnx", reads=(".xml", ".bin"),
+            packages=("openvino",),
+        ),
+        # Another runtime of the same .onnx, by name only.
+        Target("opencv", "opencv", reads=(".onnx",), packages=("cv2",)),
+    )
+}  # fmt: skip
+FORMATS = tuple(name for name, target in TARGETS.items() if target.made_from is not None)
+DEFAULT_FORMATS = ("onnx", "openvino")
+WEIGHT_SUFFIXES = tuple(dict.fromkeys(suffix for target in TARGETS.values() for suffix in target.reads))
+BACKENDS = ("auto", *(name for name, target in TARGETS.items() if target.reads))  # facekit.options.Runtime lists them
+
+# Files of one name but for the suffix that are opened together: the second by way of the first.
+PAIRS = {".xml": ".bin", ".param": ".bin"}
+
+
+def files_of(weights: Path) -> list[Path]:
+    """All files that a model consists of, given any of them: both of an .xml or a .param and its .bin."""
+    suffix = weights.suffix.lower()
+    if suffix == ".bin":
+        main = main_file(weights)
+        return [weights] if main == weights else [main, weights]
+    return [weights, weights.with_suffix(PAIRS[suffix])] if suffix in PAIRS else [weights]
+
+
+def main_file(weights: Path) -> Path:
+    """The file to open: for a .bin the .xml (OpenVINO) or the .param (ncnn) beside it.
+
+    Raises FacekitError where both lie there, as both may mean the one .bin.
+    """
+    if weights.suffix.lower() != ".bin":
+        return weights
+    beside = [path for path in (weights.with_suffix(suffix) for suffix in PAIRS) if path.is_file()]
+    if len(beside) > 1:
+        names = " and ".join(path.name for path in beside)
+        raise FacekitError(f"{weights}: {names} lie beside it. Give the one that is meant in place of the .bin.")
+    return beside[0] if beside else weights
+
+
+def target_of(weights: Path) -> Target | None:
+    """The target that opens a file of this name; None where no suffix is known."""
+    main = main_file(weights)
+    return next((target for target in TARGETS.values() if main.suffix.lower() in target.reads), None)
+
+
+def find_format(name: str) -> Target:
+    """Raises FacekitError, with the nearest one, for a name that is no format to export to."""
+    if name not in FORMATS:
+        raise FacekitError(
+            f"`formats`: there is no format {name!r}.{did_you_mean(name, FORMATS)} Expected some of "
+            f"{', '.join(FORMATS)}, or all."
+        )
+    return TARGETS[name]
+
+
+def missing_packages(target: Target) -> list[str]:
+    """Of those that writing and comparing it needs, the ones that are not installed."""
+    return [package for package in target.needed_to_write if find_spec(package) is None]
