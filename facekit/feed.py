@@ -126,19 +126,21 @@ def candidates(
     network's input."""
     if isinstance(found, Decoded):
         of_picture = found.of(picture)
-        scores = as_numpy(of_picture.scores)
-        is_score = (scores >= -SCORE_SLACK) & (scores <= 1 + SCORE_SLACK)
-        chosen = np.flatnonzero((scores > score_threshold) & is_score)
-        boxes = Decoded(*(None if part is None else as_numpy(part[chosen]) for part in of_picture))
-    else:
-        said = found.of(picture)
-        with np.errstate(all="ignore"):  # of a broken graph: counted here, and dropped by select_detections
-            scores = as_numpy(head.scores(said))
-            is_score = (scores >= -SCORE_SLACK) & (scores <= 1 + SCORE_SLACK)
-            chosen = np.flatnonzero((scores > score_threshold) & is_score)
-            said = Activated(*(None if part is None else as_numpy(part[chosen]) for part in said))
-            boxes = head.decode(said, priors.at(chosen))
-    return boxes, len(scores) - int(np.count_nonzero(is_score))
+        chosen, broken = _scoring(as_numpy(of_picture.scores), score_threshold)
+        return Decoded(*(None if part is None else as_numpy(part[chosen]) for part in of_picture)), broken
+    said = found.of(picture)
+    with np.errstate(all="ignore"):  # of a broken graph: counted here, and dropped by select_detections
+        chosen, broken = _scoring(as_numpy(head.scores(said)), score_threshold)
+        said = Activated(*(None if part is None else as_numpy(part[chosen]) for part in said))
+        return head.decode(said, priors.at(chosen)), broken
+
+
+def _scoring(scores: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], int]:
+    """Where (A,) scores are over the threshold, and how many are no numbers from 0 to 1: these are no faces."""
+    if not len(scores) or (scores.min() >= -SCORE_SLACK and scores.max() <= 1 + SCORE_SLACK):  # false with a NaN among
+        return np.flatnonzero(scores > threshold), 0
+    is_score = (scores >= -SCORE_SLACK) & (scores <= 1 + SCORE_SLACK)
+    return np.flatnonzero((scores > threshold) & is_score), int(np.count_nonzero(~is_score))
 
 
 def within_core(boxes: Decoded, tile: Tile) -> Decoded:

@@ -61,8 +61,8 @@ class DeltaCoder:
 
 def _repeated(priors: Priors, columns: int) -> tuple[Array, Array]:
     """Centres and sizes of the priors, once a point: (P, columns) each."""
-    xp = array_namespace(priors.cxcywh)
-    return xp.tile(priors.cxcywh[:, :2], (1, columns // 2)), xp.tile(priors.cxcywh[:, 2:], (1, columns // 2))
+    xp, points = array_namespace(priors.cxcywh), columns // 2  # NumPy's tile takes four times as long as concat
+    return xp.concat([priors.cxcywh[:, :2]] * points, axis=-1), xp.concat([priors.cxcywh[:, 2:]] * points, axis=-1)
 
 
 @dataclass(frozen=True)

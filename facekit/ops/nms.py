@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from facekit.ops.arrays import as_numpy
 from facekit.structures import Decoded, Detections
 
+FEW = 64  # boxes, up to which all pairs at once are cheaper than a layout
 FARTHEST = 1e7  # pixels from the picture's corner: no box of a working detector lies there, and none is infinite
 
 
@@ -29,17 +30,19 @@ def select_detections(
     scores = as_numpy(decoded.scores).astype(np.float32, copy=False)
     corners = as_numpy(decoded.boxes_xyxy).astype(np.float32, copy=False)
     # Distances may come out negative and turn a box inside out, and early in training overflow: that is no face.
-    is_box = (corners[:, 2:] >= corners[:, :2]).all(axis=1) & (np.abs(corners) <= FARTHEST).all(axis=1)
-    chosen = np.flatnonzero((scores > score_threshold) & is_box)
+    x1, y1, x2, y2 = corners.T
+    is_face = (
+        (scores > score_threshold) & (x2 >= x1) & (y2 >= y1) & (np.abs(corners).max(axis=1, initial=0) <= FARTHEST)
+    )
+    chosen = np.flatnonzero(is_face)
     chosen = chosen[np.argsort(-scores[chosen], kind="stable")[:max_candidates]]
     boxes_xyxy = corners[chosen]
     kept = suppress(boxes_xyxy, nms_iou_threshold, union_slack, max_detections)
-    scale = np.array(scale_xy, dtype=np.float32)
     landmarks = None
     if decoded.landmarks_xy is not None:
         points = as_numpy(decoded.landmarks_xy)[chosen[kept]].astype(np.float32, copy=False)
-        landmarks = points.reshape(-1, 5, 2) * scale
-    return Detections(boxes_xyxy[kept] * np.tile(scale, 2), scores[chosen[kept]], landmarks)
+        landmarks = points.reshape(-1, 5, 2) * np.array(scale_xy, dtype=np.float32)
+    return Detections(boxes_xyxy[kept] * np.array(scale_xy * 2, dtype=np.float32), scores[chosen[kept]], landmarks)
 
 
 def suppress(
@@ -57,7 +60,7 @@ def suppress(
     share = max(iou_threshold, 1e-9)
     before, behind = np.float32((1 - share) / share * 1.0001), np.float32((1 - share) * 1.0001)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # boxes without area overlap nothing
-        while len(rest) and len(kept) != most:
+        while len(rest) > FEW and len(kept) != most:
             # Once half of the boxes have fallen, those that stand are laid out anew.
             by_left = np.argsort(boxes_xyxy[rest, 0])
             corners = boxes_xyxy[rest[by_left]].T.copy()
@@ -88,4 +91,29 @@ def suppress(
                 if 2 * np.count_nonzero(stands) < len(rest):
                     break
             rest = rest[stands[place_of]]
+    left_over = None if most is None else most - len(kept)
+    return np.array(
+        kept + rest[_suppress_few(boxes_xyxy[rest], iou_threshold, union_slack, left_over)].tolist(), np.int64
+    )
+
+
+def _suppress_few(
+    boxes_xyxy: NDArray[np.float32], iou_threshold: float, union_slack: float, most: int | None
+) -> NDArray[np.int64]:
+    """suppress() by the matrix of all pairs."""
+    x1, y1, x2, y2 = boxes_xyxy.T
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # boxes without area overlap nothing
+        width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+        height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        areas = (x2 - x1) * (y2 - y1)
+        overlap = shared / (areas + (areas + np.float32(union_slack))[:, None] - shared) > iou_threshold
+    kept: list[int] = []
+    fallen = np.zeros(len(boxes_xyxy), dtype=np.bool_)
+    for place, falls in enumerate(overlap):
+        if len(kept) == most:
+            break
+        if not fallen[place]:
+            kept.append(place)
+            fallen |= falls
     return np.array(kept, dtype=np.int64)

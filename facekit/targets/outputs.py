@@ -22,11 +22,10 @@ MAX_SIDE = 16384  # pixels of an input of fixed size
 def planes(images_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(B, H, W, 3) BGR uint8 -> (B, 3, H, W) float32, the pixels as they are."""
     batch, height, width, _ = images_bgr.shape
-    blob = np.empty((batch, 3, height, width), dtype=np.float32)
-    for picture, image_bgr in enumerate(images_bgr):
-        for channel, plane in enumerate(cv2.split(image_bgr)):  # a third faster than NumPy's transpose
-            blob[picture, channel] = plane
-    return blob
+    blob = np.empty((batch, 3, height, width), dtype=np.uint8)
+    for image_bgr, into in zip(images_bgr, blob, strict=True):
+        cv2.split(image_bgr, tuple(into))  # half the time of NumPy's transpose
+    return blob.astype(np.float32)
 
 
 class GraphInput:
