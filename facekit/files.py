@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from facekit.errors import FacekitError
 
@@ -272,54 +270,6 @@ def _is_alive(process: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
-    """The file opened to read: a regular one, as a fifo, a device or a socket may never answer or never end.
-
-    Raises OSError as open() does, and FacekitError for anything else but a regular file and for more than most_bytes.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(21, "Is a directory", str(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise FacekitError(f"{path}: no regular file, but a pipe, a device or a socket. Give a file on a disk.")
-        if most_bytes is not None and found.st_size > most_bytes:
-            raise FacekitError(
-                f"{path}: {found.st_size} bytes; over {most_bytes >> 20} MiB are not read. Give a smaller file."
-            )
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def open_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> BinaryIO:
-    """open_regular, whose every failure is a FacekitError; `what` is what the caller takes it for: "label file".
-
-    It is noted as an input (see note_inputs): what a command reads and writes anew by design is opened otherwise. A
-    file may still grow: read() at most most_bytes of it, or by lines.
-    """
-    note_inputs([path])
-    try:
-        return open_regular(path, most_bytes)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise FacekitError(f"{path}: the {what} can't be read ({reason}). {remedy}") from error
-
-
-def read_input(path: Path, most_bytes: int, what: str, remedy: str = "Check the path.") -> bytes:
-    """The whole file. Raises as open_input."""
-    with open_input(path, most_bytes, what, remedy) as stream:
-        try:
-            data = stream.read(most_bytes + 1)
-        except OSError as error:
-            raise FacekitError(f"{path}: the {what} can't be read ({error.strerror}). {remedy}") from error
-    if len(data) > most_bytes:
-        raise FacekitError(f"{path}: grows beyond the {most_bytes >> 20} MiB that a {what} may have.")
-    return data
 
 
 def sync_disk() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from facekit.errors import FacekitError
+from facekit.files import note_inputs
 
 HEAD_BYTES = 512
 
@@ -29,32 +31,36 @@ _SIGNATURES = (
 )
 
 
-def open_file(path: Path, limit_bytes: int, remedy: str) -> IO[bytes]:
+def open_regular(path: Path, limit_bytes: int = sys.maxsize) -> BinaryIO:
     """A regular file, opened for reading; a pipe or a device is never waited for.
 
-    Raises FacekitError, which ends with the remedy, for a file that is missing, unreadable, over limit_bytes, or no
-    file at all.
+    Raises OSError as open() does, and FacekitError for what is over limit_bytes, or no file at all.
     """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        found = os.fstat(descriptor)
+        for is_kind, name in _KINDS:
+            if is_kind(found.st_mode):
+                raise FacekitError(f"{path}: is {name}, not a file.")
+        if found.st_size > limit_bytes:
+            raise FacekitError(f"{path}: {found.st_size} bytes, more than the limit of {limit_bytes}.")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_file(path: Path, limit_bytes: int, remedy: str) -> BinaryIO:
+    """open_regular, whose every failure is a FacekitError that ends with the remedy."""
+    try:
+        return open_regular(path, limit_bytes)
+    except FacekitError as error:
+        raise FacekitError(f"{error} {remedy}") from error
     except FileNotFoundError as error:
         raise FacekitError(f"{path}: there is no such file. {remedy}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise FacekitError(f"{shown(path)}: can't be read ({reason}). {remedy}") from error
-    file = None
-    try:
-        found = os.fstat(descriptor)
-        for is_kind, name in _KINDS:
-            if is_kind(found.st_mode):
-                raise FacekitError(f"{path}: is {name}, not a file. {remedy}")
-        if found.st_size > limit_bytes:
-            raise FacekitError(f"{path}: {found.st_size} bytes, more than the limit of {limit_bytes}. {remedy}")
-        file = os.fdopen(descriptor, "rb")
-    finally:
-        if file is None:
-            os.close(descriptor)
-    return file
 
 
 def read_bytes(path: Path, limit_bytes: int, remedy: str) -> bytes:
@@ -67,6 +73,19 @@ def read_bytes(path: Path, limit_bytes: int, remedy: str) -> bytes:
     if len(data) > limit_bytes:
         raise FacekitError(f"{path}: more than the limit of {limit_bytes} bytes. {remedy}")
     return data
+
+
+def open_input(path: Path, limit_bytes: int) -> BinaryIO:
+    """open_file, noted as an input (see files.note_inputs): what a command reads and writes anew by design is opened
+    otherwise. A file may still grow: read() at most limit_bytes of it, or by lines."""
+    note_inputs([path])
+    return open_file(path, limit_bytes, "Check the path.")
+
+
+def read_input(path: Path, limit_bytes: int) -> bytes:
+    """read_bytes, noted as open_input does."""
+    note_inputs([path])
+    return read_bytes(path, limit_bytes, "Check the path.")
 
 
 def read_text(path: Path, limit_bytes: int, remedy: str) -> str:

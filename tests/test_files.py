@@ -17,14 +17,13 @@ from facekit.files import (
     link_or_copy,
     making_folder,
     note_inputs,
-    open_regular,
     protecting,
-    read_input,
     remove_leftovers,
     replacing,
     replacing_set,
     write_text,
 )
+from facekit.reading import read_input
 
 # Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
 PROC = Path("/proc/facekit-tests")
@@ -158,7 +157,7 @@ class TestInputsAreSacred:
     def test_what_is_opened_as_input(self, source: Path) -> None:
         with protecting([]):
             write_text(source, "mine")
-            assert read_input(source, 100, "label file") == b"mine"
+            assert read_input(source, 100) == b"mine"
             with pytest.raises(FacekitError, match="this command reads it"):
                 write_text(source, "new")
 
@@ -213,28 +212,6 @@ class TestInputsAreSacred:
         with protecting([source]), pytest.raises(FacekitError, match="this command reads it"):
             link_or_copy(other, source)
         assert source.read_text() == "mine"
-
-
-class TestOpenRegular:
-    def test_file(self, source: Path) -> None:
-        with open_regular(source, 4) as file:
-            assert file.read() == b"mine"
-
-    def test_too_large(self, source: Path) -> None:
-        with pytest.raises(FacekitError, match="4 bytes; over 0 MiB are not read"):
-            open_regular(source, 3)
-
-    def test_pipe_and_device_neither_hang_nor_open(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "pipe")
-        for path in (tmp_path / "pipe", Path("/dev/zero")):
-            with pytest.raises(FacekitError, match="no regular file"):
-                open_regular(path)
-
-    def test_folder_and_nothing(self, tmp_path: Path) -> None:
-        with pytest.raises(IsADirectoryError):
-            open_regular(tmp_path)
-        with pytest.raises(FileNotFoundError):
-            open_regular(tmp_path / "none")
 
 
 def test_a_name_almost_too_long(tmp_path: Path) -> None:
@@ -371,44 +348,3 @@ def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
     (tmp_path / f".bare.{dead.pid}.part").touch()
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
-
-
-class TestReadInput:
-    def complaint(self, path: Path, most_bytes: int = 1 << 20) -> str:
-        with pytest.raises(FacekitError) as caught:
-            read_input(path, most_bytes, "label file")
-        return str(caught.value)
-
-    def test_whole_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(b"x" * 100)
-        (tmp_path / "b").symlink_to("a")
-        assert read_input(tmp_path / "b", 100, "label file") == b"x" * 100
-
-    def test_pipes_are_not_waited_for(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "pipe")
-        assert "no regular file, but a pipe" in self.complaint(tmp_path / "pipe")
-
-    @pytest.mark.parametrize(
-        ("path", "reason"), [("/dev/zero", "no regular file"), ("/tmp", "can't be read (Is a directory)")]
-    )
-    def test_no_regular_file(self, path: str, reason: str) -> None:
-        assert reason in self.complaint(Path(path))
-
-    def test_loop_of_links(self, tmp_path: Path) -> None:
-        (tmp_path / "a").symlink_to("b")
-        (tmp_path / "b").symlink_to("a")
-        assert "can't be read (Too many levels of symbolic links)" in self.complaint(tmp_path / "a")
-
-    @pytest.mark.parametrize("name", ["none", "a\0b", "n" * 300])
-    def test_no_such_name(self, tmp_path: Path, name: str) -> None:
-        assert "the label file can't be read" in self.complaint(tmp_path / name)
-
-    def test_too_large(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(b"x" * (2**20 + 1))
-        assert "over 1 MiB are not read" in self.complaint(tmp_path / "a")
-
-    def test_a_file_that_calls_itself_empty(self) -> None:
-        path = Path("/proc/self/environ")
-        if not path.is_file() or path.stat().st_size:
-            pytest.skip("no /proc here")
-        assert "grows beyond" in self.complaint(path, 1)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.files import open_regular
 from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, read_header
 from facekit.pictures.heif import decode_heif
+from facekit.reading import open_file, read_bytes
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
@@ -38,7 +38,7 @@ def read_picture(
     comes whole. Raises FacekitError for a file that is missing, no regular one, too large, no picture, cut off, or of
     another size than size_wh, and, by its header, before it is decoded, for one of more than max_pixels.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path, MAX_PICTURE_BYTES, "Check the path, or leave it out.")
     header = _checked_header(path, data, max_pixels)
     if shrink != 1 and size_wh is not None and header.kind == "JPEG" and _final_size(header) == tuple(size_wh):
         image_bgr = _decode(data, _REDUCED[shrink])
@@ -56,14 +56,6 @@ def read_picture(
     if image_bgr is None:
         raise FacekitError(f"{path}: a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}")
     return image_bgr
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        with open_regular(path, MAX_PICTURE_BYTES) as file:
-            return file.read(MAX_PICTURE_BYTES + 1) or b""
-    except OSError as error:
-        raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). {REMEDY}") from error
 
 
 def _checked_header(path: Path, data: bytes, max_pixels: int) -> Header:
@@ -133,11 +125,8 @@ def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
     Raises FacekitError as read_picture does; a file that breaks off behind its header goes unnoticed.
     """
-    try:
-        with open_regular(path, MAX_PICTURE_BYTES) as file:
-            header = read_header(file.read(HEAD_BYTES) or b"")
-    except OSError as error:
-        raise FacekitError(f"{path}: the picture can't be read ({error.strerror}). Check the path.") from error
+    with open_file(path, MAX_PICTURE_BYTES, "Check the path, or leave it out.") as file:
+        header = read_header(file.read(HEAD_BYTES) or b"")
     size_wh = _final_size(header) if header is not None else None
     if size_wh is None or min(size_wh) < 1 or size_wh[0] * size_wh[1] > max_pixels:
         height, width = read_picture(path, max_pixels=max_pixels).shape[:2]

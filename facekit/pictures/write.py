@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.files import open_regular, replacing
+from facekit.files import replacing
+from facekit.reading import open_regular
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")

@@ -282,7 +282,7 @@ def to_coco(pictures: Sequence[PictureLabels], names: Sequence[str] | None = Non
 
 
 def _load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = load_json(path, "annotation file", "a COCO json file")
+    content: dict[str, Any] = load_json(path, "a COCO json file")
     keys = list(content)[:5] if isinstance(content, dict) else type(content).__name__
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from facekit.errors import FacekitError
-from facekit.files import read_input
 from facekit.labels.formats.text_lines import MAX_LABEL_BYTES, refuse_foreign
+from facekit.reading import read_input
 
 MAX_JSON_MEMORY = 2 << 30  # bytes that the values of a file may take; 1.1 million COCO faces with landmarks
 _BYTES_A_VALUE, _BYTES_A_CONTAINER = 32, 100  # of Python's objects, by the commas and brackets of the text
 
 
-def load_json(path: Path, what: str, is_hint: str) -> Any:
-    """The content. what: of the file, such as "annotation file"; is_hint: what it should be, "a COCO json file".
+def load_json(path: Path, is_hint: str) -> Any:
+    """The content. is_hint: what the file should be, "a COCO json file".
 
     Raises FacekitError with the line for what is no JSON, and for files over MAX_LABEL_BYTES or of more values than
     MAX_JSON_MEMORY holds.
     """
-    data = read_input(path, MAX_LABEL_BYTES, what)
+    data = read_input(path, MAX_LABEL_BYTES)
     needed = data.count(b",") * _BYTES_A_VALUE + (data.count(b"[") + data.count(b"{")) * _BYTES_A_CONTAINER
     if needed > MAX_JSON_MEMORY:
         raise FacekitError(

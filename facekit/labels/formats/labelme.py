@@ -77,7 +77,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    content = load_json(file, "label file", "labelme's JSON")
+    content = load_json(file, "labelme's JSON")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise FacekitError(f"{file}: expected labelme's JSON with a list 'shapes', got {shorten(content)}.")
     if not isinstance(content.get("imagePath"), str):

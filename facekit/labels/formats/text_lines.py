@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facekit.errors import FacekitError
-from facekit.files import open_input, read_input
 from facekit.labels.picture_labels import (
     MAX_COORDINATE,
     WIDER_ATTRIBUTES,
@@ -22,6 +21,7 @@ from facekit.labels.picture_labels import (
 )
 from facekit.labels.picture_paths import PictureFinder, guesses_beside
 from facekit.pictures.read import PICTURE_SUFFIXES
+from facekit.reading import open_input, read_input
 from facekit.structures import LANDMARK_NAMES
 
 MAX_LABEL_BYTES = 1 << 30
@@ -59,9 +59,9 @@ def refuse_foreign(file: Path, head: bytes) -> None:
         raise FacekitError(f"{file}: expected UTF-8 text, got {content}. {remedy}.")
 
 
-def read_text(file: Path, max_bytes: int, what: str = "label file") -> str:
+def read_text(file: Path, max_bytes: int) -> str:
     """The whole text, without a byte order mark. Raises FacekitError as read_lines."""
-    data = read_input(file, max_bytes, what)
+    data = read_input(file, max_bytes)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -87,7 +87,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     no UTF-8 or over MAX_LINE_BYTES.
     """
     try:
-        with open_input(file, MAX_LABEL_BYTES, "label file") as stream:
+        with open_input(file, MAX_LABEL_BYTES) as stream:
             number, left = 0, MAX_LABEL_BYTES
             while raw := stream.readline(MAX_LINE_BYTES + 1):
                 number, left = number + 1, left - len(raw)
@@ -108,7 +108,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def first_lines(file: Path, count: int = 3) -> list[str]:
     """The first lines that aren't blank, for recognising. Raises FacekitError for what is no regular file of text."""
-    with open_input(file, sys.maxsize, "label file") as stream:
+    with open_input(file, sys.maxsize) as stream:
         head = stream.read(HEAD_BYTES)
     refuse_foreign(file, head)
     lines = (line.strip() for line in head.decode("utf-8-sig", errors="replace").splitlines())

@@ -44,7 +44,7 @@ class DataYaml:
 def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> DataYaml:
     """part: one of its sets; None: all of them. Raises FacekitError with the file and the key or line."""
     try:
-        content = yaml.safe_load(read_text(file, MAX_YAML_BYTES, "data.yaml"))
+        content = yaml.safe_load(read_text(file, MAX_YAML_BYTES))
     # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)

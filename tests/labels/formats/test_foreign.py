@@ -531,13 +531,13 @@ class TestWhatIsNoLabelFile:
     def test_pipes_devices_and_loops(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "loop").symlink_to("loop")
-        assert "no regular file" in complaint(tmp_path / "pipe")
-        assert "no regular file" in complaint(Path("/dev/zero"))
+        assert "not a file" in complaint(tmp_path / "pipe")
+        assert "not a file" in complaint(Path("/dev/zero"))
         assert "Too many levels of symbolic links" in complaint(tmp_path / "loop")
         picture(tmp_path / "images/a.jpg")
         (tmp_path / "labels").mkdir()
         os.mkfifo(tmp_path / "labels/a.txt")
-        assert "no regular file" in complaint(tmp_path / "images")
+        assert "not a file" in complaint(tmp_path / "images")
         (tmp_path / "labels/a.txt").unlink()
         (tmp_path / "labels/a.txt").symlink_to("a.txt")
         assert "symbolic links" in complaint(tmp_path / "images") or "none of 1 pictures" in complaint(
