@@ -161,7 +161,7 @@ class TestXml:
 
     def test_size_limit(self, flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("facekit.labels.formats.voc_xml.MAX_XML_BYTES", 10)
-        assert "more than the limit of 10 bytes" in complaint(flat)
+        assert "more than the limit of 10." in complaint(flat)
 
     @given(st.integers(0, 200), st.integers(0, 9), st.text(max_size=9))
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
