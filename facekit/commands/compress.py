@@ -10,6 +10,7 @@ from facekit.commands.inputs import check_roots, find_detector, read_label_files
 from facekit.engine.compress.options import CompressOptions
 from facekit.files import check_outputs
 from facekit.options import takes
+from facekit.progress import working
 
 if TYPE_CHECKING:
     from facekit.engine.compress.run import Footprint
@@ -34,8 +35,9 @@ def compress(options: CompressOptions) -> Compressed:
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     template, weights = find_detector(options.load_weights, options.template)
 
-    from facekit.engine.compress.run import compress as run
-    from facekit.engine.compress.run import format_footprints
+    with working("loading PyTorch, NNCF and OpenVINO"):
+        from facekit.engine.compress.run import compress as run
+        from facekit.engine.compress.run import format_footprints
 
     written = ("compressed.pth", "model.xml", "model.bin")
     check_outputs([weights], [options.save_checkpoints_to / name for name in written])

@@ -32,6 +32,7 @@ from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
+from facekit.progress import progress_bar, signs_of_life, working
 from facekit.targets.graph import ExportGraph
 from facekit.targets.nncf_ import describe_compression
 from facekit.targets.openvino import write_from_torch
@@ -69,6 +70,17 @@ def compress(
     With validation pictures, the best state by AP of calibration and of every pass is kept, so fine-tuning can't ruin
     what calibration gave. Raises FacekitError for weights that don't fit or a folder that can't be written.
     """
+    with signs_of_life():
+        return _compress(template, weights, train_pictures, val_pictures, options)
+
+
+def _compress(
+    template: Template,
+    weights: Path,
+    train_pictures: list[PictureLabels],
+    val_pictures: list[PictureLabels],
+    options: CompressOptions,
+) -> tuple[Path, list[Footprint]]:
     check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
     check_writable_folder(options.save_checkpoints_to)
     checkpoint = load_weights(weights, template)
@@ -96,12 +108,14 @@ def compress(
     names = []
     if options.sparsity:
         settings = template.compression.sparsity
-        network = sparsify(network, calibration, settings)
+        with working("sparsity"):
+            network = sparsify(network, calibration, settings)
         network = run.fine_tune(network, "sparse", settings.learning_rate, settings.passes)
         names.append(f"sparse {measured_sparsity(network):.0%}")
     if options.quantization:
         quantization = template.compression.quantization
-        network = quantize(network, calibration, quantization)
+        with working(f"INT8: calibration with {len(calibration)} pictures"):
+            network = quantize(network, calibration, quantization)
         network = run.fine_tune(network, "INT8", quantization.learning_rate, quantization.passes)
         names.append("INT8")
 
@@ -131,8 +145,10 @@ class _Run:
         xml = folder / "model.xml"
         # A copy on the CPU: the IR is traced there, and training may go on where the network is.
         graph = ExportGraph(copy.deepcopy(network).cpu().eval(), self.template)
-        write_from_torch(graph, xml, graph.about)
-        ap = self.ap(Detector.open(xml, self.template))
+        with working(f"{name}: OpenVINO IR"):
+            write_from_torch(graph, xml, graph.about)
+            detector = Detector.open(xml, self.template)
+        ap = self.ap(detector)
         data = xml.with_suffix(".bin").read_bytes()
         return Footprint(name, len(data), xml.stat().st_size, len(gzip.compress(data)), ap)
 
@@ -173,7 +189,7 @@ def _copy_state(network: nn.Module) -> dict[str, Tensor]:
 def _calibration(pictures: Sequence[PictureLabels], template: Template, device: torch.device) -> Iterator[Tensor]:
     """Training pictures, evenly spread over the set, as the evaluation protocol feeds them."""
     wanted = min(template.compression.quantization.calibration_pictures, len(pictures))
-    for index in range(wanted):
+    for index in progress_bar(range(wanted), delay_s=2, desc="calibration pictures", unit="picture"):
         picture = pictures[index * len(pictures) // wanted]
         image_bgr, _ = prepare(read_picture(picture.path, picture.size_wh), template)
         pixels = torch.from_numpy(image_bgr).permute(2, 0, 1)[None].to(device)
