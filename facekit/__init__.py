@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from facekit.commands.check_data import check_data
     from facekit.commands.compress import compress
     from facekit.commands.convert_data import convert_data
+    from facekit.commands.detect import detect
     from facekit.commands.doctor import doctor
     from facekit.commands.download_data import download_data
     from facekit.commands.eval_predictions import eval_predictions
@@ -38,15 +39,15 @@ if TYPE_CHECKING:
 _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.export"} | {
     name: f"facekit.commands.{name}"
     for name in (
-        "browse_data", "check_data", "compress", "convert_data", "doctor", "download_data", "eval_predictions",
-        "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors", "report", "reproduce",
-        "templates", "train", "visualize",
+        "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
+        "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
+        "report", "reproduce", "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
-    "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "doctor", "download_data",
-    "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights", "instantiate", "mark",
+    "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
+    "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights", "instantiate", "mark",
     "plot", "priors", "report", "reproduce", "templates", "train", "visualize",
 ]  # fmt: skip
 

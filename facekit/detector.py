@@ -32,10 +32,12 @@ BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
 @dataclass(frozen=True)
 class Passes:
     """How often a picture is looked at: at sizes that are multiples of the protocol's, and mirrored. More than one
-    pass is merged by weighted box fusion."""
+    pass is merged by weighted box fusion. longest_side: of detectors that take pictures at their own size, larger ones
+    are scaled down to it first."""
 
     factors: tuple[float, ...] = (1.0,)
     flip: bool = False
+    longest_side: int | None = None  # pixels
 
     def __post_init__(self) -> None:
         if not self.factors or not 0.1 <= min(self.factors) <= max(self.factors) <= 8:
@@ -50,6 +52,8 @@ class Passes:
     def words(self) -> str:
         """To stand in a protocol; empty for a single plain pass."""
         parts = []
+        if self.longest_side is not None:
+            parts.append(f"longest side at most {self.longest_side}")
         if self.factors != (1.0,):
             parts.append("scales " + ", ".join(f"x{factor:g}" for factor in self.factors))
         if self.flip:
@@ -70,6 +74,11 @@ class Detector:
             height, width = backend.fixed_size_hw
             raise FacekitError(
                 f"`multi_scale`: the exported graph takes {width}x{height} pictures alone. Measure the .pth instead."
+            )
+        if self.passes.longest_side is not None and self.template.evaluation.resize != "none":
+            raise FacekitError(
+                f"`longest_side`: {self.template.name} looks at every picture at a size of its own "
+                f"({self.template.protocol()}). Leave it out, or take a detector of any size, such as yunet-n."
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
@@ -138,11 +147,11 @@ class Detector:
         found: dict[int, Detections] = {}
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], tuple[float, float]]]] = {}
         for index, image_bgr in enumerate(images_bgr):
-            fed, scale_xy = scaled(image_bgr, self.template, factor)
+            fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
             if is_large(fed.shape, self.template):
                 found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
                 continue
-            fed = padded(fed, self.template, factor)
+            fed = padded(fed, self.template, factor)  # of any size: to multiples alone
             alike.setdefault(fed.shape, []).append((index, fed, scale_xy))
         for shape, group in alike.items():
             at_once = self.backend.fixed_batch or len(group)
@@ -152,6 +161,10 @@ class Detector:
                 for boxes, (index, _, scale_xy) in zip(decoded, part, strict=True):
                     found[index] = self._select(boxes, shape, scale_xy)
         return [found[index] for index in range(len(images_bgr))]
+
+    def _shrink(self, image_bgr: NDArray[np.uint8]) -> float:
+        longest = max(image_bgr.shape[:2])
+        return 1.0 if self.passes.longest_side is None else min(1.0, self.passes.longest_side / longest)
 
     def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:
         """The candidates of pictures of one size, before suppression."""

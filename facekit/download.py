@@ -93,6 +93,41 @@ def download(urls: Sequence[str], identity: Identity, path: Path, most_bytes: in
     raise DownloadError("\n".join(failures))
 
 
+def fetch(url: str, most_bytes: int, most_s: float = 60.0) -> tuple[bytes, str]:
+    """What an http or https address answers, held in memory, and its media type such as image/jpeg; nothing of the
+    type's is read where it is no `image/` and no `application/octet-stream`.
+
+    Raises FacekitError, which hides passwords in the address, for anything else, for more than most_bytes, and where
+    it is not there within most_s seconds.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        raise FacekitError(f"{shown(url, 500)}: only http:// and https:// addresses are read.")
+    until = time.monotonic() + most_s
+    try:
+        with _Answer(urllib.request.Request(url, headers={"User-Agent": "facekit"})) as answer:
+            kind, length = answer.headers.get_content_type(), answer.headers.get("Content-Length", "")
+            if not kind.startswith("image/") and kind != "application/octet-stream":
+                raise FacekitError(f"{shown(url, 500)}: the server offers {shown(kind)}, not a picture.")
+            if length.isascii() and length.isdigit() and len(length) < 19 and int(length) > most_bytes:
+                raise FacekitError(f"{shown(url, 500)}: the server offers {length} bytes, over {most_bytes}.")
+            parts: list[bytes] = []
+            while chunk := answer.read():
+                parts.append(chunk)
+                most_bytes -= len(chunk)
+                if most_bytes < 0:
+                    raise FacekitError(f"{shown(url, 500)}: the server sends more bytes than are taken.")
+                if time.monotonic() > until:
+                    raise FacekitError(f"{shown(url, 500)}: not there within {most_s:g} seconds.")
+            got = sum(map(len, parts))
+            if length.isascii() and length.isdigit() and len(length) < 19 and got != int(length):
+                raise FacekitError(f"{shown(url, 500)}: cut off: {got} of {length} bytes came.")
+            return b"".join(parts), kind
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host or a port that is none
+        is_code = isinstance(error, urllib.error.HTTPError)  # whose own text has the number
+        reason = error.reason if isinstance(error, urllib.error.URLError) and not is_code else error
+        raise FacekitError(f"{shown(url, 500)}: can't be had ({shown(reason, 200)}). Check the address.") from error
+
+
 class _DiskError(FacekitError):
     """No mirror can help."""
 

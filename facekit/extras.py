@@ -20,6 +20,7 @@ PACKAGES = {
     "onnx": ("export", "writing ONNX, and reading weights from it"),
     "onnxscript": ("export", "writing ONNX"),
     "openvino": ("openvino", "reading, writing and running OpenVINO's .xml and .bin"),
+    "pyarrow": ("parquet", "reading and writing Parquet"),
     "nncf": ("compress", "INT8 and sparse networks"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,6 +123,11 @@ class Face(NamedTuple):
     box_xyxy: NDArray[np.float32]  # (4,)
     score: float  # 0..1
     landmarks_xy: NDArray[np.float32] | None  # (5, 2) in the order of LANDMARK_NAMES
+    track_id: int | None = None  # of a video: the same face has the same number; from 1
+    is_interpolated: bool = False  # of a video: not found in this frame, but between others
+
+
+SCHEMA_VERSION = 1  # of to_dict(), and of the rows that detect writes: docs/detect.md
 
 
 @dataclass(frozen=True)
@@ -132,29 +137,78 @@ class Detections:
     boxes_xyxy: NDArray[np.float32]  # (N, 4)
     scores: NDArray[np.float32]  # (N,) in 0..1
     landmarks_xy: NDArray[np.float32] | None = None  # (N, 5, 2) in the order of LANDMARK_NAMES
+    track_ids: NDArray[np.int64] | None = None  # (N,), of a video whose faces are tracked
+    is_interpolated: NDArray[np.bool_] | None = None  # (N,), of a video: true where a box stands between found ones
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index: int) -> Face:
-        landmarks = None if self.landmarks_xy is None else self.landmarks_xy[index]
-        return Face(self.boxes_xyxy[index], float(self.scores[index]), landmarks)
+        return Face(
+            self.boxes_xyxy[index],
+            float(self.scores[index]),
+            None if self.landmarks_xy is None else self.landmarks_xy[index],
+            None if self.track_ids is None else int(self.track_ids[index]),
+            self.is_interpolated is not None and bool(self.is_interpolated[index]),
+        )
 
     def __iter__(self) -> Iterator[Face]:
         return (self[index] for index in range(len(self)))
 
     def above(self, score_threshold: float) -> Detections:
         """Only the faces whose score is over the threshold."""
-        keep = self.scores > score_threshold
-        landmarks = None if self.landmarks_xy is None else self.landmarks_xy[keep]
-        return Detections(self.boxes_xyxy[keep], self.scores[keep], landmarks)
+        return self.take(self.scores > score_threshold)
+
+    def at_least(self, side: float) -> Detections:
+        """Only the faces whose box is that many pixels wide and high, or more."""
+        return self.take((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).min(axis=1, initial=np.inf) >= side)
+
+    def take(self, chosen: NDArray[Any]) -> Detections:
+        """Only the faces of (N,) bool, or those of (M,) int indices in that order."""
+        parts = (self.boxes_xyxy, self.scores, self.landmarks_xy, self.track_ids, self.is_interpolated)
+        return Detections(*(None if part is None else part[chosen] for part in parts))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON: the version of the schema, and the faces as to_dicts() gives them."""
+        return {"schema": SCHEMA_VERSION, "faces": self.to_dicts()}
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A dict a face, of plain numbers, for JSON: box_xyxy, score, and landmarks_xy by LANDMARK_NAMES if any."""
+        """A dict a face, of plain numbers, for JSON: box_xyxy, score, and, where the detector has them, landmarks_xy by
+        LANDMARK_NAMES; of tracked video track and interpolated. Numbers have the digits that a float32 needs."""
         rows = []
         for face in self:
-            row: dict[str, Any] = {"box_xyxy": face.box_xyxy.tolist(), "score": face.score}
+            row: dict[str, Any] = {"box_xyxy": _plain(face.box_xyxy), "score": _plain([face.score])[0]}
             if face.landmarks_xy is not None:
-                row["landmarks_xy"] = dict(zip(LANDMARK_NAMES, face.landmarks_xy.tolist(), strict=True))
+                points = _plain(face.landmarks_xy.ravel())
+                row["landmarks_xy"] = {
+                    name: points[2 * index : 2 * index + 2] for index, name in enumerate(LANDMARK_NAMES)
+                }
+            if face.track_id is not None:
+                row["track"] = face.track_id
+            if self.is_interpolated is not None:
+                row["interpolated"] = face.is_interpolated
             rows.append(row)
         return rows
+
+    @classmethod
+    def from_dicts(cls, faces: Sequence[Mapping[str, Any]]) -> Detections:
+        """What to_dicts() gave. Raises KeyError, TypeError or ValueError for anything else."""
+        boxes = np.array([face["box_xyxy"] for face in faces], np.float32).reshape(-1, 4)
+        scores = np.array([face["score"] for face in faces], np.float32)
+        points = [[face["landmarks_xy"][name] for name in LANDMARK_NAMES] for face in faces if "landmarks_xy" in face]
+        tracks = [face["track"] for face in faces if "track" in face]
+        between = [face["interpolated"] for face in faces if "interpolated" in face]
+        if any(len(part) not in (0, len(boxes)) for part in (points, tracks, between)):
+            raise ValueError("some faces have what others lack")
+        return cls(
+            boxes,
+            scores,
+            np.array(points, np.float32).reshape(-1, 5, 2) if points else None,
+            np.array(tracks, np.int64) if tracks else None,
+            np.array(between, np.bool_) if between else None,
+        )
+
+
+def _plain(values: Iterable[float]) -> list[float]:
+    """The shortest numbers that are these as float32: 0.8643217, not 0.8643217086791992."""
+    return [float(str(np.float32(value))) for value in values]

@@ -55,12 +55,12 @@ class TestTable:
             assert package in names(extras[extra]), package
         assert names(project["dependencies"]) == BASE
         assert not names(project["dependencies"]) & set(PACKAGES)
-        own = names([text for name in ("train", "export", "openvino", "compress") for text in extras[name]])
+        own = names([text for name in ("train", "export", "openvino", "compress", "parquet") for text in extras[name]])
         assert own - {"facekit"} == set(PACKAGES)
 
     def test_all_holds_each(self, project_dir: Path) -> None:
         project = tomllib.loads((project_dir / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        assert project["optional-dependencies"]["all"] == ["facekit[train,export,openvino,compress]"]
+        assert project["optional-dependencies"]["all"] == ["facekit[train,export,openvino,compress,parquet]"]
 
 
 class TestMessage:

@@ -102,6 +102,10 @@ COMMANDS = {
         "facekit.cli.data:data",
         "Data sets and labels: download, browse, check, convert, merge, mark.",
     ),
+    "detect": (
+        "facekit.cli.detect:detect",
+        "Find faces in INPUTS (files, folders, globs, addresses): as JSON, CSV, COCO, YOLO, Parquet, drawings, crops.",
+    ),
     "doctor": (
         "facekit.cli.looking:doctor",
         "Say what facekit finds on this machine: processor, GPU, packages, cache; what is missing and what brings it.",

@@ -29,7 +29,7 @@ F = Callable[..., Any]
 
 # What newcomers type -> the command that does it.
 MEANT = {
-    "predict": "visualize", "detect": "visualize", "draw": "visualize", "demo": "visualize", "list": "templates",
+    "predict": "detect", "find": "detect", "draw": "visualize", "demo": "visualize", "list": "templates",
     "zoo": "templates", "models": "templates", "test": "eval", "evaluate": "eval", "val": "eval", "init": "instantiate",
     "new": "instantiate", "finetune": "train", "fine-tune": "train", "resume": "train", "quantize": "compress",
     "download": "data download", "convert": "data convert", "check": "data check", "browse": "data browse",

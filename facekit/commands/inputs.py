@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from facekit.errors import ArgumentError, FacekitError
 from facekit.files import note_inputs
+from facekit.nearest import did_you_mean_path
 
 if TYPE_CHECKING:
     from facekit.detector import Detector, Passes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_SUFFIXES = (".pth", ".onnx", ".xml", ".bin")
 BUNDLED, BUNDLED_TEMPLATE = "bundled", "yunet-n"  # the name for weights that come with facekit
 
 
@@ -137,6 +139,25 @@ def choose_detector(
         return Choice(None, None, threads, backend)
     weights = load_weights if template is None else find_weights(load_weights, template)
     return Choice(weights, template, threads, backend)
+
+
+def choose_model(model: str | None, threads: int | None = None, backend: str | None = None) -> Choice:
+    """Of weights, a work dir, or a template's name: that one's published weights, from the cache or the network; the
+    bundled detector's for `yunet-n`, `bundled` and None. Raises FacekitError for a name that is none of them."""
+    if model in (None, BUNDLED, BUNDLED_TEMPLATE) and not Path(str(model)).exists():
+        return Choice(None, None, threads, backend)
+    path = Path(str(model))
+    if path.is_dir() or path.name == "template.yaml":
+        return choose_detector(None, str(model), threads, backend)
+    if path.suffix in WEIGHTS_SUFFIXES:
+        if not path.exists():
+            raise FacekitError(f"`model={model}`: there is no such file.{did_you_mean_path(path)}")
+        note_inputs([path])
+        return Choice(path, None, threads, backend)
+    from facekit.weights.snapshots import fetch_snapshot
+
+    template = read_template(str(model))
+    return Choice(fetch_snapshot(template), template.name, threads, backend)
 
 
 def _time(path: Path) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 
 
-def decode_heif(path: Path, data: bytes) -> NDArray[np.uint8] | None:
+def decode_heif(path: Path | str, data: bytes) -> NDArray[np.uint8] | None:
     """(H, W, 3) BGR uint8, turned as the file says; None for a damaged file.
 
     Raises FacekitError, which names path and remedies, without pillow-heif.

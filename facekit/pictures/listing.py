@@ -77,7 +77,7 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
         yield path
     elif glob.has_magic(name):
         matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
-        yield from _among(matches, _fixed_part(path), output, listing)
+        yield from _among(matches, fixed_part(path), output, listing)
 
 
 def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listing) -> Iterator[Path]:
@@ -99,7 +99,7 @@ def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listi
             yield path
 
 
-def _fixed_part(pattern: Path) -> Path:
+def fixed_part(pattern: Path) -> Path:
     """The folder above all that a glob can find."""
     fixed = Path(pattern.anchor)
     for part in pattern.parts[len(fixed.parts) :]:

@@ -39,6 +39,17 @@ def read_picture(
     another size than size_wh, and, by its header, before it is decoded, for one of more than max_pixels.
     """
     data = read_bytes(path, MAX_PICTURE_BYTES, "Check the path, or leave it out.")
+    return decode_picture(path, data, size_wh, shrink, max_pixels)
+
+
+def decode_picture(
+    path: Path | str,
+    data: bytes,
+    size_wh: tuple[int, int] | None = None,
+    shrink: int = 1,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """read_picture() of a file's bytes, wherever they come from; `path` is what messages call them."""
     header = _checked_header(path, data, max_pixels)
     if shrink != 1 and size_wh is not None and header.kind == "JPEG" and _final_size(header) == tuple(size_wh):
         image_bgr = _decode(data, _REDUCED[shrink])
@@ -58,7 +69,7 @@ def read_picture(
     return image_bgr
 
 
-def _checked_header(path: Path, data: bytes, max_pixels: int) -> Header:
+def _checked_header(path: Path | str, data: bytes, max_pixels: int) -> Header:
     """What the file says of itself, which is all that is asked before it is decoded."""
     if not data:
         raise FacekitError(f"{path}: not a picture: the file is empty. {REMEDY}")
@@ -150,7 +161,7 @@ def _behind_segment(data: bytes, place: int) -> int:
     return place
 
 
-def _decode_as(path: Path, header: Header, data: bytes, flags: int) -> NDArray[np.uint8] | None:
+def _decode_as(path: Path | str, header: Header, data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if header.kind == "HEIC":
         return decode_heif(path, data)
     return _decode(data, flags)

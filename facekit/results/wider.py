@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -19,6 +19,8 @@ from facekit.errors import FacekitError
 from facekit.files import is_half_written, sync_disk, write_text
 from facekit.metrics.overlaps import as_rows
 from facekit.reading import open_file, read_text, shown
+from facekit.results.names import Names
+from facekit.results.row import Row
 
 COLUMNS = "x y w h score"
 MAX_BYTES = 256 << 20  # of an .npz, and of each of its arrays unpacked
@@ -82,10 +84,33 @@ def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> Non
         _check_name(name)
         checked[name] = checked_xywhs(rows, name)
     for name, xywhs in checked.items():
-        target = folder / f"{name}.txt"
-        lines = [target.stem, str(len(xywhs)), *(" ".join(map(repr, row)) for row in xywhs.tolist())]
-        write_text(target, "\n".join(lines) + "\n", sync=False)
+        _write(folder / f"{name}.txt", xywhs)
     sync_disk()
+
+
+def write_wider(folder: Path, rows: Iterable[Row]) -> int:
+    """As write_predictions(), of detections as they come; how many files. EVENT is the folder that a picture lies in,
+    `pictures` where there is none; names are made to fit. Pictures that could not be read have no file."""
+    names, written = Names(), 0
+    for row in rows:
+        if row.size_wh is None:
+            continue
+        place = PurePosixPath(row.name).with_suffix("")
+        event = "_".join(place.parent.parts).strip() or "pictures"
+        name = names.of(f"{event}/{place.name.strip() or '_'}.txt").removesuffix(".txt")
+        _check_name(name)
+        boxes = row.faces.boxes_xyxy.astype(np.float64)
+        corner, size = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clip(0)
+        xywhs = np.concatenate([corner, size, row.faces.scores[:, None].astype(np.float64)], axis=1)
+        _write(folder / f"{name}.txt", checked_xywhs(xywhs, name))
+        written += 1
+    sync_disk()
+    return written
+
+
+def _write(target: Path, xywhs: NDArray[np.float64]) -> None:
+    lines = [target.stem, str(len(xywhs)), *(" ".join(map(repr, row)) for row in xywhs.tolist())]
+    write_text(target, "\n".join(lines) + "\n", sync=False)
 
 
 def _check_name(name: str) -> None:

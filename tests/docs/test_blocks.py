@@ -30,10 +30,18 @@ def test_first_look_finds_the_face(page: str, tmp_path: Path) -> None:
         ("docs/quick-start.md", "python", 15),
         ("docs/python.md", "bundled detector", 8),
         ("docs/python.md", "passes", 1),
+        ("docs/python.md", "detect", 6),
     ],
 )
 def test_python_lines(page: str, name: str, least: int) -> None:
     assert len(numbers(run_python(block(page, name)))) >= least
+
+
+def test_faces_as_data(tmp_path: Path) -> None:
+    commands = block("docs/commands/detect.md", "detect json").replace("faces.json", f"{tmp_path}/faces.json")
+    done = run_bash(commands.replace("--crops crops", f"--crops {tmp_path}/crops"))
+    assert done.stdout.startswith('{"schema":1,"source":"data/demo/astronaut.jpg","width":512,"height":512,"faces":[{')
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["astronaut_0.jpg", "crops", "faces.json"]
 
 
 def test_flops() -> None:

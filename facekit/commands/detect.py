@@ -1,0 +1,81 @@
+"""The detect command: pictures and videos in, their faces out, as data, drawings and crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekit.commands.inputs import choose_model
+from facekit.errors import ArgumentError
+from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.pictures.headers import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from facekit.commands.detecting import Detecting
+
+MODEL = "Weights (.pth, .onnx, .xml, .bin), a work dir, or a template's name [the bundled detector]."
+PRINTS = "- prints."
+
+
+@command_options
+class DetectOptions:
+    """Options of finding faces."""
+
+    inputs: tuple[str, ...] = option(
+        "Files, folders, globs, http(s) addresses; - for a picture on standard input.",
+        default=(), positional=True, kw_only=False, metavar="[INPUTS]...",
+    )  # fmt: skip
+    from_file: Path | None = option(
+        "List of pictures, a path or address a line, of any length; - for standard input.",
+        default=None, reads=True, names=("-",),
+    )  # fmt: skip
+    model: str | None = option(MODEL, default=None)
+    threshold: float = option("Only faces whose score is over it.", default=0.5, least=0, most=1)
+    min_size: float = option("Only faces at least this wide and high, in pixels.", default=0, least=0)
+    scale: float = option("Look at pictures at this multiple of their size.", default=1.0, least=0.1, most=8)
+    longest_side: int | None = option(
+        "Look at larger pictures scaled down to this longest side, in pixels.", default=None, least=32, most=1 << 15
+    )
+    json: Path | None = option(f"Write one JSON object. {PRINTS}", default=None, writes=True)
+    jsonl: Path | None = option(f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True)
+    csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True)
+    coco: Path | None = option(f"Write COCO json. {PRINTS}", default=None, writes=True)
+    parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True)
+    yolo: Path | None = option("Write YOLO's label files into this folder.", default=None)
+    wider: Path | None = option("Write WIDER FACE's result files into this folder.", default=None)
+    draw: Path | None = option("Draw the faces: a folder, or a file for a single picture.", default=None)
+    crops: Path | None = option("Cut the faces out, into this folder.", default=None)
+    align: bool = option("Turn and scale crops to 112x112 by the five landmarks, as ArcFace wants them.", default=False)
+    resume: bool = option("Go on where a run that was broken off had come to.", default=False)
+    batch_size: int = option("Pictures that go through the network together.", default=1, least=1, most=256)
+    threads: int | None = option(THREADS, default=None, least=1, most=1024)
+    backend: Runtime | None = option(BACKEND, default=None)
+    max_pixels: int = option(
+        "Refuse larger pictures, by their header, before they fill the memory.",
+        default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not self.inputs and self.from_file is None:
+            raise ArgumentError("Give `inputs`, or a list of them as `from_file`.")
+        if self.align and self.crops is None:
+            raise ArgumentError("`align` is about crops: give `crops`.")
+        if isinstance(self.inputs, tuple) and self.inputs.count("-") + (str(self.from_file) == "-") > 1:
+            raise ArgumentError("Standard input can be one thing alone.")
+        printed = [str(path) for path in (self.json, self.jsonl, self.csv, self.coco) if str(path) == "-"]
+        if len(printed) > 1 or str(self.parquet) == "-":
+            raise ArgumentError("One text format can be printed: give the others files.")
+
+
+@takes(DetectOptions)
+def detect(options: DetectOptions) -> Detecting:
+    """Finds faces. What is returned is an iterator of rows, one a picture in the order given, each with source,
+    size_wh, faces and error. It works as it is iterated, and files are written once it came to its end: run() goes
+    through all.
+
+    Raises FacekitError, before anything is read, where there is nothing to look at or an output can't be written.
+    """
+    chosen = choose_model(options.model, options.threads, options.backend)
+    from facekit.commands.detecting import plan_detect
+
+    return plan_detect(options, chosen)

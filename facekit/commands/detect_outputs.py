@@ -1,0 +1,161 @@
+"""Where rows go: files of each format, drawn pictures, crops."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.errors import ArgumentError, FacekitError, Loss
+from facekit.files import check_writable_folder, replacing
+from facekit.pictures.crops import align, crop
+from facekit.pictures.draw import draw_faces
+from facekit.pictures.headers import read_header
+from facekit.pictures.read import HEAD_BYTES
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
+from facekit.reading import open_file
+from facekit.results.coco import coco_text, count_coco
+from facekit.results.csv_file import csv_text, read_csv
+from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
+from facekit.results.parquet import parquet_schema, read_parquet, write_parquet
+from facekit.results.row import Row, Run
+from facekit.results.wider import write_wider
+from facekit.results.yolo import write_yolo
+
+if TYPE_CHECKING:
+    from facekit.commands.detect import DetectOptions
+
+Rows = Callable[[], Iterable[Row]]
+STREAMED = {"json": json_text, "jsonl": jsonl_text, "csv": csv_text}
+READERS = {"json": read_json, "jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
+STDOUT = "-"
+
+
+@dataclass
+class Outputs:
+    """What is asked for; picture() is called for each picture that was looked at, write() once at the end."""
+
+    files: dict[str, Path]  # format -> file
+    printed: str | None  # the format that goes to standard output
+    yolo: Path | None = None
+    wider: Path | None = None
+    draw: Path | None = None
+    is_draw_file: bool = False
+    crops: Path | None = None
+    is_aligned: bool = False
+    may_replace: bool = True  # pictures that facekit didn't write
+    losses: list[Loss] = field(default_factory=list)
+    crops_written: int = 0
+
+    def on_disk(self) -> list[Path]:
+        """The first is the one that the journal lies beside, or in."""
+        return [*self.files.values(), *(path for path in (self.draw, self.yolo, self.wider, self.crops) if path)]
+
+    @property
+    def takes_names(self) -> bool:
+        """Whether something is written a picture."""
+        return any((self.yolo, self.wider, self.draw, self.crops))
+
+    def picture(self, row: Row, image_bgr: NDArray[np.uint8]) -> None:
+        """Draws and crops. Raises FacekitError where the disk refuses."""
+        if self.draw is not None:
+            target = self.draw if self.is_draw_file else self.draw / _as_written(row.name)
+            self._write(target, draw_faces(image_bgr, row.faces))
+        if self.crops is None:
+            return
+        plain = PurePosixPath(row.name).with_suffix("")
+        for number, face in enumerate(row.faces):
+            cut = align(image_bgr, face) if self.is_aligned else crop(image_bgr, face)
+            if cut is None:
+                self.losses.append(Loss(f"{row.source}, face {number}", "not cut out: it lies outside the picture"))
+                continue
+            self._write(self.crops / f"{plain}_{number}.jpg", cut)
+            self.crops_written += 1
+
+    def _write(self, target: Path, image_bgr: NDArray[np.uint8]) -> None:
+        if not self.may_replace and target.exists() and not is_drawn(target):
+            raise FacekitError(
+                f"{target}: is there already, and facekit didn't write it: it may be one of the list's pictures. "
+                f"Choose another folder."
+            )
+        write_picture(target, image_bgr)
+
+    def text(self, kind: str, rows: Rows, run: Run) -> Iterator[str]:
+        """The format's text, in parts."""
+        return coco_text(rows, run) if kind == "coco" else STREAMED[kind](rows(), run)
+
+    def write(self, rows: Rows, run: Run) -> None:
+        """All files, each whole or not at all, and read back. Raises FacekitError where that fails."""
+        for kind, path in self.files.items():
+            with replacing(path) as beside:
+                if kind == "parquet":
+                    write_parquet(beside, rows(), run)
+                else:
+                    with beside.open("w", encoding="utf-8", newline="\n") as out:
+                        out.writelines(self.text(kind, rows, run))
+                _check(kind, beside, rows)
+        if self.yolo is not None:
+            write_yolo(self.yolo, rows())
+        if self.wider is not None:
+            write_wider(self.wider, rows())
+
+
+def _check(kind: str, path: Path, rows: Rows) -> None:
+    """Raises FacekitError where what was written can't be read back."""
+    expected = sum(row.error is None if kind == "coco" else 1 for row in rows())
+    found = count_coco(path) if kind == "coco" else sum(1 for _ in READERS[kind](path))
+    if found != expected:
+        raise FacekitError(f"{path}: {found} of {expected} rows can be read back. Run again, with `resume`.")
+
+
+def plan_outputs(options: DetectOptions, total: int | None) -> Outputs:
+    """Raises ArgumentError for outputs that don't go together, and FacekitError for what can't be written."""
+    asked = {kind: getattr(options, kind) for kind in ("jsonl", "json", "csv", "coco", "parquet")}
+    given: dict[str, Path] = {kind: path for kind, path in asked.items() if path is not None}
+    printed = [kind for kind, path in given.items() if str(path) == STDOUT]
+    folders = (options.yolo, options.wider, options.draw, options.crops)
+    if not given and not any(folders):
+        printed = ["jsonl"]
+    outputs = Outputs(
+        {kind: path for kind, path in given.items() if kind not in printed}, printed[0] if printed else None,
+        options.yolo, options.wider, options.draw, crops=options.crops, is_aligned=options.align,
+        may_replace=options.from_file is None,
+    )  # fmt: skip
+    if options.draw is not None and options.draw.suffix and not options.draw.is_dir():
+        if total != 1:
+            raise FacekitError(
+                f"`draw={options.draw}`: a name with a suffix is a file, for a single picture. Give a folder, and make "
+                f"it first if {options.draw.name} is to be one."
+            )
+        check_picture_name(options.draw)
+        outputs.is_draw_file = True
+    if options.resume and not outputs.on_disk():
+        raise ArgumentError("`resume` goes on with files that are written: name one.")
+    if "parquet" in outputs.files:
+        parquet_schema()  # pyarrow is there
+    for path in outputs.files.values():
+        _check_file(path)
+    for folder in folders:
+        if folder is not None:
+            check_writable_folder(folder.parent if folder is options.draw and outputs.is_draw_file else folder)
+    return outputs
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise FacekitError(f"{path}: a folder. Give the name of a file in it.")
+    check_writable_folder(path.parent)
+    if path.exists():
+        with open_file(path, sys.maxsize, "Choose another name.") as file:
+            if read_header(file.read(HEAD_BYTES) or b"") is not None:
+                raise FacekitError(f"{path}: is a picture, and would be written over. Choose another name.")
+
+
+def _as_written(name: str) -> str:
+    path = PurePosixPath(name)
+    return name if path.suffix.lower() in WRITTEN_SUFFIXES else str(path.with_suffix(".jpg"))

@@ -1,0 +1,115 @@
+"""Rows on their way: what a run has found so far, so that a killed one goes on where it was.
+
+A text file beside the first output. Its first line says what the rows are made with; then comes a line a row: its
+JSON, a tab, its name. Lines that a kill broke off, and those of a group that wasn't finished, are cut away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from facekit.errors import FacekitError
+from facekit.files import check_not_input
+from facekit.results.row import Row, row_of_json
+
+SUFFIX = ".unfinished"
+MAX_LINE_BYTES = 1 << 28
+
+
+class Journal:
+    """Append with add(); read again with rows(). `done` counts what an earlier run had left."""
+
+    def __init__(self, path: Path, made_with: Mapping[str, Any], resume: bool, group: int = 1) -> None:
+        """made_with: the settings, which must be the same to go on. group: rows that are made together; only whole
+        groups are kept. Raises FacekitError for a journal of other settings, and where the disk refuses."""
+        self.path = path
+        self.done = 0
+        head = json.dumps(made_with, separators=(",", ":")).encode() + b"\n"
+        check_not_input(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if resume and path.exists():
+                self.done = self._cut(head, group)
+            else:
+                path.write_bytes(head)
+            self._file: IO[bytes] = path.open("ab")
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> FacekitError:
+        return FacekitError(f"{self.path}: can't be written ({error.strerror or error}). Make room and run again.")
+
+    def _cut(self, head: bytes, group: int) -> int:
+        """Leaves whole groups of whole rows; how many rows."""
+        with self.path.open("r+b") as file:
+            said = file.readline(MAX_LINE_BYTES)
+            if said != head:
+                self._refuse_other(said, head)
+            ends: list[int] = []  # of the group that is not whole yet
+            kept, end = 0, file.tell()
+            while file.readline(MAX_LINE_BYTES).endswith(b"\n"):
+                ends.append(file.tell())
+                if len(ends) == group:
+                    kept, end, ends = kept + group, ends[-1], []
+            file.truncate(end)
+        return kept
+
+    def _refuse_other(self, said: bytes, head: bytes) -> None:
+        try:
+            before, now = json.loads(said), json.loads(head)
+            other = [key for key in now if before.get(key) != now[key]]
+        except (ValueError, AttributeError, RecursionError):
+            raise FacekitError(f"{self.path}: no journal of a run. Move it away, or leave `resume` out.") from None
+        told = ", ".join(f"{key} {str(before.get(key))[:80]}, now {str(now[key])[:80]}" for key in other)
+        raise FacekitError(
+            f"{self.path}: the run that was broken off had {told or 'other settings'}. Give the same, or leave "
+            f"`resume` out to start anew."
+        )
+
+    def add(self, row: Row) -> None:
+        """Behind it the row outlives the process."""
+        line = f"{row.to_json()}\t{json.dumps(row.name)}\n".encode()
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def sync(self) -> None:
+        """Behind it all rows outlive a power cut."""
+        os.fsync(self._file.fileno())
+
+    def rows(self) -> Iterator[Row]:
+        """All rows so far, of earlier runs too."""
+        for number, (row, name) in enumerate(self._lines(), 2):
+            where = f"{self.path}:{number}"
+            found = row_of_json(row, where)
+            yield Row(found.source, found.size_wh, found.faces, found.error, found.frame, found.time_s, name)
+
+    def _lines(self) -> Iterator[tuple[bytes, str]]:
+        with self.path.open("rb") as file:
+            file.readline(MAX_LINE_BYTES)
+            for line in file:
+                row, _, name = line.partition(b"\t")
+                yield row, json.loads(name or '""')
+
+    def json_lines(self) -> Iterator[str]:
+        """All rows so far as JSON, a line each."""
+        return (row.decode() for row, _ in self._lines())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def remove(self) -> None:
+        """Once its rows stand where they belong."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def journal_path(output: Path, is_folder: bool) -> Path:
+    """Where the journal lies: beside the output, or in it where that is a folder."""
+    return output / f"detect{SUFFIX}" if is_folder else output.with_name(output.name + SUFFIX)

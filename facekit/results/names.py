@@ -1,0 +1,36 @@
+"""What files are called that are written of pictures: relative, harmless, and each once."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import PurePosixPath
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # devices of Windows
+MAX_PART = 120  # characters
+
+
+class Names:
+    """Gives each picture's name once, also to disks that don't tell capitals; the next of a name is numbered."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()  # hashes: of millions of names
+
+    def of(self, below: str) -> str:
+        """A relative path, with /, whose name without suffix nothing else has."""
+        path = PurePosixPath(*(_harmless(part) for part in below.split("/")))
+        plain = path.with_suffix("")
+        numbered = (f"{plain}_{number}" for number in itertools.count(2))
+        name = next(n for n in itertools.chain([str(plain)], numbered) if hash(n.casefold()) not in self._taken)
+        self._taken.add(hash(name.casefold()))
+        return name + path.suffix
+
+
+def _harmless(part: str) -> str:
+    """A name that every disk takes and that leads nowhere else."""
+    part = re.sub(r'[<>:"|?*\\\x00-\x1f\x7f]', "_", part)
+    part = "".join(character if character.isprintable() else "_" for character in part).strip(" ") or "_"
+    if len(part) > MAX_PART:
+        stem, dot, suffix = part.rpartition(".")
+        part = f"{stem[: MAX_PART - 8]}{dot}{suffix[:7]}" if dot else part[:MAX_PART]
+    return f"_{part}" if part in (".", "..") or _RESERVED.fullmatch(part) else part

@@ -1,0 +1,118 @@
+"""Every format, read back by its own reader, or by another's."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facekit.errors import FacekitError
+from facekit.labels.formats import read_labels
+from facekit.results.coco import coco_text, count_coco
+from facekit.results.csv_file import COLUMNS, csv_text, read_csv
+from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
+from facekit.results.parquet import read_parquet, write_parquet
+from facekit.results.wider import read_predictions, write_wider
+from facekit.results.yolo import write_yolo
+from tests.results.support import RUN, assert_same, rows
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(jsonl_text(rows(), RUN)))
+    assert_same(list(read_jsonl(file)), rows())
+    first = json.loads(file.read_text().splitlines()[0])
+    assert list(first) == ["schema", "source", "width", "height", "faces", "error"]
+    assert first["faces"][0]["box_xyxy"] == [10.125, 20.0, 110.3333, 150.0]
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(FacekitError, match=r"a\.jsonl:6: breaks off"):
+        list(read_jsonl(file))
+
+
+def test_json(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("".join(json_text(rows(), RUN)))
+    assert_same(list(read_json(file)), rows())
+    content = json.loads(file.read_text())
+    assert content["run"]["threshold"] == 0.5 and len(content["rows"]) == 6
+    file.write_text("".join(json_text([], RUN)))
+    assert list(read_json(file)) == [] and json.loads(file.read_text())["rows"] == []
+    file.write_text("[]")
+    with pytest.raises(FacekitError, match="no file that"):
+        list(read_json(file))
+
+
+def test_csv(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("".join(csv_text(rows(), RUN)), encoding="utf-8")
+    expected = rows()
+    found = list(read_csv(file))
+    assert found[3].source == "b/bytes\\udcff é.jpg"
+    assert_same(found[:3] + found[4:], expected[:3] + expected[4:])
+    table = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    assert len(table) == 8 and table[1]["x1"] == "300.0" and tuple(table[0]) == COLUMNS
+    pandas = pytest.importorskip("pandas")
+    assert pandas.read_csv(file).score.max() == pytest.approx(0.98765433)
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(FacekitError, match=r"a\.csv:1"):
+        list(read_csv(file))
+
+
+def test_coco_by_pycocotools(tmp_path: Path) -> None:
+    module = pytest.importorskip("pycocotools.coco")
+    file = tmp_path / "a.json"
+    file.write_text("".join(coco_text(rows, RUN)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = module.COCO(str(file))
+    assert count_coco(file) == 5 and len(coco.imgs) == 5
+    first = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
+    assert [face["bbox"] for face in first] == [[10.125, 20.0, 100.2083, 130.0], [300.0, 100.0, 40.0, 60.0]]
+    assert first[0]["keypoints"][:3] == [pytest.approx(40.1875), 72.0, 2] and first[0]["score"] == 0.987654
+    assert coco.dataset["info"]["unread"][0]["error"].startswith("a damaged JPEG")
+    assert coco.imgs[6]["file_name"] == "v.mp4#3"
+
+
+def test_parquet_by_pandas(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    file = tmp_path / "a.parquet"
+    assert write_parquet(file, iter(rows()), RUN) == 6
+    found, expected = list(read_parquet(file)), rows()
+    assert_same(found[:3] + found[4:], expected[:3] + expected[4:])
+    table = pandas.read_parquet(file)
+    assert list(table.columns) == ["schema", "source", "frame", "time_s", "width", "height", "faces", "error"]
+    assert table.faces[0][1]["box_xyxy"].tolist() == [300, 100, 340, 160]
+    file.write_bytes(b"PAR1")
+    with pytest.raises(FacekitError, match="no Parquet"):
+        list(read_parquet(file))
+
+
+def test_wider_by_its_reader(tmp_path: Path) -> None:
+    assert write_wider(tmp_path, rows()) == 5
+    found = read_predictions(tmp_path)
+    assert list(found) == ["a/none", "a/one", "b/bytes é", "v/0", "v/3"]
+    assert found["a/one"].shape == (2, 5) and found["a/none"].shape == (0, 5)
+    assert found["a/one"][1, :4].tolist() == [300, 100, 40, 60]
+    write_wider(tmp_path / "two", [rows()[0], rows()[0]])  # one name twice: no file is lost
+    assert list(read_predictions(tmp_path / "two")) == ["a/one", "a/one_2"]
+
+
+def test_yolo_by_the_label_reader(tmp_path: Path) -> None:
+    """Beside their pictures the files are a data set: in fractions, with a confidence at the end."""
+    made = [row for row in rows() if row.size_wh and row.frame is None]
+    for row in made:
+        (tmp_path / "images" / row.name).parent.mkdir(parents=True, exist_ok=True)
+        width, height = row.size_wh or (1, 1)
+        cv2.imwrite(str(tmp_path / "images" / row.name), np.zeros((height, width, 3), np.uint8))
+    assert write_yolo(tmp_path, made) == 3
+    labels = {label.name: label for label in read_labels(tmp_path)}
+    assert np.allclose(labels["a/one.jpg"].boxes_xyxy, made[0].faces.boxes_xyxy, atol=1e-4)
+    assert np.allclose(labels["a/one.jpg"].landmarks_xy, made[0].faces.landmarks_xy, atol=1e-4)
+    assert len(labels["a/none.png"].boxes_xywh) == 0
+    assert labels["b/bytes é.jpg"].boxes_xyxy.tolist() == [[0, 0, 20, 25]]  # clipped

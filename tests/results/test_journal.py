@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facekit.errors import FacekitError
+from facekit.results.journal import Journal, journal_path
+from facekit.results.names import Names
+from tests.results.support import assert_same, rows
+
+MADE = {"threshold": 0.5, "model": "yunet-n"}
+
+
+def written(path: Path) -> Journal:
+    journal = Journal(path, MADE, resume=False)
+    for row in rows():
+        journal.add(row)
+    journal.close()
+    return journal
+
+
+def test_rows_and_names_come_back(tmp_path: Path) -> None:
+    journal = written(tmp_path / "a.unfinished")
+    assert_same(list(journal.rows()), rows())
+    assert [row.name for row in journal.rows()] == [row.name for row in rows()]
+    journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("lost", "group", "kept"), [(0, 1, 6), (1, 1, 5), (40, 1, 5), (0, 4, 4), (1, 2, 4), (1, 8, 0)])
+def test_goes_on_behind_whole_groups_of_whole_rows(tmp_path: Path, lost: int, group: int, kept: int) -> None:
+    path = tmp_path / "a.unfinished"
+    written(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - lost])
+    journal = Journal(path, MADE, resume=True, group=group)
+    assert journal.done == kept
+    for row in rows()[kept:]:
+        journal.add(row)
+    journal.close()
+    assert path.read_bytes() == whole
+
+
+def test_without_resume_it_starts_anew(tmp_path: Path) -> None:
+    written(tmp_path / "a.unfinished")
+    journal = Journal(tmp_path / "a.unfinished", MADE, resume=False)
+    assert journal.done == 0 and not list(journal.rows())
+
+
+def test_refuses_other_settings(tmp_path: Path) -> None:
+    written(tmp_path / "a.unfinished")
+    with pytest.raises(FacekitError, match=r"had threshold 0\.5, now 0\.6\. Give the same"):
+        Journal(tmp_path / "a.unfinished", MADE | {"threshold": 0.6}, resume=True)
+    (tmp_path / "a.unfinished").write_bytes(b"\xff\xd8\n")
+    with pytest.raises(FacekitError, match="no journal"):
+        Journal(tmp_path / "a.unfinished", MADE, resume=True)
+
+
+def test_lies_beside_the_first_output(tmp_path: Path) -> None:
+    assert journal_path(tmp_path / "a", is_folder=False) == tmp_path / "a.unfinished"
+    assert journal_path(tmp_path / "a", is_folder=True) == tmp_path / "a" / "detect.unfinished"
+
+
+def test_names_are_harmless_and_each_once() -> None:
+    names = Names()
+    assert [names.of(name) for name in ("a/b.jpg", "A/B.png", "a/b.jpg", "../../x.jpg", "c:\\d|.jpg", "nul.jpg")] == [
+        "a/b.jpg", "A/B_2.png", "a/b_3.jpg", "_../_../x.jpg", "c__d_.jpg", "_nul.jpg",
+    ]  # fmt: skip
+    long = names.of("x" * 400 + ".jpg")
+    assert len(long) <= 120 and long.endswith(".jpg")
