@@ -47,8 +47,8 @@ _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
-    "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights", "instantiate", "mark",
-    "plot", "priors", "report", "reproduce", "templates", "train", "visualize",
+    "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights",
+    "instantiate", "mark", "plot", "priors", "report", "reproduce", "templates", "train", "visualize",
 ]  # fmt: skip
 
 
