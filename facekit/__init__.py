@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from facekit.commands.priors import priors
     from facekit.commands.report import report
     from facekit.commands.reproduce import reproduce
+    from facekit.commands.serve import serve
     from facekit.commands.templates import templates
     from facekit.commands.train import train
     from facekit.commands.visualize import visualize
@@ -41,14 +42,14 @@ _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.
     for name in (
         "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
         "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
-        "report", "reproduce", "templates", "train", "visualize",
+        "report", "reproduce", "serve", "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
     "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights",
-    "instantiate", "mark", "plot", "priors", "report", "reproduce", "templates", "train", "visualize",
+    "instantiate", "mark", "plot", "priors", "report", "reproduce", "serve", "templates", "train", "visualize",
 ]  # fmt: skip
 
 

@@ -21,6 +21,10 @@ PACKAGES = {
     "onnxscript": ("export", "writing ONNX"),
     "openvino": ("openvino", "reading, writing and running OpenVINO's .xml and .bin"),
     "pyarrow": ("parquet", "reading and writing Parquet"),
+    "fastapi": ("serve", "facekit serve"),
+    "uvicorn": ("serve", "facekit serve"),
+    "python_multipart": ("serve", "pictures in forms, of facekit serve"),
+    "prometheus_client": ("serve", "the figures of facekit serve"),
     "nncf": ("compress", "INT8 and sparse networks"),
 }
 

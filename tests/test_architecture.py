@@ -22,7 +22,7 @@ FLOORS = (
     ("training_data", "targets"),
     ("detector",),
     ("records",),
-    ("engine", "pages"),
+    ("engine", "pages", "serving"),
     ("commands",),
     ("cli", "__main__", "__init__"),
 )  # fmt: skip

@@ -147,6 +147,10 @@ COMMANDS = {
         "facekit.cli.training:reproduce",
         "Run a training again by its run.json, and compare the weights; flags say where data lie that have moved.",
     ),
+    "serve": (
+        "facekit.cli.serve:serve",
+        "Answer pictures with their faces over HTTP: POST /detect; /docs tells how.",
+    ),
     "templates": (
         "facekit.cli.looking:templates",
         "List the templates, or those of WORDS: AP as measured, parameters, operations, size, speed.",

@@ -34,6 +34,7 @@ MEANT = {
     "new": "instantiate", "finetune": "train", "fine-tune": "train", "resume": "train", "quantize": "compress",
     "download": "data download", "convert": "data convert", "check": "data check", "browse": "data browse",
     "merge": "data merge", "mark": "data mark", "label": "data mark", "info": "doctor", "env": "doctor",
+    "server": "serve", "http": "serve", "api": "serve",
     "version": "--version", "help": "--help",
 }  # fmt: skip
 

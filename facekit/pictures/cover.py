@@ -1,5 +1,5 @@
-"""Faces made unrecognisable. What is left of one never tells more than BLOCKS x BLOCKS averages of its colours, whatever
-the method: blur too is made of those, so no sharpening brings a face back."""
+"""Faces made unrecognisable. Whatever the method, no more is left of one than BLOCKS x BLOCKS averages of its colours:
+blur too is made of those, so no sharpening brings a face back."""
 
 from __future__ import annotations
 

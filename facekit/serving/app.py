@@ -1,0 +1,130 @@
+"""The application: its routes, and how all errors look."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from facekit import __version__
+from facekit.detector import Detector
+from facekit.pictures.cover import Method
+from facekit.serving.answers import Output
+from facekit.serving.contract import HealthAnswer, detect_request, detect_responses, error_responses
+from facekit.serving.manual import manual_page
+from facekit.serving.measures import CONTENT_TYPE_LATEST
+from facekit.serving.refusal import Refusal
+from facekit.serving.service import Service
+from facekit.serving.settings import Settings
+from facekit.serving.watch import Watch
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "Faces in pictures. See /docs."
+PATHS = frozenset({"/", "/detect", "/healthz", "/metrics", "/docs", "/openapi.json"})
+
+
+def create_app(detector: Detector, settings: Settings) -> FastAPI:
+    """An ASGI application around an open detector, for uvicorn or any other server."""
+    service = Service(detector, settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        log.info("Serving %s: %s", detector.template.name, detector.protocol())
+        yield
+        await asyncio.get_running_loop().run_in_executor(None, service.stop)
+        log.info("Stopped: all that was begun is answered.")
+
+    app = FastAPI(
+        title="facekit", summary=SUMMARY, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )  # fmt: skip
+    app.state.service = service
+    _handle_errors(app)
+    app.add_middleware(Watch, paths=PATHS, note=service.note)
+    _add_routes(app, service)
+    if settings.token is not None:
+        _describe_token(app)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    @app.post("/detect", responses=detect_responses(), openapi_extra=detect_request(), tags=["detect"])
+    async def detect(
+        request: Request,
+        output: Annotated[Output | None, Query(description="else by the header Accept: JSON, or image/*")] = None,
+        threshold: Annotated[float, Query(ge=0, le=1, description="least score")] = settings.threshold,
+        method: Annotated[Method, Query(description="of output=anonymized")] = "pixelate",
+    ) -> Response:
+        """Finds the faces of a picture: the body's bytes, or the file of a form."""
+        return await service.answer(request, output, threshold, method)
+
+    @app.get("/healthz", response_model=HealthAnswer, responses=error_responses(503), tags=["operation"])
+    async def healthz() -> HealthAnswer:
+        """Whether detections are answered. Needs no token."""
+        if not service.looker.is_alive:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The detector has ended: start the server again.")
+        template = service.detector.template
+        return HealthAnswer(status="ok", facekit=__version__, model=template.name, protocol=service.detector.protocol())
+
+    metrics_answer: dict[int | str, Any] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Figures."}
+    }
+
+    @app.get(
+        "/metrics", response_class=Response, responses={**metrics_answer, **error_responses(401)}, tags=["operation"]
+    )
+    async def metrics(request: Request) -> Response:
+        """Figures for Prometheus."""
+        service.check_token(request)
+        return Response(service.measures.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return Response(manual_page(app.openapi(), settings), media_type="text/html")
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """All errors have one shape."""
+
+    def say(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": reason}, status, headers)
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> Response:
+        request.state.reason = refusal.reason
+        return say(refusal.status, refusal.reason, refusal.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        reasons = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in error.errors()]
+        return say(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(reasons))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return say(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _describe_token(app: FastAPI) -> None:
+    """Tells OpenAPI's readers which routes want a token."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        schema = plain()
+        schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path in ("/detect", "/metrics"):
+            for operation in schema["paths"][path].values():
+                operation["security"] = [{"token": []}]
+        return schema
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's documentation has it

@@ -1,0 +1,153 @@
+"""The way of a request of /detect from its body to its answer, and what the requests of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from fastapi import Request, Response
+from numpy.typing import NDArray
+
+from facekit.detector import Detector
+from facekit.errors import FacekitError
+from facekit.pictures.cover import Method
+from facekit.pictures.headers import read_header
+from facekit.pictures.read import KINDS, decode_picture
+from facekit.serving.answers import Output, as_json, as_picture, choose
+from facekit.serving.body import Body, Held
+from facekit.serving.budget import Budget
+from facekit.serving.looker import Looker
+from facekit.serving.measures import Measures
+from facekit.serving.refusal import Refusal, busy
+from facekit.serving.settings import MAX_DECODED_BYTES, MAX_HELD_BYTES, Settings
+from facekit.structures import Detections
+
+DECODERS = 2  # threads that decode, draw and encode, which OpenCV does without Python's lock
+BGR_BYTES = 3
+
+
+class Service:
+    """What the requests of a process share."""
+
+    def __init__(self, detector: Detector, settings: Settings) -> None:
+        self.detector = detector
+        self.settings = settings
+        self.measures = Measures()
+        self.looker = Looker(detector, settings.batch_size, self.measures.batch.observe)
+        self.workers = ThreadPoolExecutor(DECODERS, thread_name_prefix="facekit-decoder")
+        self.bodies, self.decoded = Budget(MAX_HELD_BYTES), Budget(MAX_DECODED_BYTES)
+        self.in_work = 0
+
+    def stop(self) -> None:
+        """Once no request is left."""
+        self.looker.stop()
+        self.workers.shutdown()
+
+    def check_token(self, request: Request) -> None:
+        """Raises Refusal for a request without the right one, where there is one."""
+        if not self.settings.allows(request.headers.get("authorization")):
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "No token, or a wrong one.")
+
+    async def answer(self, request: Request, output: Output | None, threshold: float, method: Method) -> Response:
+        """The way of a request of /detect. Raises Refusal."""
+        kind, media_type = choose(request.headers.get("accept", ""), output)
+        held = Held(self.bodies)
+        body = Body(request, self.settings, held)
+        try:
+            self.check_token(request)
+            self._check_place()  # before a body is received for nothing
+            data = await body.picture()
+            self._check_place()
+        except Refusal as refusal:
+            held.release()
+            if refusal.status != HTTPStatus.REQUEST_TIMEOUT:
+                await body.drain()
+            refusal.ends_connection = not body.is_whole
+            raise
+        except BaseException:
+            held.release()
+            raise
+        with self._place():
+            work = asyncio.ensure_future(self._work(data, kind, media_type, threshold, method))
+            # What has begun is brought to its end, for its memory is in use until then; the client waits no longer.
+            work.add_done_callback(functools.partial(_end, held))
+            try:
+                async with asyncio.timeout(self.settings.timeout_s):
+                    content, faces, image_shape = await asyncio.shield(work)
+            except TimeoutError:
+                raise busy(f"There was no answer within {self.settings.timeout_s:g} seconds. Try again.") from None
+        self.measures.faces.inc(len(faces))
+        self.measures.pixels.inc(image_shape[0] * image_shape[1])
+        request.state.facts = {
+            "bytes": len(data), "width": image_shape[1], "height": image_shape[0], "faces": len(faces), "output": kind
+        }  # fmt: skip
+        return Response(content, media_type=media_type)
+
+    def note(self, path: str, status: int, seconds: float) -> None:
+        """What /metrics tells of a request."""
+        self.measures.requests.labels(path, str(status)).inc()
+        if path == "/detect" and status == HTTPStatus.OK:
+            self.measures.seconds.observe(seconds)
+
+    def _check_place(self) -> None:
+        if self.in_work >= self.settings.queue:
+            raise busy()
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places of the queue; whose body is still arriving has none, or slow clients would fill it."""
+        self.in_work += 1
+        self.measures.in_work.inc()
+        try:
+            yield
+        finally:
+            self.in_work -= 1
+            self.measures.in_work.dec()
+
+    async def _work(
+        self, data: bytes, kind: Output, media_type: str, threshold: float, method: Method
+    ) -> tuple[bytes, Detections, tuple[int, ...]]:
+        size = self._decoded_bytes(data)
+        await self.decoded.take(size)
+        try:
+            loop = asyncio.get_running_loop()
+            image_bgr = await loop.run_in_executor(self.workers, self._decode, data)
+            faces = (await self.looker.look(image_bgr)).above(threshold)
+            if kind == "json":
+                return as_json(faces, image_bgr), faces, image_bgr.shape
+            content = await loop.run_in_executor(self.workers, as_picture, faces, image_bgr, kind, media_type, method)
+            return content, faces, image_bgr.shape
+        finally:
+            self.decoded.give_back(size)
+
+    def _decoded_bytes(self, data: bytes) -> int:
+        """By the picture's header, before anything is decoded. Raises Refusal for what is no picture, or too large."""
+        header = read_header(data)
+        if header is None:
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Not a picture of a kind that is read ({KINDS}).")
+        if header.pixels is None:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"A damaged {header.kind}: its header says no size.")
+        if header.pixels > self.settings.max_pixels:
+            width, height = header.size_wh or (0, 0)
+            reason = f"{width}x{height} pixels, over the limit of {self.settings.max_pixels}."
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        return BGR_BYTES * header.pixels
+
+    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+        try:
+            return decode_picture("picture", data, max_pixels=self.settings.max_pixels)
+        except FacekitError as error:
+            reason = str(error).removeprefix("picture: ")
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason[:1].upper() + reason[1:]) from error
+
+
+def _end(held: Held, work: asyncio.Future[Any]) -> None:
+    held.release()
+    if not work.cancelled():
+        work.exception()  # seen: it may be that nobody waits any more

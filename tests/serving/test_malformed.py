@@ -1,0 +1,189 @@
+"""What clients that err, or mean harm, get: a refusal in one line, and a server that goes on."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from facekit.serving import connections
+from tests.serving.conftest import Running
+
+POST = b"POST /detect HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(autouse=True)
+def goes_on(running: Running, portrait: bytes) -> Iterator[None]:
+    yield
+    assert len(running.client.post("/detect", content=portrait).json()["faces"]) == 1
+    assert running.service.in_work == 0 and running.service.bodies.held == 0 and running.service.decoded.held == 0
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it has that many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(3 * width + 1) * 50)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def png(*shape: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.zeros(shape, np.uint8))[1])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 422, "The body is empty"),
+        (b"hello", 415, "Not a picture of a kind that is read (JPEG, PNG"),
+        (b'{"path": "/etc/passwd"}', 415, "Not a picture"),
+        (b"/etc/passwd", 415, "Not a picture"),
+        (b"https://example.com/a.jpg", 415, "Not a picture"),
+        (b"%PDF-1.4", 415, "Not a picture"),
+        (bomb(30_000, 30_000), 413, "30000x30000 pixels, over the limit of 2000000"),
+        (bomb(2_000, 1_001), 413, "over the limit"),
+        (bomb(500, 500), 422, ""),  # ends after 50 rows
+        (b"\x89PNG\r\n\x1a\n", 422, "its header says no size"),
+        (png(50, 50, 3)[:60], 422, "cut off"),
+        (b"\xff\xd8\xff\xe0" + bytes(100), 422, "JPEG"),
+        (b"GIF89a\0\0\0\0", 422, ""),
+        (b"x" * (1 << 20) + b"x", 413, "over the limit of 1048576 bytes"),
+    ],
+)
+def test_bodies(running: Running, body: bytes, status: int, reason: str) -> None:
+    answer = running.client.post("/detect", content=body)
+    assert answer.status_code == status, answer.text
+    (said,) = answer.json().values()
+    assert reason in said and "\n" not in said and "/work" not in said
+
+
+def test_a_cut_off_portrait(running: Running, portrait: bytes) -> None:
+    answer = running.client.post("/detect", content=portrait[: len(portrait) // 2])
+    assert answer.status_code == 422 and "cut off" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "query", ["threshold=2", "threshold=x", "threshold=nan", "output=xml", "method=", "threshold=-1"]
+)
+def test_parameters(running: Running, portrait: bytes, query: str) -> None:
+    answer = running.client.post(f"/detect?{query}", content=portrait)
+    assert answer.status_code == 422 and query.split("=")[0] in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"x"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx"),
+        ("multipart/form-data; boundary=" + "b" * 5000, b"--b\r\n"),
+        ("multipart/form-data; boundary=b",
+         b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nx\r\n' * 3 + b"--b--"),
+        ("multipart/form-data; boundary=b",
+         b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n' * 3000 + b"--b--"),
+    ],
+)  # fmt: skip
+def test_forms(running: Running, content_type: str, body: bytes) -> None:
+    answer = running.client.post("/detect", content=body, headers={"Content-Type": content_type})
+    assert answer.status_code in (415, 422), answer.text
+    assert answer.json()["error"]
+
+
+def test_a_length_that_is_said_to_be_huge(running: Running) -> None:
+    answer = running.raw(POST + b"Content-Length: 1073741824\r\n\r\n" + b"x" * 1000)
+    assert answer.startswith(b"HTTP/1.1 413") and b"connection: close" in answer.lower()
+
+
+def test_chunks_without_end(running: Running) -> None:
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    started = time.monotonic()
+    answer = running.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 40)
+    # The server closes while we still send, so its answer may be lost on the way.
+    assert time.monotonic() - started < 5 and (not answer or answer.startswith(b"HTTP/1.1 413"))
+
+
+def test_a_body_that_never_comes(running: Running) -> None:
+    started = time.monotonic()
+    answer = running.raw(POST + b"Content-Length: 1000\r\n\r\n", b"x")
+    assert answer.startswith(b"HTTP/1.1 408") and b"did not arrive within 1 seconds" in answer
+    assert 0.9 < time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00", POST + b"Content-Length: x\r\n\r\n",
+     POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+     POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+     b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n"],
+)  # fmt: skip
+def test_no_http(running: Running, request_bytes: bytes) -> None:
+    answer = running.raw(request_bytes, timeout_s=3)
+    assert not answer or answer.startswith(b"HTTP/1.1 4")
+
+
+def test_a_head_that_never_ends_and_a_silent_connection(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_S", 0.4)
+    other = start()
+    started = time.monotonic()
+    other.raw(b"GET /healthz HTTP/1.1\r\n", *[b"X: y\r\n"] * 20, pause_s=0.1, timeout_s=10)
+    other.raw(b"", timeout_s=10)
+    assert time.monotonic() - started < 5
+    two = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert other.raw(two, two, pause_s=0.3).count(b"HTTP/1.1 200") == 2  # who asks again is not silent
+
+
+class Slow:
+    """A detector that takes its time."""
+
+    def __init__(self, detector: Any, seconds: float) -> None:
+        self.detector, self.seconds, self.template = detector, seconds, detector.template
+
+    def protocol(self) -> str:
+        return "slowly"
+
+    def detect_batch(self, pictures: Any) -> Any:
+        time.sleep(self.seconds)
+        return self.detector.detect_batch(pictures)
+
+
+def test_a_full_queue_says_when_to_come_back(start: Callable[..., Running], detector: Any, portrait: bytes) -> None:
+    other = start(Slow(detector, 0.2), queue=3)
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: other.client.post("/detect", content=portrait), range(8)))
+    by_status = [answer.status_code for answer in answers]
+    assert sorted(set(by_status)) == [200, 503] and by_status.count(200) >= 3
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1" and "places are taken" in refused.json()["error"]
+    assert other.client.post("/detect", content=portrait).status_code == 200
+
+
+def test_who_would_wait_too_long_is_told(start: Callable[..., Running], detector: Any, portrait: bytes) -> None:
+    other = start(Slow(detector, 0.8), timeout_s=0.3)
+    answer = other.client.post("/detect", content=portrait)
+    assert answer.status_code == 503 and "no answer within 0.3 seconds" in answer.json()["error"]
+    end = time.monotonic() + 5
+    while (other.service.decoded.held or other.service.bodies.held) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert other.service.decoded.held == other.service.bodies.held == 0  # given back once it was done all the same
+
+
+def test_slow_bodies_take_no_places(start: Callable[..., Running], portrait: bytes) -> None:
+    other = start(queue=2, timeout_s=1.5)
+    with ThreadPoolExecutor(6) as clients:
+        slow = [clients.submit(other.raw, POST + b"Content-Length: 99\r\n\r\n", b"x") for _ in range(6)]
+        time.sleep(0.3)
+        assert other.client.post("/detect", content=portrait).status_code == 200
+        assert all(answer.result().startswith(b"HTTP/1.1 408") for answer in slow)
