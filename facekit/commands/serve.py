@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from pathlib import Path
 from typing import Literal
 
-from facekit.commands.inputs import choose_detector
+from facekit.commands.detect import MODEL
+from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError, FacekitError
 from facekit.extras import optional_packages
-from facekit.files import read_input
 from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.reading import read_input
 
 TOKEN = "FACEKIT_TOKEN"
 LEAST_TOKEN, MOST_TOKEN = 16, 4096  # characters
@@ -21,18 +23,14 @@ LEAST_TOKEN, MOST_TOKEN = 16, 4096  # characters
 class ServeOptions:
     """Options of serving."""
 
-    template: str | None = option(
-        "Template name, template.yaml or work dir [as the weights say; the bundled detector's].",
-        default=None, template=True,
-    )  # fmt: skip
-    load_weights: Path | None = option(
-        ".pth, .onnx, .xml or .bin; bundled [a work dir's best or newest; else bundled].",
-        default=None, reads=True, names=("bundled",),
-    )  # fmt: skip
+    model: str | None = option(MODEL, default=None)
     host: str = option("Address to listen on; 0.0.0.0 for all of this machine's.", default="127.0.0.1")
     port: int = option("Port; 0 for any that is free.", default=8000, least=0, most=65535)
     workers: int = option("Processes, each with the detector.", default=1, least=1, most=256)
     threshold: float = option("Least score, where a request names none.", default=0.5, least=0, most=1)
+    longest_side: int | None = option(
+        "Look at larger pictures scaled down to this longest side, in pixels.", default=None, least=32, most=1 << 15
+    )
     batch_size: int = option(
         "Pictures of one size that go through the network together, where they wait.", default=1, least=1, most=64
     )
@@ -64,17 +62,20 @@ def serve(options: ServeOptions) -> None:
         from facekit.machine.cores import usable_cores
 
         threads = max(1, usable_cores() // options.workers)
-    chosen = choose_detector(options.load_weights, options.template, threads, options.backend)
+    chosen = choose_model(options.model, threads, options.backend)
+    from facekit.detector import Passes
+
     with optional_packages():
         from facekit.serving.run import listen, serve_forever
         from facekit.serving.settings import Settings
+    open_detector = functools.partial(chosen.open, Passes(longest_side=options.longest_side))
     settings = Settings(
         threshold=options.threshold, max_bytes=options.max_bytes, max_pixels=options.max_pixels,
         timeout_s=options.timeout, queue=options.queue, batch_size=options.batch_size, token=token,
     )  # fmt: skip
     listener: socket.socket = listen(options.host, options.port)
     with listener:
-        serve_forever(chosen.open, settings, listener, options.workers, options.log)
+        serve_forever(open_detector, settings, listener, options.workers, options.log)
 
 
 def read_token(path: Path | None) -> str | None:
@@ -84,7 +85,7 @@ def read_token(path: Path | None) -> str | None:
     """
     if path is not None:
         try:
-            token, source = read_input(path, MOST_TOKEN, "token").decode("ascii").strip(), str(path)
+            token, source = read_input(path, MOST_TOKEN).decode("ascii").strip(), str(path)
         except UnicodeDecodeError:
             raise FacekitError(f"{path}: expected a token of ASCII letters, digits and signs.") from None
     elif TOKEN in os.environ:

@@ -105,7 +105,7 @@ def test_what_was_begun_is_answered(portrait: bytes) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--load-weights", "nowhere.onnx"), "nowhere.onnx: there is no such"),
+        (("--model", "nowhere.onnx"), "nowhere.onnx: there is no such"),
         (("--port", "70000"), "70000"),
         (("--host", "no.such.host.invalid"), "can't serve on port"),
         (("--token-file", "token"), "a token of 5 characters"),
