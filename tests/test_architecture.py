@@ -19,7 +19,7 @@ FLOORS = (
     ("pictures", "labels", "feed"),
     ("results", "models", "metrics", "datasets"),
     ("weights",),
-    ("training_data", "targets"),
+    ("training_data", "targets", "web"),
     ("detector",),
     ("records",),
     ("engine", "pages", "serving"),

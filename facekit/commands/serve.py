@@ -45,6 +45,10 @@ class ServeOptions:
     token_file: Path | None = option(
         f"File with the token that requests must bear [the variable {TOKEN}, else none].", default=None, reads=True
     )
+    page: bool = option(
+        "A page at / that runs the detector in the visitor's browser, where the weights are .onnx and no token is "
+        "asked for.", default=True,
+    )  # fmt: skip
     log: Literal["text", "json"] = option("How requests are logged, on standard error.", default="text")
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
@@ -72,10 +76,19 @@ def serve(options: ServeOptions) -> None:
     settings = Settings(
         threshold=options.threshold, max_bytes=options.max_bytes, max_pixels=options.max_pixels,
         timeout_s=options.timeout, queue=options.queue, batch_size=options.batch_size, token=token,
+        page=options.page and token is None, model=_page_model(chosen.weights),
     )  # fmt: skip
     listener: socket.socket = listen(options.host, options.port)
     with listener:
         serve_forever(open_detector, settings, listener, options.workers, options.log)
+
+
+def _page_model(weights: Path | None) -> Path | None:
+    """The .onnx file that browsers are given; None: there is none."""
+    from facekit.detector import BUNDLED_WEIGHTS
+
+    found = BUNDLED_WEIGHTS if weights is None else weights
+    return found if found.suffix.lower() == ".onnx" else None
 
 
 def read_token(path: Path | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from facekit import __version__
@@ -24,6 +24,7 @@ from facekit.serving.measures import CONTENT_TYPE_LATEST
 from facekit.serving.refusal import Refusal
 from facekit.serving.service import Service
 from facekit.serving.settings import Settings
+from facekit.serving.site import add_site, site_of
 from facekit.serving.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,13 @@ def create_app(detector: Detector, settings: Settings) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     _handle_errors(app)
-    app.add_middleware(Watch, paths=PATHS, note=service.note)
+    site = site_of(detector, settings.model) if settings.page else None
+    app.add_middleware(Watch, paths=PATHS if site is None else PATHS | site.names, note=service.note)
     _add_routes(app, service)
+    if site is not None:
+        add_site(app, site)
+    else:
+        app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     if settings.token is not None:
         _describe_token(app)
     return app

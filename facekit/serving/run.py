@@ -15,6 +15,7 @@ from facekit.serving.connections import PatientProtocol
 from facekit.serving.journal import Format, start_journal
 from facekit.serving.measures import SHARED_DIR
 from facekit.serving.settings import IDLE_S, MAX_CONNECTIONS, STOP_S, Settings
+from facekit.serving.site import fetch_runtime_meanwhile
 from facekit.serving.workers import noting_signals, run_workers
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ def serve_forever(
     start_journal(journal)
     place = _address(listener)
     with noting_signals() as signals:
+        if settings.page and settings.model is not None:
+            fetch_runtime_meanwhile()
         detector = open_detector()  # where there are workers, too: what is wrong with it is one line then
         if workers == 1:
             log.info("Listening on %s", place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MAX_HELD_BYTES = 256 << 20  # of bodies that have been received and not yet answered
 MAX_DECODED_BYTES = 96 << 20  # of decoded pictures at a time; a larger one goes alone
@@ -24,6 +25,8 @@ class Settings:
     queue: int = 64  # requests that are worked on or wait
     batch_size: int = 1  # pictures that go through the network together
     token: str | None = field(default=None, repr=False)
+    page: bool = False  # whether / runs the detector in the browser of whoever visits
+    model: Path | None = None  # the file that the page takes
 
     def allows(self, authorization: str | None) -> bool:
         """Whether the header `Authorization: Bearer TOKEN` is the right one; compared in constant time."""

@@ -56,6 +56,12 @@ TARGETS = {
             "openvino", "openvino", files=("model.xml", "model.bin"), made_from="onnx", reads=(".xml", ".bin"),
             packages=("openvino",),
         ),
+        Target(
+            "web", "web", files=(
+                "index.html", "page.css", "page.js", "worker.js", "decode.js", "detector.json", "detector.onnx",
+                "sample.jpg", "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm",
+            ), made_from="onnx", packages=("onnxruntime",),
+        ),
         # Another runtime of the same .onnx, by name only.
         Target("opencv", "opencv", reads=(".onnx",), packages=("cv2",)),
     )

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -189,12 +189,13 @@ def parse() -> type[Page]:
 class Browser:
     """Chromium, spoken to over a pipe in the DevTools protocol."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, flags: Sequence[str] = ()) -> None:
         commands_read, self.commands = os.pipe()
         self.answers, answers_write = os.pipe()
         command = [
             program, "--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-background-networking", f"--user-data-dir={folder}", "--remote-debugging-pipe",
+            *flags,
         ]  # fmt: skip
         # The protocol wants file descriptors 3 and 4; a shell puts them there without touching ours.
         shell = ["bash", "-c", f'exec "$@" 3<&{commands_read} 4>&{answers_write}', "bash", *command]
@@ -240,11 +241,15 @@ class Browser:
 
     def show(self, path: Path, width: int = 1400, height: int = 900, dark: bool = False) -> None:
         """Loads a file of the disk into a window of that many CSS pixels."""
+        self.show_address(path.resolve().as_uri(), width, height, dark)
+
+    def show_address(self, url: str, width: int = 1400, height: int = 900, dark: bool = False) -> None:
+        """The same of an address."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         if not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._until(lambda message: message.get("method") == "Page.loadEventFired")
 
@@ -279,13 +284,18 @@ class Browser:
             self.process.wait()
 
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
-                    if (found := shutil.which(name))), None)  # fmt: skip
+def find_browser() -> str:
+    """The program; skips the test where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("needs Chromium or Chrome on the PATH")
-    opened = Browser(program, tmp_path_factory.mktemp("browser"))
+    return program
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    opened = Browser(find_browser(), tmp_path_factory.mktemp("browser"))
     yield opened
     opened.close()
 

@@ -27,7 +27,7 @@ SECRET = "correct-horse-battery"
 @contextlib.contextmanager
 def served(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """The process, its address, and the lines that it logs."""
-    command = [sys.executable, "-m", "facekit", "serve", "--port", "0", "--threads", "1", *flags]
+    command = [sys.executable, "-m", "facekit", "serve", "--port", "0", "--threads", "1", "--no-page", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     lines: list[str] = []
 

@@ -1,0 +1,55 @@
+"""The page as export writes it; what it does in a browser: tests/web."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facekit.detector import Detector
+from facekit.download import Identity
+from facekit.errors import FacekitError
+from facekit.targets.export import ExportSettings, export_weights
+from facekit.targets.table import TARGETS
+from facekit.template import find_template, load_template
+from facekit.web import runtime
+from facekit.web.page import INDEX, MODEL
+
+
+@pytest.fixture
+def small_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with files in place of the runtime's, which are known by digests of theirs."""
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))
+    folder = runtime.runtime_dir()
+    folder.mkdir(parents=True)
+    for name in runtime.FILES:
+        (folder / name).write_bytes(name.encode())
+    monkeypatch.setattr(runtime, "FILES", {name: Identity(len(name)) for name in runtime.FILES})
+    return folder
+
+
+def test_an_export(small_runtime: Path, tmp_path: Path, drawn_weights: Path, drawn_dir: Path) -> None:
+    template = load_template(find_template("yunet-n"))
+    done = export_weights(drawn_weights, template, tmp_path / "page", ExportSettings(("web",)))
+    (written,) = done.written
+    assert written.files[0].name == INDEX and written.differences is not None
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == sorted(TARGETS["web"].files)
+    declared = json.loads((tmp_path / "page" / "detector.json").read_text())
+    assert (declared["name"], declared["head"]["strides"]) == ("yunet-n", [8, 16, 32])
+    assert (tmp_path / "page" / "sample.jpg").stat().st_size > 10_000
+    picture = next((drawn_dir / "images").glob("*.jpg"))
+    found, expected = (
+        Detector.open(weights, template, device="cpu", threads=1).detect(picture).above(0.5)
+        for weights in (tmp_path / "page" / MODEL, drawn_weights)
+    )
+    assert len(found) == len(expected) > 0
+    assert found.boxes_xyxy == pytest.approx(expected.boxes_xyxy, abs=0.05)
+
+
+def test_without_the_runtime_and_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(runtime, "URL", "http://127.0.0.1:1/onnxruntime-web.tgz")
+    with pytest.raises(FacekitError) as caught:
+        runtime.fetch_runtime()
+    assert "npm pack onnxruntime-web@1.30.0" in str(caught.value) and str(tmp_path) in str(caught.value)
