@@ -31,7 +31,7 @@ class Running:
     client: httpx.Client
     service: Service
 
-    def raw(self, *parts: bytes, pause_s: float = 0.0, timeout_s: float = 10.0) -> bytes:
+    def raw(self, *parts: bytes, pause_s: float = 0.0, timeout_s: float = 30.0) -> bytes:
         """Sends the parts as they are, then reads until the server closes or is silent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ def start(detector: Detector) -> Iterator[Callable[..., Running]]:
             while not server.started:
                 time.sleep(0.01)
             port = listener.getsockname()[1]
-            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
             def stop() -> None:
                 client.close()
@@ -81,7 +81,7 @@ def start(detector: Detector) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture(scope="session")
 def running(start: Callable[..., Running]) -> Running:
-    return start(max_bytes=1 << 20, max_pixels=2_000_000, timeout_s=1.0)
+    return start(max_bytes=1 << 20, max_pixels=2_000_000)
 
 
 @pytest.fixture(scope="session")

