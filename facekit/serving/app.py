@@ -72,7 +72,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         threshold: Annotated[float, Query(ge=0, le=1, description="least score")] = settings.threshold,
         method: Annotated[Method, Query(description="of output=anonymized")] = "pixelate",
     ) -> Response:
-        """Finds the faces of a picture: the body's bytes, or the file of a form."""
+        """Finds the faces of a picture: the body's bytes, or, of multipart/form-data, the one file of the form."""
         return await service.answer(request, output, threshold, method)
 
     @app.get("/healthz", response_model=HealthAnswer, responses=error_responses(503), tags=["operation"])

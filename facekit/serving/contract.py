@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from facekit.serving.answers import PICTURE_TYPES
-from facekit.serving.body import FIELD, FORM
 
 PICTURES_TAKEN = ("image/jpeg", "image/png", "image/webp", "image/gif")  # in the description; others are taken too
 
@@ -85,14 +84,9 @@ def detect_responses() -> dict[int | str, dict[str, Any]]:
 
 
 def detect_request() -> dict[str, Any]:
-    """The request body of POST /detect, which FastAPI can't read off a function that streams it."""
+    """The request body of POST /detect, which FastAPI can't read off a function that streams it.
+
+    A form is told of in words alone: OpenAPI can't say that its file is a picture, and whoever generates requests from
+    the description would send any bytes."""
     raw = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
-    form = {
-        "schema": {
-            "type": "object",
-            "properties": {FIELD: {"type": "string", "format": "binary", "minLength": 1}},
-            "required": [FIELD],
-        },
-        "encoding": {FIELD: {"contentType": ", ".join(PICTURES_TAKEN)}},
-    }
-    return {"requestBody": {"required": True, "content": {**dict.fromkeys(PICTURES_TAKEN, raw), FORM: form}}}
+    return {"requestBody": {"required": True, "content": dict.fromkeys(PICTURES_TAKEN, raw)}}
