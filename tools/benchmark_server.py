@@ -1,4 +1,4 @@
-"""How fast `facekit serve` is under many clients, beside `facekit detect`'s way through the same pictures:
+"""How fast `facekit serve` is under many clients, beside `facekit detect` on the same pictures:
 python tools/benchmark_server.py FOLDER
 
 Both get the same cores and threads; the clients get others. Rounds alternate, so that both see the same machine.
@@ -19,23 +19,20 @@ from served import Served, served
 
 from facekit.pictures.listing import list_pictures
 
-# In a process of its own, as `facekit detect` goes through pictures: decoded ahead in two threads.
+# `facekit detect` in a process of its own, over a list that is longer than the time; its start is not counted.
 DETECT = """
-import itertools, sys, time
-from pathlib import Path
-from facekit.detector import Detector
-from facekit.pictures.read_ahead import read_each
-seconds, *names = sys.argv[1:]
-detector = Detector.bundled(threads=1)
-paths = [Path(name) for name in names]
-detector.detect(paths[0])
-count, started = 0, time.perf_counter()
-while time.perf_counter() - started < float(seconds):
-    for picture in read_each(paths):
-        detector.detect(picture).above(0.5).to_dicts()
-        count += 1
-print(count / (time.perf_counter() - started))
+import sys, time
+import facekit
+count, started = 0, 0.0
+for row in facekit.detect(from_file=sys.argv[1], threads=1):
+    row.to_json()
+    started = started or time.perf_counter()
+    count += 1
+    if time.perf_counter() - started > float(sys.argv[2]):
+        break
+print((count - 1) / (time.perf_counter() - started))
 """
+LIST_REPEATS = 1000
 
 
 async def client(server: Served, bodies: list[bytes], first: int, end: float, found: list[tuple[int, float]]) -> None:
@@ -85,11 +82,13 @@ def main() -> None:
     paths = list_pictures([options.folder]).pictures[: options.pictures]
     bodies = [path.read_bytes() for path in paths]
     round_s = options.seconds / options.rounds
-    alone = ["taskset", "-c", str(options.core), sys.executable, "-c", DETECT, str(round_s), *map(str, paths)]
     rates: list[tuple[float, float]] = []
     statuses: Counter[int] = Counter()
     times: list[float] = []
-    with served(["--threads", "1", "--timeout", "60"], [options.core]) as server:
+    with served(["--threads", "1", "--timeout", "60"], [options.core]) as server, NamedTemporaryFile("w") as names:
+        names.write("\n".join(str(path.resolve()) for path in paths * LIST_REPEATS))
+        names.flush()
+        alone = ["taskset", "-c", str(options.core), sys.executable, "-c", DETECT, names.name, str(round_s)]
         for _ in range(options.rounds):
             done = subprocess.run(alone, capture_output=True, text=True, check=True)
             found, took = asyncio.run(load(server, bodies, options.clients, round_s))
