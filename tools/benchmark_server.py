@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from tempfile import NamedTemporaryFile
 
 from served import Served, served
 
