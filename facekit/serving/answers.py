@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.pictures.cover import Method, cover_faces
+from facekit.pictures.cover import Cover, Method, cover_faces
 from facekit.pictures.draw import draw_faces
 from facekit.structures import SCHEMA_VERSION, Detections
 
@@ -60,7 +60,7 @@ def as_picture(
 ) -> bytes:
     """The picture with its faces drawn or covered, encoded anew: nothing of the original file's metadata is in it."""
     is_drawn = output == "annotated"
-    shown = draw_faces(image_bgr, faces) if is_drawn else cover_faces(image_bgr, faces.boxes_xyxy, method)
+    shown = draw_faces(image_bgr, faces) if is_drawn else cover_faces(image_bgr, faces.boxes_xyxy, Cover(method))
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if media_type == "image/jpeg" else []
     done, data = cv2.imencode(PICTURE_TYPES[media_type], shown, options)
     if not done:

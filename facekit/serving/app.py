@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from facekit import __version__
 from facekit.detector import Detector
-from facekit.pictures.cover import Method
+from facekit.pictures.cover import Cover, Method
 from facekit.serving.answers import Output
 from facekit.serving.contract import HealthAnswer, detect_request, detect_responses, error_responses
 from facekit.serving.manual import manual_page
@@ -70,7 +70,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         request: Request,
         output: Annotated[Output | None, Query(description="else by the header Accept: JSON, or image/*")] = None,
         threshold: Annotated[float, Query(ge=0, le=1, description="least score")] = settings.threshold,
-        method: Annotated[Method, Query(description="of output=anonymized")] = "pixelate",
+        method: Annotated[Method, Query(description="of output=anonymized")] = Cover.method,
     ) -> Response:
         """Finds the faces of a picture: the body's bytes, or, of multipart/form-data, the one file of the form."""
         return await service.answer(request, output, threshold, method)

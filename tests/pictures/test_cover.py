@@ -1,58 +1,111 @@
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
+from facekit.pictures.contact_sheet import ContactSheet
+from facekit.pictures.exif import without_pictures
 
-from facekit.pictures.cover import BLOCKS, Method, cover_faces
+from facekit.pictures.cover import Cover, Method, cover_faces
+from tests.pictures.support import faces
 
-BOX = np.array([[40.0, 30.0, 160.0, 180.0]])
+BOX = np.array([[40, 30, 100, 120]], np.float32)
 
 
-@pytest.fixture
-def noise() -> Any:
-    return np.random.default_rng(0).integers(0, 255, (220, 200, 3), np.uint8)
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_nothing_but_block_averages_is_left(noise: Any, method: Method) -> None:
-    """Two pictures whose blocks have the same averages come out the same: no detail inside a block survives."""
-    place = np.s_[30:180, 40:160]
+def test_what_is_left_of_a_face_is_at_most_its_blocks(noise: np.ndarray, method: Method) -> None:
+    """Pictures whose sixths of the face have the same means give the same cover: nothing else gets through."""
+    cover = Cover(method, "box", margin=0.0)
     other = noise.copy()
-    for rows in np.array_split(np.arange(30, 180), BLOCKS):
-        for columns in np.array_split(np.arange(40, 160), BLOCKS):
-            block = other[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            block[:] = block[::-1, ::-1].copy()  # the same pixels in other places
-    covered, again = (cover_faces(image, BOX, method, "box", margin=0) for image in (noise, other))
-    assert (covered[place] == again[place]).all()
-    assert not (noise[place] == covered[place]).all(axis=2).mean() > 0.01
+    part = other[30:120, 40:100]
+    blocks = part.reshape(6, 15, 6, 10, 3)
+    part[:] = blocks[:, ::-1, :, ::-1].reshape(90, 60, 3)  # each block turned round
+    if method == "mosaic":  # its grid is the picture's: fifteen quarters of 23 pixels do not fit the sixths
+        covered = cover_faces(noise, BOX, cover)[30:120, 40:100]
+        assert len(np.unique(covered.reshape(-1, 3), axis=0)) <= 5 * 4
+        return
+    assert np.array_equal(
+        cover_faces(noise, BOX, cover)[30:120, 40:100], cover_faces(other, BOX, cover)[30:120, 40:100]
+    )
 
 
-def test_only_the_box_is_touched(noise: Any) -> None:
-    covered = cover_faces(noise, BOX, "pixelate", "box", margin=0.1)
-    inside = np.zeros(noise.shape[:2], bool)
-    inside[15:195, 28:172] = True
-    assert (covered[~inside] == noise[~inside]).all()
-    assert (covered[inside] != noise[inside]).any(axis=1).mean() > 0.99
-    assert len(np.unique(covered[inside].reshape(-1, 3), axis=0)) <= BLOCKS**2
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("shape", ["ellipse", "box"])
+def test_covers_the_face_and_nothing_far_from_it(noise: np.ndarray, method: Method, shape: str) -> None:
+    before = noise.copy()
+    covered = cover_faces(noise, BOX, Cover(method, shape, 0.2))  # type: ignore[arg-type]
+    assert np.array_equal(noise, before)
+    changed = (covered != noise).any(axis=2)
+    y, x = np.mgrid[:160, :200]
+    inner = ((x - 70) / 30) ** 2 + ((y - 75) / 45) ** 2 < 0.95
+    assert changed[inner].mean() > 0.97
+    outer = (x < 27) | (x > 113) | (y < 11) | (y > 139)
+    assert not changed[outer].any()
+    corner = changed[13:20, 30:36].mean()
+    assert corner > 0.9 if shape == "box" else corner == 0
 
 
-def test_an_ellipse_in_the_grown_box(noise: Any) -> None:
-    changed = (cover_faces(noise, BOX, "solid", margin=0) != noise).any(axis=2)
-    expected = np.zeros(noise.shape[:2], np.uint8)
-    cv2.ellipse(expected, (100, 105), (60, 75), 0, 0, 360, 255, -1)
-    assert (changed == (expected > 0)).mean() > 0.99
-    assert not changed[:30].any() and not changed[:, :40].any()
+def test_a_margin_makes_no_finer_blocks(noise: np.ndarray) -> None:
+    covered = cover_faces(noise, BOX, Cover("pixelate", "box", 1.0))
+    row = covered[75, 0:160]
+    lengths = np.diff(np.flatnonzero(np.append(True, (np.diff(row.astype(int), axis=0) != 0).any(axis=1))))
+    assert lengths[1:-1].min() >= 10 - 1  # a sixth of 60
 
 
 @pytest.mark.parametrize(
-    "box", [(-50, -50, 30, 30), (150, 150, 900, 900), (300, 300, 400, 400), (10, 10, 10, 10), (np.nan, 0, 9, 9),
-            (50, 50, 51.5, 51.5), (np.inf, 0, 1, 1)],
-)  # fmt: skip
-@pytest.mark.parametrize("method", get_args(Method))
-def test_strange_boxes(noise: Any, box: Any, method: Method) -> None:
-    before = noise.copy()
-    covered = cover_faces(noise, np.array([box]), method)
-    assert covered.shape == noise.shape and (noise == before).all()
+    "box", [(-50, -50, 20, 20), (150, 100, 400, 400), (300, 0, 400, 50), (10, 10, 10, 10), (np.nan, 0, 9, 9)]
+)
+def test_at_the_edge_and_beyond(noise: np.ndarray, box: tuple[float, ...]) -> None:
+    for method in get_args(Method):
+        assert cover_faces(noise, np.array([box], np.float32), Cover(method)).shape == noise.shape
+
+
+def exif(order: str) -> bytes:
+    """Orientation 6, a maker's note in the Exif directory, and a JPEG thumbnail."""
+    import struct
+
+    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack(
+            order + ("HHIHH" if kind == 3 else "HHII"), tag, kind, count, value, *([0] if kind == 3 else [])
+        )
+
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    first = (
+        struct.pack(order + "H", 2) + entry(0x0112, 3, 1, 6) + entry(0x8769, 4, 1, 38) + struct.pack(order + "I", 56)
+    )
+    inner = struct.pack(order + "H", 1) + entry(0x927C, 7, 8, 86) + struct.pack(order + "I", 0)
+    second = (
+        struct.pack(order + "H", 2) + entry(0x0201, 4, 1, 94) + entry(0x0202, 4, 1, 6) + struct.pack(order + "I", 0)
+    )
+    return head + first + inner + second + b"SECRETS!" + b"\xff\xd8FA\xff\xd9"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_stays_without_pictures(order: str) -> None:
+    kept = without_pictures(exif(order))
+    assert kept is not None and len(kept) == len(exif(order))
+    assert b"SECRETS" not in kept and b"FA" not in kept
+    from facekit.pictures.headers import tiff_orientation
+
+    assert tiff_orientation(exif(order)) == 6 and tiff_orientation(kept) == 1
+    assert int.from_bytes(kept[34:38], "little" if order == "<" else "big") == 0  # no second directory
+
+
+@pytest.mark.parametrize("broken", [b"", b"II*\0", exif("<")[:60], b"II*\0" + b"\xff" * 40])
+def test_exif_that_can_not_be_read_is_left_out(broken: bytes) -> None:
+    assert without_pictures(broken) is None
+
+
+def test_contact_sheet() -> None:
+    sheet = ContactSheet()
+    for number in range(30):
+        sheet.add(np.full((100, 50, 3), number, np.uint8), faces((5, 5, 20, 20)), f"{number} s")
+    assert not sheet.room and sheet.picture().shape == (6 * 240, 4 * 320, 3)
+    assert cv2.imencode(".jpg", sheet.picture())[0]
