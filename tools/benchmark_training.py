@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import click
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facekit.cli import run_command
 from facekit.commands.flops import parse_size
@@ -29,7 +29,6 @@ from facekit.engine.training.precision import autocast_dtype, compile_network
 from facekit.labels.formats import read_labels
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.structures import RawOutputs, Targets
 from facekit.template import find_template, load_template
@@ -94,8 +93,8 @@ class Bench:
         self.template = template
         self.workers = workers
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = build_model(template).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.detector_network = cast(DetectorNetwork, self.network)
+        self.detector_network = build_model(template).to(self.device).to(memory_format=torch.channels_last)
+        self.network: nn.Module = self.detector_network
         self.autocast_dtype = autocast_dtype(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
         self.optimizer = make_optimizer(self.network, template.training.optimizer)

@@ -299,12 +299,11 @@ def check_network(
 
     def run(device: torch.device, dtype: torch.dtype | None) -> tuple[RawOutputs, dict[str, float], float]:
         here = copy_to(device, network)
-        detector = cast(DetectorNetwork, here)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            raw = detector(images.to(device))
+            raw = here(images.to(device))
         raw = RawOutputs._make(None if tensor is None else tensor.float() for tensor in raw)
-        priors = detector.head.priors(template.input.size_hw).tensors(device)
-        losses = detector.losses(raw, targets.to(device), priors)
+        priors = here.head.priors(template.input.size_hw).tensors(device)
+        losses = here.losses(raw, targets.to(device), priors)
         cast(Tensor, sum(losses.values())).backward()
         norm = nn.utils.get_total_norm([each.grad for each in here.parameters() if each.grad is not None])
         return raw, {name: float(value.detach()) for name, value in losses.items()}, float(norm)
@@ -329,7 +328,7 @@ def check_network(
         row.check(f"losses {str(dtype)[6:]}", loss <= HALF_TOLERANCE[dtype], f"{loss:.0e}")
 
 
-def copy_to(device: torch.device, network: nn.Module) -> nn.Module:
+def copy_to(device: torch.device, network: DetectorNetwork) -> DetectorNetwork:
     return copy.deepcopy(network).to(device).train()
 
 

@@ -11,6 +11,7 @@ from facekit.commands.inputs import find_detector
 from facekit.errors import ArgumentError
 from facekit.files import check_outputs
 from facekit.options import TEMPLATE_OR_NAMED, command_options, option, takes
+from facekit.progress import working
 
 if TYPE_CHECKING:
     from facekit.targets.export import Exported
@@ -81,7 +82,8 @@ def export(options: ExportOptions) -> Exported:
     targets = TARGETS.values() if "all" in names else map(find_format, names)
     check_outputs([weights], [path for target in targets for path in target.paths(options.save_model_to)])
 
-    from facekit.targets.export import ExportSettings, export_weights
+    with working("loading PyTorch"):
+        from facekit.targets.export import ExportSettings, export_weights
 
     settings = ExportSettings(names, options.size_hw(), options.check_pictures)
     return export_weights(weights, template, options.save_model_to, settings)

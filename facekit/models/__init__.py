@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from torch import nn
-
 from facekit.errors import FacekitError
 from facekit.models.atss import ATSS
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.fcos import FCOS
 from facekit.models.retinaface import RetinaFace
 from facekit.models.scrfd import SCRFD
@@ -20,7 +19,7 @@ from facekit.reading import shown
 from facekit.schema import place
 from facekit.template import ModelSettings, Template
 
-MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
+MODELS: dict[str, Callable[[ModelSettings], DetectorNetwork]] = {
     "atss": ATSS,
     "fcos": FCOS,
     "retinaface": RetinaFace,
@@ -34,8 +33,8 @@ MODELS: dict[str, Callable[[ModelSettings], nn.Module]] = {
 MAX_PRIORS = 4_000_000  # of an input of the template's size
 
 
-def build_model(template: Template) -> nn.Module:
-    """The template's DetectorNetwork, freshly initialised. Raises FacekitError for an unknown architecture, and for
+def build_model(template: Template) -> DetectorNetwork:
+    """The template's network, freshly initialised. Raises FacekitError for an unknown architecture, and for
     keys of the template that don't fit each other."""
     name, file = template.model.architecture, template.model.options.file
     if name not in MODELS:
@@ -52,11 +51,11 @@ def build_model(template: Template) -> nn.Module:
     return network
 
 
-def check_sizes(network: nn.Module, template: Template, for_training: bool = False) -> None:
+def check_sizes(network: DetectorNetwork, template: Template, for_training: bool = False) -> None:
     """Raises FacekitError, naming the key, for sizes of pictures that the network can't be fed with: in evaluation,
     which pads them, or in training, which doesn't."""
     file, rule, head = template.model.options.file, template.evaluation, declared_head(template.model)
-    side: int = getattr(network, "size_multiple", 1)
+    side = network.size_multiple
     is_padded = rule.size_multiple % side == 0
     if not rule.feeds_one_size and not is_padded:
         raise FacekitError(

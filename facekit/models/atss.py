@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet152
 from torchvision.ops import generalized_box_iou_loss
 
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import atss_assign
@@ -30,7 +31,7 @@ class Options:
     """Nothing beyond the priors."""
 
 
-class ATSS(nn.Module):
+class ATSS(DetectorNetwork):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.heads.dense import DenseHead, dense_losses
 from facekit.models.necks.fpn import FeaturePyramid
 from facekit.ops.assigners import fcos_assign
@@ -27,7 +28,7 @@ class Options:
     """Nothing beyond the priors, which are the cells."""
 
 
-class FCOS(nn.Module):
+class FCOS(DetectorNetwork):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2, efficientnet_b0, mobilenet_v3_small
 
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import Tapped, conv_norm, leaky_relu, level_rows, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
@@ -31,7 +32,7 @@ class Options:
     least_negatives: Annotated[int, Range(0, 100_000)] = 0
 
 
-class RetinaFace(nn.Module):
+class RetinaFace(DetectorNetwork):
     """As many levels as there are lists of priors, from stride 32 downwards."""
 
     def __init__(self, settings: ModelSettings) -> None:

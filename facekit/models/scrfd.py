@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import distance_box_iou_loss
 
 from facekit.machine.reductions import mean_over_processes
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import Tapped, conv_norm, level_rows, relu, separable
 from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign
@@ -38,7 +39,7 @@ class Options:
     """Nothing beyond the priors."""
 
 
-class SCRFD(nn.Module):
+class SCRFD(DetectorNetwork):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         settings.options.parse(Options)

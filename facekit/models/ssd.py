@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x1_0
 
 from facekit.models.backbones.mobilenetv2 import MobileNetV2, TinyMobileNetV2
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import level_rows
 from facekit.ops.head import declared_head
 from facekit.ops.losses import balance
@@ -31,7 +32,7 @@ class Options:
     face_column: Literal[0, 1] | None = None  # where templates from before 0.5 have what model.head says now
 
 
-class SSD(nn.Module):
+class SSD(DetectorNetwork):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)

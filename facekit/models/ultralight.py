@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import conv_norm, level_rows, relu, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
@@ -36,7 +37,7 @@ class Options:
     least_negatives: Annotated[int, Range(0, 100_000)] = 0
 
 
-class UltraLight(nn.Module):
+class UltraLight(DetectorNetwork):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         options = settings.options.parse(Options)

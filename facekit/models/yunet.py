@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facekit.machine.reductions import mean_over_processes
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import level_rows
 from facekit.ops.assigners import sim_ota_assign
 from facekit.ops.head import declared_head
@@ -45,7 +46,7 @@ class Options:
             raise ValueError(f"stage_channels: the last three must be the same, got {list(self.stage_channels)}.")
 
 
-class YuNet(nn.Module):
+class YuNet(DetectorNetwork):
     size_multiple = STRIDES[-1]  # levels are doubled in size, and added to each other
 
     def __init__(self, settings: ModelSettings) -> None:

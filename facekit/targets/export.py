@@ -13,6 +13,7 @@ import torch
 from facekit.errors import FacekitError, Loss
 from facekit.extras import explain_missing
 from facekit.files import check_writable_folder, replacing_set
+from facekit.progress import working
 from facekit.targets import Target, load_target
 from facekit.targets.about import beside, write_beside
 from facekit.targets.check_pictures import check_pictures
@@ -102,7 +103,8 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
         job = _Job(backend, template, settings, scratch, Path(drafts))
         for target in targets:
             try:
-                differences = job.write(target)
+                with working(f"{target.name}: writing and comparing"):
+                    differences = job.write(target)
             except FacekitError as error:
                 if "all" not in settings.formats:
                     raise

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from facekit.models import build_model
+from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.boxes import cxcywh_to_xyxy
 from facekit.ops.coders import DistanceCoder
 from facekit.structures import Priors, RawOutputs, Targets
@@ -37,8 +38,7 @@ def architecture_of(name: str) -> str:
 LANDMARKED = [name for name in TEMPLATES if "landmarks" in PARTS[architecture_of(name)]]
 
 
-def seeded(name: str) -> Any:
-    """A DetectorNetwork, which is a torch.nn.Module too."""
+def seeded(name: str) -> DetectorNetwork:
     torch.manual_seed(0)
     return build_model(load_template(find_template(name)))
 

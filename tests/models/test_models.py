@@ -3,13 +3,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from facekit.errors import FacekitError
 from facekit.models import MODELS, build_model, check_sizes
+from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import level_rows
 from facekit.structures import RawOutputs
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
@@ -62,8 +63,7 @@ def template_of(name: str) -> Template:
     return load_template(find_template(name))
 
 
-def seeded(name: str) -> Any:
-    """A DetectorNetwork, which is a torch.nn.Module too."""
+def seeded(name: str) -> DetectorNetwork:
     torch.manual_seed(0)
     return build_model(template_of(name))
 

@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import facekit
 from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.structures import RawOutputs, Targets
 from facekit.template import find_template, load_template
 
@@ -99,7 +98,7 @@ class _Operators(TorchDispatchMode):
     ],
 )
 def test_as_many_operators_for_a_crowd_as_for_two_faces(template: str) -> None:
-    network = cast(DetectorNetwork, build_model(load_template(find_template(template))))
+    network = build_model(load_template(find_template(template)))
     head = network.head
     priors = head.priors((128, 128)).tensors()
 

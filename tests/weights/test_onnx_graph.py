@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
@@ -15,7 +14,6 @@ from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.feed import prepare
 from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
 from facekit.targets.pytorch import PyTorchBackend
@@ -50,7 +48,7 @@ def test_network_gives_what_the_published_file_gives(scrfd: Template, shared_dir
     source = shared_dir / "weights/peers/scrfd_500m_kps.onnx"
     network = build_model(scrfd).eval()
     load_state(network, load_weights(source, scrfd).state_dict, str(source))
-    head = cast(DetectorNetwork, network).head
+    head = network.head
     for image_bgr in some_pictures(shared_dir):
         blob = blob_of(image_bgr, scrfd)
         with torch.no_grad():

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,19 +88,20 @@ def _compress(
     torch.manual_seed(options.seed)
     # Compression changes every layer, and mends every layer.
     template = dataclasses.replace(template, training=dataclasses.replace(template.training, frozen=()))
-    network = build_model(template)
-    load_state(network, checkpoint.state_dict, str(weights))
+    plain = build_model(template)
+    load_state(plain, checkpoint.state_dict, str(weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
-    network.to(device)  # not channels last: NNCF flattens weights by view()
+    plain.to(device)  # not channels last: NNCF flattens weights by view()
     batches = make_batches(
         train_pictures, template, options.batch_size or template.training.batch_size, options.workers, options.seed,
         pin_memory=device.type == "cuda",
     )  # fmt: skip
     if checkpoint.meta.get("batch_norm_folded"):
-        prepare_folded(network, batches, template)
+        prepare_folded(plain, batches, template)
 
     run = _Run(template, val_pictures, batches, options)
+    network: nn.Module = plain
     with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
         before = run.footprint("FP32", network, Path(scratch))
     calibration = list(_calibration(train_pictures, template, device))
@@ -155,6 +155,7 @@ class _Run:
     def fine_tune(self, network: nn.Module, name: str, learning_rate: float, passes: int) -> nn.Module:
         """Trains for some passes at a constant rate after a short warm-up; ends with the best state seen."""
         passes = passes if self.options.passes is None else self.options.passes
+        assert isinstance(network, DetectorNetwork)  # NNCF copies a network, or changes it, but not its class
         device = next(network.parameters()).device
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(trainable, lr=0.0, momentum=MOMENTUM)
@@ -162,7 +163,7 @@ class _Run:
         warmup = max(1, int(WARMUP_FRACTION * steps))
         progress = Progress(0, passes, 0)
         learner = Learner(
-            network, cast(DetectorNetwork, network), optimizer, self.template,
+            network, network, optimizer, self.template,
             lambda _, iteration: learning_rate * min(1.0, (iteration + 1) / warmup),
         )  # fmt: skip
         best_ap, best_state = self._judge(network, f"{name}, before fine-tuning"), _copy_state(network)

@@ -231,7 +231,7 @@ def train_one_epoch(
         return
     optimizer, scaler, settings = learner.optimizer, learner.scaler, learner.template.training
     learner.network.train()
-    keep_frozen_in_eval(cast(nn.Module, learner.detector_network), settings)
+    keep_frozen_in_eval(learner.detector_network, settings)
     device, parameters = learner.device, learner.parameters
     priors = learner.detector_network.head.priors(learner.template.input.size_hw).tensors(device)
     batches.start_epoch(progress.epoch, progress.epoch_iteration)

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from facekit.machine.reductions import sum_over_processes
 
 
-def synchronise_batch_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with its batch norms synchronised; weights and their names stay what they are."""
+def synchronise_batch_norms(network: nn.Module, device: torch.device) -> None:
+    """Has the network's batch norms synchronised; weights and their names stay what they are."""
     if device.type == "cuda":
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(network))
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(parent, name, _synchronised(child))
-    return network
 
 
 class CpuSyncBatchNorm2d(nn.BatchNorm2d):

@@ -63,7 +63,6 @@ from facekit.machine.processes import (
 from facekit.machine.reductions import copy_from_first, largest_over_processes
 from facekit.machine.signals import StopSignals
 from facekit.models import build_model, check_sizes
-from facekit.models.detector_network import DetectorNetwork
 from facekit.records.evaluation import Metric
 from facekit.records.run import RunResult, begin_record, digest_data, now, write_record
 from facekit.targets.pytorch import PyTorchBackend
@@ -177,7 +176,7 @@ class _Run:
         if weights is None or template is None:
             return None
         return open_teacher(
-            weights, load_template(template), self._detector_network.head, self.template.input.size_hw,
+            weights, load_template(template), self.plain.head, self.template.input.size_hw,
             self.options.teacher_weight, self.device, self.autocast_dtype,
         )  # fmt: skip
 
@@ -212,7 +211,7 @@ class _Run:
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
             learner = Learner(
-                network, self._detector_network, optimizer, self.template, self.schedule, self.scaler,
+                network, self.plain, optimizer, self.template, self.schedule, self.scaler,
                 self.autocast_dtype, self.teacher,
             )  # fmt: skip
             hooks = self._hooks(journal)
@@ -228,10 +227,6 @@ class _Run:
     @property
     def _is_over(self) -> bool:
         return self.stagnates or self.progress.epoch >= self.progress.last_epoch
-
-    @property
-    def _detector_network(self) -> DetectorNetwork:
-        return cast(DetectorNetwork, self.plain)
 
     def _load(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is None:
@@ -253,7 +248,7 @@ class _Run:
 
     def _over_processes(self) -> nn.Module:
         if world_size() > 1:
-            self.plain = synchronise_batch_norms(self.plain, self.device)
+            synchronise_batch_norms(self.plain, self.device)
         network = compile_network(self.plain, self.device) if self.options.compile else self.plain
         if world_size() == 1:
             return network
@@ -286,7 +281,7 @@ class _Run:
                 self.schedule(progress.epoch, progress.iteration),
             )  # fmt: skip
             tell_what_is_learnt(
-                self.template, self.train_pictures, self.plain, self._detector_network.head,
+                self.template, self.train_pictures, self.plain, self.plain.head,
                 cast(int, self.batches.loader.batch_size) * world_size(),
             )  # fmt: skip
             if progress.epoch_iteration:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +29,6 @@ from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
 from facekit.models import build_model
-from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.head import Head
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
@@ -326,7 +325,7 @@ class TestTeacher:
     )  # fmt: skip
     def test_any_architecture_can_be_a_student(self, name: str, drawn_weights: Path, drawn_dir: Path) -> None:
         network = build_model(template_of(name))
-        head = cast(DetectorNetwork, network).head
+        head = network.head
         teacher = open_teacher(drawn_weights, template_of("yunet-n"), head, (160, 160), 1.0, CPU)
         images, targets = drawn_batch(drawn_dir)
         taught = teacher.look_at(images, targets)

@@ -17,7 +17,9 @@ def networks() -> tuple[nn.Module, nn.Module]:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4, eps=0.1, momentum=0.3), nn.ReLU()))
     nn.init.uniform_(plain[1][0].weight)  # type: ignore[index,arg-type]
     nn.init.normal_(plain[1][0].bias)  # type: ignore[index,arg-type]
-    return plain, synchronise_batch_norms(copy.deepcopy(plain), torch.device("cpu"))
+    synchronised = copy.deepcopy(plain)
+    synchronise_batch_norms(synchronised, torch.device("cpu"))
+    return plain, synchronised
 
 
 def test_computes_what_torchs_does() -> None:
@@ -38,10 +40,10 @@ def test_keeps_weights_and_names() -> None:
     plain, _ = networks()
     parameters, names = list(plain.parameters()), list(plain.state_dict())
     plain.eval()
-    network = synchronise_batch_norms(plain, torch.device("cpu"))
-    assert all(one is other for one, other in zip(network.parameters(), parameters, strict=True))
-    assert list(network.state_dict()) == names
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    synchronise_batch_norms(plain, torch.device("cpu"))
+    assert all(one is other for one, other in zip(plain.parameters(), parameters, strict=True))
+    assert list(plain.state_dict()) == names
+    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
     assert [type(norm) for norm in norms] == [CpuSyncBatchNorm2d]
     assert not norms[0].training
 
