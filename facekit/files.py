@@ -28,6 +28,11 @@ def _key(path: Path) -> FileKey | None:
     return (found.st_dev, found.st_ino) if found.st_ino else os.path.normcase(path.resolve())
 
 
+def real_path(path: Path) -> Path:
+    """Without links, also where they lead round in a circle, which Path.resolve() refuses."""
+    return Path(os.path.realpath(path))
+
+
 class Inputs:
     """The files that a command reads, as they become known, and the files that it is going to write.
 

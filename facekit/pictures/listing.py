@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facekit.errors import FacekitError, Loss
-from facekit.files import is_half_written
+from facekit.files import is_half_written, real_path
 from facekit.nearest import did_you_mean_path
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
@@ -51,7 +51,7 @@ def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = 
     for name in names:
         before = len(listing.pictures) + listing.drawn
         for path in _found(name, output, listing):
-            if (place := path.resolve()) not in taken:
+            if (place := real_path(path)) not in taken:
                 taken.add(place)
                 listing.pictures.append(path)
         if before == len(listing.pictures) + listing.drawn and not _stands_for_taken(name, taken):
@@ -82,8 +82,8 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
 
 def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listing) -> Iterator[Path]:
     """The pictures among what was found below top; the others are counted."""
-    own = output.resolve() if output is not None else None
-    is_below = own is not None and own != top.resolve() and own.is_relative_to(top.resolve())
+    own = real_path(output) if output is not None else None
+    is_below = own is not None and own != real_path(top) and own.is_relative_to(real_path(top))
     for path in paths:
         if path.is_dir():
             continue
@@ -93,7 +93,7 @@ def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listi
             listing.passed_over[path.suffix.lower() or "without suffix"] += 1
         elif path.exists() and not path.is_file():
             listing.passed_over["pipes or devices"] += 1
-        elif (is_below and own is not None and path.resolve().is_relative_to(own)) or is_drawn(path):
+        elif (is_below and own is not None and real_path(path).is_relative_to(own)) or is_drawn(path):
             listing.drawn += 1
         else:
             yield path
@@ -113,8 +113,9 @@ def _stands_for_taken(name: str, taken: set[Path]) -> bool:
     """Whether the name gives nothing new because others gave its pictures already."""
     path = Path(name)
     if path.is_dir():
-        return any(place.is_relative_to(path.resolve()) for place in taken)
-    return path.resolve() in taken or any(Path(match).resolve() in taken for match in glob.glob(name, recursive=True))  # noqa: PTH207
+        return any(place.is_relative_to(real_path(path)) for place in taken)
+    matches = glob.glob(name, recursive=True)  # noqa: PTH207
+    return real_path(path) in taken or any(real_path(Path(match)) in taken for match in matches)
 
 
 def _why_none(name: str) -> str:

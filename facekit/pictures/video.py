@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Loss, masked
+from facekit.files import real_path
 from facekit.nearest import did_you_mean_path
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def find_source(name: str) -> Source:
     """A camera's number or device, a video file, or an address. Raises FacekitError where there is no such thing."""
     if "://" in name:
         return Source(masked(re.sub(r"[\s\"']", "_", name)), name)
-    device = re.fullmatch(rf"{re.escape(str(DEVICES))}/video(\d+)", str(Path(name).resolve()))
+    device = re.fullmatch(rf"{re.escape(str(DEVICES))}/video(\d+)", str(real_path(Path(name))))
     if name.isdigit() or device:
         return _find_camera(name, int(name if device is None else device[1]))
     path = Path(name)

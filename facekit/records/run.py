@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from facekit.errors import FacekitError, masked
-from facekit.files import write_text
+from facekit.files import real_path, write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
 from facekit.progress import progress_bar
@@ -190,7 +190,7 @@ def begin_record(
 
 def _absolute(name: str, value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value.resolve())
+        return str(real_path(value))
     if name.endswith(("ann_files", "data_roots")):
         return [os.path.abspath(part) for part in value]  # noqa: PTH100 - a part may be DIR:train
     return value

@@ -97,6 +97,11 @@ class TestPassedOver:
         (folder / "sub" / "loop").symlink_to(folder)
         assert len(found(folder)) == 4
 
+    def test_picture_that_links_to_itself(self, folder: Path) -> None:
+        (folder / "round.jpg").symlink_to("round.jpg")
+        assert folder / "round.jpg" in found(folder)  # reading it says why not
+        assert list_pictures([str(folder / "round.jpg")]).pictures == [folder / "round.jpg"]
+
 
 class TestOwnOutputs:
     """P9: an output folder inside the input folder."""
