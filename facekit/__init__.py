@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from facekit.commands.mark import mark
     from facekit.commands.plot import plot
     from facekit.commands.priors import priors
+    from facekit.commands.quantize import quantize
     from facekit.commands.report import report
     from facekit.commands.reproduce import reproduce
     from facekit.commands.serve import serve
@@ -42,14 +43,15 @@ _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.
     for name in (
         "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
         "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
-        "report", "reproduce", "serve", "templates", "train", "visualize",
+        "quantize", "report", "reproduce", "serve", "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
     "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
     "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights",
-    "instantiate", "mark", "plot", "priors", "report", "reproduce", "serve", "templates", "train", "visualize",
+        "instantiate", "mark", "plot", "priors", "quantize", "report", "reproduce", "serve", "templates", "train",
+        "visualize",
 ]  # fmt: skip
 
 

@@ -139,6 +139,10 @@ COMMANDS = {
         "facekit.cli.training:priors",
         "Choose prior sizes for a data set by clustering its faces; prints recall before and after.",
     ),
+    "quantize": (
+        "facekit.cli.training:quantize",
+        "Round an exported .onnx or .xml to INT8, without training; prints size, speed and AP before and after.",
+    ),
     "report": (
         "facekit.cli.evaluation:report",
         "Lay the REPORTS that evaluations wrote beside each other on one page.",

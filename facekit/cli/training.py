@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from facekit.cli.options import options_of
+from facekit.cli.options import finish, options_of
 from facekit.commands import compress as compress_command
 from facekit.commands import flops as flops_command
 from facekit.commands import plot as plot_command
 from facekit.commands import priors as priors_command
+from facekit.commands import quantize as quantize_command
 from facekit.commands import reproduce as reproduce_command
 from facekit.commands import train as train_command
 from facekit.engine.compress.options import CompressOptions
@@ -49,6 +50,16 @@ def compress(**flags: Any) -> None:
     click.echo(done.table)
     click.echo(f"Done: {done.checkpoint}, {done.checkpoint.with_name('model.xml')}, "
                f"{done.checkpoint.with_name('model.bin')}")  # fmt: skip
+
+
+@click.command()
+@options_of(quantize_command.QuantizeOptions)
+def quantize(**flags: Any) -> None:
+    """Round an exported .onnx or .xml to INT8, without training; prints size, speed and AP before and after."""
+    done = quantize_command.quantize(**flags)
+    click.echo(done.table)
+    click.echo(f"Done: {', '.join(map(str, done.files))}")
+    finish(done.losses)
 
 
 @click.command()

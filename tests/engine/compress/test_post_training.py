@@ -1,0 +1,103 @@
+"""INT8 of exported files: smaller, still right, or refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import openvino as ov
+import pytest
+
+from facekit import quantize
+from facekit.commands.quantize import Quantized
+from facekit.detector import BUNDLED_WEIGHTS, Detector
+from facekit.errors import ArgumentError, FacekitError
+from facekit.targets.about import about_export
+from facekit.targets.openvino import save_ir
+from facekit.template import find_template, load_template
+
+PORTRAIT = Path(__file__).parents[3] / "data" / "demo" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled detector as both kinds of files."""
+    made = tmp_path_factory.mktemp("float")
+    shutil.copyfile(BUNDLED_WEIGHTS, made / "model.onnx")
+    save_ir(
+        ov.convert_model(BUNDLED_WEIGHTS),
+        made / "model.xml",
+        about_export(load_template(find_template("yunet-n")), None),
+    )
+    return made
+
+
+def run(folder: Path, drawn_dir: Path, kind: str, **changes: object) -> Quantized:
+    given: dict[str, object] = {
+        "calibration_data": (str(drawn_dir), str(PORTRAIT)), "calibration_pictures": 100,
+        "val_ann_files": (drawn_dir / "annotations.json",),
+        "val_data_roots": (drawn_dir,), "max_drop": 5.0,
+    }  # fmt: skip
+    return quantize(folder / f"model{kind}", **(given | changes))
+
+
+@pytest.fixture(scope="module", params=[".onnx", ".xml"])
+def made(request: pytest.FixtureRequest, folder: Path, drawn_dir: Path) -> Quantized:
+    return run(folder, drawn_dir, request.param)
+
+
+def test_smaller_and_within_the_drop(made: Quantized) -> None:
+    before, after = made.figures
+    assert after.size_bytes == sum(path.stat().st_size for path in made.files)
+    if made.files[0].suffix == ".onnx":
+        assert after.size_bytes < 0.75 * before.size_bytes  # an IR's .xml grows as its .bin shrinks
+    else:
+        assert made.files[1].stat().st_size < 0.5 * (made.files[0].parent / "model.bin").stat().st_size
+    assert before.ap_50 is not None and after.ap_50 is not None
+    assert before.ap_50 - after.ap_50 <= 5
+    assert after.landmark_error is not None and 0 < after.landmark_error < 10
+    assert "protocol: " in made.table
+
+
+def test_runs_without_being_told_its_template(made: Quantized) -> None:
+    faces = Detector.open(made.files[0]).detect(PORTRAIT)
+    (best,) = faces.above(0.5)
+    expected = Detector.bundled().detect(PORTRAIT)[0]
+    assert abs(best.box_xyxy - expected.box_xyxy).max() < 12
+    assert abs(best.score - expected.score) < 0.15
+
+
+def test_int8_is_not_rounded_again(made: Quantized, drawn_dir: Path) -> None:
+    with pytest.raises(FacekitError, match="is INT8 already"):
+        quantize(made.files[0], calibration_data=(str(drawn_dir),), output=made.files[0].with_stem("again"))
+
+
+def test_a_loss_that_is_too_large_leaves_nothing(
+    folder: Path, drawn_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facekit.engine.compress import post_training
+
+    figures = iter([90.0, 80.0])
+    monkeypatch.setattr(post_training, "ap_50", lambda measured: next(figures, 80.0) if measured.pictures else None)
+    monkeypatch.setattr(
+        post_training, "_quantized",
+        lambda graph, inputs, *_: post_training.nncf.quantize(graph.model, post_training.nncf.Dataset(inputs)),
+    )  # fmt: skip
+    with pytest.raises(FacekitError, match=r"INT8 loses 10\.00 points of AP, over the 0\.5"):
+        run(folder, drawn_dir, ".onnx", max_drop=0.5, output=folder / "bad.onnx")
+    assert not (folder / "bad.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"load_weights": "model.pth"}, "expected an exported .onnx or .xml file"),
+        ({"output": "other.xml"}, "expected a .onnx file"),
+        ({"output": "model.onnx"}, "reads it|would be written over|this command reads"),
+    ],
+)
+def test_refused(folder: Path, drawn_dir: Path, changes: dict[str, str], words: str) -> None:
+    paths = {name: folder / value for name, value in ({"load_weights": "model.onnx"} | changes).items()}
+    (folder / "model.pth").touch()
+    with pytest.raises((ArgumentError, FacekitError), match=words):
+        quantize(calibration_data=(str(drawn_dir),), **paths)
