@@ -11,7 +11,6 @@ from facekit.commands.inputs import check_roots, read_label_files
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.files import check_outputs, check_writable_folder
 from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option, takes
-from facekit.pictures.listing import list_pictures
 from facekit.progress import signs_of_life, working
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def quantize(options: QuantizeOptions) -> Quantized:
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     if not options.load_weights.is_file():
         raise FacekitError(f"{options.load_weights}: there are no such weights. Check the path.")
+    from facekit.pictures.listing import list_pictures
+
     listing = list_pictures(options.calibration_data, flag="`calibration_data`")
     labelled = read_label_files(options.val_ann_files, options.val_data_roots, "val")
     if not labelled:
