@@ -33,7 +33,6 @@ from facekit.pages.shell import (
 from facekit.pictures.read import read_picture
 from facekit.progress import progress_bar
 from facekit.template import Template
-from facekit.training_data.training_set import TrainingSet
 from facekit.training_data.transforms import mean_colour_bgr
 
 log = logging.getLogger(__name__)
@@ -148,6 +147,8 @@ class _Draws:
     def __init__(self, pictures: Sequence[PictureLabels], augmentation: Augmentation, title: str) -> None:
         there = [index for index, picture in enumerate(pictures) if picture.path.is_file()]
         learnt = finish_reading([pictures[index] for index in there], Path(title), Path(), _place, None)
+        from facekit.training_data.training_set import TrainingSet  # takes PyTorch, which looking at labels does not
+
         template = augmentation.template
         fill_bgr = mean_colour_bgr(template.input)
         self.numbers = {index: number for number, index in enumerate(there)}
