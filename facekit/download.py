@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import queue
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from facekit.errors import FacekitError
 from facekit.progress import progress_bar
@@ -104,7 +106,7 @@ def fetch(url: str, most_bytes: int, most_s: float = 60.0) -> tuple[bytes, str]:
         raise FacekitError(f"{shown(url, 500)}: only http:// and https:// addresses are read.")
     until = time.monotonic() + most_s
     try:
-        with _Answer(urllib.request.Request(url, headers={"User-Agent": "facekit"})) as answer:
+        with _Answer(_signed(url)) as answer:
             kind, length = answer.headers.get_content_type(), answer.headers.get("Content-Length", "")
             if not kind.startswith("image/") and kind != "application/octet-stream":
                 raise FacekitError(f"{shown(url, 500)}: the server offers {shown(kind)}, not a picture.")
@@ -126,6 +128,17 @@ def fetch(url: str, most_bytes: int, most_s: float = 60.0) -> tuple[bytes, str]:
         is_code = isinstance(error, urllib.error.HTTPError)  # whose own text has the number
         reason = error.reason if isinstance(error, urllib.error.URLError) and not is_code else error
         raise FacekitError(f"{shown(url, 500)}: can't be had ({shown(reason, 200)}). Check the address.") from error
+
+
+def _signed(url: str) -> urllib.request.Request:
+    """A request with the user and password that stand in the address, for that host alone: no redirection gets them."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)), headers={"User-Agent": "facekit"})
+    if user:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
 
 
 class _DiskError(FacekitError):

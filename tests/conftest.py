@@ -72,6 +72,8 @@ class Server(ThreadingHTTPServer):
         self.says_length = True
         self.content_type = "application/zip"
         self.requests: list[tuple[str, str | None]] = []
+        self.authorizations: list[str | None] = []
+        self.moved: dict[str, str] = {}  # name -> the address that it is said to be at
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -83,6 +85,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, wanted = self.path.lstrip("/"), self.headers["Range"]
         self.server.requests.append((name, wanted))
+        self.server.authorizations.append(self.headers["Authorization"])
+        if name in self.server.moved:
+            self.send_response(302)
+            self.send_header("Location", self.server.moved[name])
+            self.end_headers()
+            return
         if name not in self.server.files:
             self.send_error(404)
             return

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import itertools
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from facekit import download as module
-from facekit.download import DownloadError, Identity, digests, download, partial_path
+from facekit.download import DownloadError, Identity, digests, download, fetch, partial_path
 from facekit.errors import FacekitError
 
 if TYPE_CHECKING:
@@ -350,3 +351,31 @@ class TestHostileServers:
         with pytest.raises(DownloadError) as caught:
             download(["http://me:s3cret@127.0.0.1:9/a.zip"], WHOLE, path)
         assert "s3cret" not in str(caught.value)
+
+
+class TestFetch:
+    @pytest.fixture(autouse=True)
+    def _picture(self, server: Server) -> None:
+        server.files["a.jpg"], server.content_type = b"pixels", "image/jpeg"
+
+    def test_whole(self, server: Server) -> None:
+        assert fetch(server.url("a.jpg"), 6) == (b"pixels", "image/jpeg")
+        assert server.authorizations == [None]
+
+    def test_more_than_is_taken(self, server: Server) -> None:
+        with pytest.raises(FacekitError, match="offers 6 bytes, over 5"):
+            fetch(server.url("a.jpg"), 5)
+
+    def test_user_and_password_of_the_address(self, server: Server) -> None:
+        fetch(server.url("a.jpg").replace("//", "//me:p%40ss@"), 6)
+        assert server.authorizations == ["Basic " + base64.b64encode(b"me:p@ss").decode()]
+
+    def test_a_redirection_gets_no_password(self, server: Server) -> None:
+        server.moved["old.jpg"] = server.url("a.jpg")
+        assert fetch(server.url("old.jpg").replace("//", "//me:secret@"), 6)[0] == b"pixels"
+        assert server.authorizations[1:] == [None]
+
+    def test_a_password_is_not_shown(self, server: Server) -> None:
+        with pytest.raises(FacekitError) as caught:
+            fetch(server.url("none.jpg").replace("//", "//me:secret@"), 6)
+        assert "404" in str(caught.value) and "secret" not in str(caught.value)
