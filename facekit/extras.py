@@ -20,6 +20,7 @@ PACKAGES = {
     "onnx": ("export", "writing ONNX, and reading weights from it"),
     "onnxscript": ("export", "writing ONNX"),
     "openvino": ("openvino", "reading, writing and running OpenVINO's .xml and .bin"),
+    "av": ("video", "video with its sound, times and colours"),
     "pyarrow": ("parquet", "reading and writing Parquet"),
     "fastapi": ("serve", "facekit serve"),
     "uvicorn": ("serve", "facekit serve"),

@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "extras", "files", "installation", "nearest", "options", "progress", "reading", "urls"),
     ("machine", "download", "schema", "structures", "old_templates", "template", "protocol"),
     ("ops",),
-    ("pictures", "labels", "feed"),
+    ("pictures", "labels", "feed", "tracks"),
     ("results", "models", "metrics", "datasets"),
     ("weights",),
     ("training_data", "targets", "web"),

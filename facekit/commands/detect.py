@@ -22,7 +22,7 @@ class DetectOptions:
     """Options of finding faces."""
 
     inputs: tuple[str, ...] = option(
-        "Files, folders, globs, http(s) addresses; - for a picture on standard input.",
+        "Files, folders, globs, http(s) addresses, videos, cameras (0), streams; - for a picture on standard input.",
         default=(), positional=True, kw_only=False, metavar="[INPUTS]...",
     )  # fmt: skip
     from_file: Path | None = option(
@@ -36,6 +36,15 @@ class DetectOptions:
     longest_side: int | None = option(
         "Look at larger pictures scaled down to this longest side, in pixels.", default=None, least=32, most=1 << 15
     )
+    every: int = option(
+        "Of videos: look at each so manieth frame, and carry boxes between.", default=1, least=1, most=1000
+    )
+    start: tuple[str, ...] = option(
+        "Of videos: from this time on, as 90 or 1:30; repeat it, and its end, for several spans.",
+        default=(), flag="--from", metavar="TIME",
+    )  # fmt: skip
+    end: tuple[str, ...] = option("Of videos: up to this time.", default=(), flag="--to", metavar="TIME")
+    track: bool = option("Of videos: number faces, the same face by the same number.", default=False)
     json: Path | None = option(f"Write one JSON object. {PRINTS}", default=None, writes=True)
     jsonl: Path | None = option(f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True)
     csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True)
@@ -43,7 +52,7 @@ class DetectOptions:
     parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True)
     yolo: Path | None = option("Write YOLO's label files into this folder.", default=None)
     wider: Path | None = option("Write WIDER FACE's result files into this folder.", default=None)
-    draw: Path | None = option("Draw the faces: a folder, or a file for a single picture.", default=None)
+    draw: Path | None = option("Draw the faces: a folder, or a file for a single picture or video.", default=None)
     crops: Path | None = option("Cut the faces out, into this folder.", default=None)
     align: bool = option("Turn and scale crops to 112x112 by the five landmarks, as ArcFace wants them.", default=False)
     resume: bool = option("Go on where a run that was broken off had come to.", default=False)

@@ -16,7 +16,10 @@ from facekit.files import check_writable_folder, replacing
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.headers import read_header
+from facekit.pictures.inputs import Inputs
 from facekit.pictures.read import HEAD_BYTES
+from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
+from facekit.pictures.video_file import check_video_name
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
 from facekit.reading import open_file
 from facekit.results.coco import coco_text, count_coco
@@ -66,6 +69,17 @@ class Outputs:
         if self.draw is not None:
             target = self.draw if self.is_draw_file else self.draw / _as_written(row.name)
             self._write(target, draw_faces(image_bgr, row.faces))
+        self.frame(row, image_bgr)
+
+    def video(self, name: str) -> Path | None:
+        """Where a video of that name is drawn to."""
+        if self.draw is None or self.is_draw_file:
+            return self.draw
+        path = PurePosixPath(name)
+        return self.draw / (name if path.suffix.lower() in VIDEO_WRITTEN else str(path.with_suffix(".mp4")))
+
+    def frame(self, row: Row, image_bgr: NDArray[np.uint8]) -> None:
+        """Crops."""
         if self.crops is None:
             return
         plain = PurePosixPath(row.name).with_suffix("")
@@ -113,7 +127,7 @@ def _check(kind: str, path: Path, rows: Rows) -> None:
         raise FacekitError(f"{path}: {found} of {expected} rows can be read back. Run again, with `resume`.")
 
 
-def plan_outputs(options: DetectOptions, total: int | None) -> Outputs:
+def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
     """Raises ArgumentError for outputs that don't go together, and FacekitError for what can't be written."""
     asked = {kind: getattr(options, kind) for kind in ("jsonl", "json", "csv", "coco", "parquet")}
     given: dict[str, Path] = {kind: path for kind, path in asked.items() if path is not None}
@@ -127,12 +141,15 @@ def plan_outputs(options: DetectOptions, total: int | None) -> Outputs:
         may_replace=options.from_file is None,
     )  # fmt: skip
     if options.draw is not None and options.draw.suffix and not options.draw.is_dir():
-        if total != 1:
+        if inputs.total != 1:
             raise FacekitError(
                 f"`draw={options.draw}`: a name with a suffix is a file, for a single picture. Give a folder, and make "
                 f"it first if {options.draw.name} is to be one."
             )
-        check_picture_name(options.draw)
+        if inputs.named and inputs.named[0].kind == "video":
+            check_video_name(options.draw)
+        else:
+            check_picture_name(options.draw)
         outputs.is_draw_file = True
     if options.resume and not outputs.on_disk():
         raise ArgumentError("`resume` goes on with files that are written: name one.")

@@ -8,8 +8,8 @@ import logging
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, nullcontext
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +17,21 @@ from numpy.typing import NDArray
 
 from facekit import __version__
 from facekit.commands.detect_outputs import Outputs, plan_outputs
+from facekit.commands.watching import Looking, Seen, faces_of, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.files import protecting
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
+from facekit.pictures.draw import draw_faces
 from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, reader
 from facekit.pictures.read_ahead import ahead
+from facekit.pictures.spans import Spans
+from facekit.pictures.video import find_source
 from facekit.progress import progress_bar
 from facekit.results.journal import SUFFIX, Journal, journal_path
 from facekit.results.names import Names
 from facekit.results.row import Row, Run
+from facekit.tracks.bytetrack import TrackSettings
 
 if TYPE_CHECKING:
     from facekit.commands.detect import DetectOptions
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOW_SCORE = 0.1  # that continues a track
 Looked = tuple[Row, NDArray[np.uint8] | None]
 
 
@@ -42,7 +48,7 @@ def plan_detect(options: DetectOptions, chosen: Choice) -> Detecting:
     """Raises FacekitError, before anything is loaded, where there is nothing to look at or to write to."""
     folders = [path for path in (options.draw, options.crops) if path is not None]
     inputs = find_inputs(options.inputs, options.from_file, folders[0] if folders else None)
-    outputs = plan_outputs(options, inputs.total)
+    outputs = plan_outputs(options, inputs)
     detecting = Detecting(options, chosen, inputs, outputs)
     with protecting(inputs.files, detecting.written()):  # refuses an output that is an input
         return detecting
@@ -57,7 +63,13 @@ class Detecting:
         self._names = Names() if outputs.takes_names else None
         self._rows: Generator[Row, None, None] | None = None
         self.losses = list(inputs.losses)
-        self.pictures = self.faces = self.unread = 0
+        self.pictures = self.frames = self.faces = self.unread = self.dropped = 0
+        self.broken_videos = 0  # that have a row behind their frames
+        self._expected = inputs.total
+        self._spans = Spans.of(options.start, options.end)
+        low = min(LOW_SCORE, options.threshold)
+        tracks = TrackSettings(options.threshold, low) if options.track else None
+        self._looking = Looking(options.threshold, options.min_size, options.every, tracks)
 
     def __iter__(self) -> Detecting:
         return self
@@ -84,7 +96,7 @@ class Detecting:
         detector = self.detector
         return Run(
             __version__, detector.template.name, weights.name, digest, detector.protocol(), self.options.threshold,
-            self.options.min_size,
+            self.options.min_size, self.options.track,
         )  # fmt: skip
 
     def run(self) -> Detecting:
@@ -113,7 +125,7 @@ class Detecting:
         self._refuse_nothing()
 
     def _watched(self, printed: str | None) -> Iterator[str]:
-        several = self.inputs.total is None or self.inputs.total > 1
+        several = self.inputs.total != 1 or self.inputs.named[0].kind == "video"
         bar: Any = progress_bar(None, total=self.inputs.total, desc="detecting", unit="picture", delay_s=2) \
             if several else None  # fmt: skip
         with StopSignals() as stop, bar or nullcontext():
@@ -121,6 +133,7 @@ class Detecting:
             def rows() -> Iterator[Row]:
                 for row in self:
                     if bar is not None:
+                        bar.total = self._expected
                         bar.update()
                     yield row
                     if stop.received:
@@ -135,12 +148,12 @@ class Detecting:
     def _stop(self, signal_number: int) -> None:
         if self._rows is not None:
             self._rows.close()
-        of = "" if self.inputs.total is None else f" of {self.inputs.total}"
+        of = "" if self._expected is None else f" of {self._expected}"
         more = " What was found is kept: the same with `resume=True` goes on." if self.outputs.on_disk() else ""
-        raise Interrupted(f"Stopped after {self.pictures}{of} pictures.{more}", signal_number)
+        raise Interrupted(f"Stopped after {self.pictures + self.frames}{of} pictures.{more}", signal_number)
 
     def _refuse_nothing(self) -> None:
-        if self.pictures and self.unread == self.pictures:
+        if not self.frames and self.pictures and self.unread == self.pictures:
             shown = "\n".join(f"  {loss}" for loss in self.losses[:10])
             raise FacekitError(
                 str(self.losses[0])
@@ -152,7 +165,10 @@ class Detecting:
         """What was done, where something was written."""
         places = ", ".join(map(str, self.outputs.on_disk()))
         crops = f", {self.outputs.crops_written} crops" if self.outputs.crops else ""
-        return f"{self.pictures} pictures, {self.faces} faces{crops}: {places}" if places else ""
+        kinds = {"pictures": self.pictures - self.broken_videos, "frames": self.frames}
+        seen = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "nothing"
+        dropped = f" ({self.dropped} more were dropped, to keep up)" if self.dropped else ""
+        return f"{seen}{dropped}, {self.faces} faces{crops}: {places}" if places else ""
 
     def written(self) -> list[Path]:
         """Files whose names are known beforehand."""
@@ -171,15 +187,18 @@ class Detecting:
                 path = journal_path(places[0], is_folder=not (outputs.files or outputs.is_draw_file))
                 journal = Journal(path, self._settings(), options.resume, options.batch_size)
                 stack.enter_context(closing(journal))
+                before: Row | None = None
                 for row in journal.rows():
-                    self._check_same(row, next(waiting, None))
+                    if not _is_of_same_video(row, before):
+                        self._check_same(row, next(waiting, None))
                     yield self._counted(row)
+                    before = row
                 if journal.done:
                     log.info("Going on behind the %d pictures that are done", journal.done)
             found = stack.enter_context(closing(self._look(waiting)))
             for row, image_bgr in found:
                 if image_bgr is not None:
-                    outputs.picture(row, image_bgr)
+                    (outputs.picture if row.frame is None else outputs.frame)(row, image_bgr)
                 if journal is not None:
                     journal.add(row)
                 yield self._counted(row)
@@ -198,6 +217,7 @@ class Detecting:
             "from_file": None if listed is None else str(listed),
             "batch_size": options.batch_size,
             "max_pixels": options.max_pixels,
+            "video": [options.every, list(options.start), list(options.end)],
             "per_picture": [str(path) for path in (options.draw, options.crops) if path] + [options.align],
         }
 
@@ -211,7 +231,8 @@ class Detecting:
             self._names.of(item.below)
 
     def _counted(self, row: Row) -> Row:
-        self.pictures += 1
+        self.frames += row.frame is not None
+        self.pictures += row.frame is None
         self.faces += len(row.faces)
         if row.error is not None:
             self.unread += 1
@@ -219,7 +240,42 @@ class Detecting:
         return row
 
     def _look(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
-        """A row a picture, with the picture where it could be read, in their order."""
+        """A row a picture or frame, with the picture where it could be read, in their order."""
+        for is_video, alike in itertools.groupby(inputs, lambda item: item.kind == "video"):
+            for part in (self._look_at_video(item) for item in alike) if is_video else (self._look_at_pictures(alike),):
+                with closing(part):
+                    yield from part
+
+    def _look_at_video(self, item: Input) -> Generator[Looked, None, None]:
+        """A row a frame; one with the reason behind them where the video breaks off, or can't be read."""
+        seen, name, output = Seen(), item.below, None
+        if self._names is not None:
+            name = self._names.of(item.below)
+        output = self.outputs.video(name)
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        try:
+            source = find_source(item.place)
+            look = partial(faces_of, detector=self.detector, looking=self._looking)
+            draw = None if output is None else lambda frame, faces: draw_faces(frame.image_bgr, faces)
+            found = watch(source, seen, look, output, draw, self._spans)
+            with closing(found):
+                for frame, faces in found:
+                    if seen.frames == 1 and self._expected is not None:
+                        self._expected += (seen.total or 1) - 1
+                    size_wh = frame.image_bgr.shape[1::-1]
+                    frame_name = f"{stem}/{frame.index:06}.jpg" if self._names else ""
+                    yield Row(item.source, size_wh, faces, None, frame.index, frame.time_s, frame_name), frame.image_bgr
+            losses = [loss.why for loss in seen.losses]
+        except FacekitError as error:
+            losses = [Loss.of(item.source, error).why.removeprefix(f"`video={item.source}`: ")]
+            if seen.frames:
+                raise
+        self.dropped += seen.dropped
+        if losses:
+            self.broken_videos += bool(seen.frames)
+            yield Row(item.source, error="; ".join(losses)), None
+
+    def _look_at_pictures(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
         read = ahead(inputs, reader(self.options.max_pixels), decoded_bytes)
         with closing(read):
             while group := list(itertools.islice(read, self.options.batch_size)):
@@ -235,3 +291,11 @@ class Detecting:
                         faces = faces.at_least(self.options.min_size)
                     yield Row(item.source, image.shape[1::-1], faces, name=name), image
                 give_back_freed_memory()
+
+
+def _is_of_same_video(row: Row, before: Row | None) -> bool:
+    """Whether the row is not the first of its picture or video. One without frame, behind frames of the same source,
+    says how the video broke off."""
+    if before is None or before.frame is None or row.source != before.source:
+        return False
+    return row.frame > before.frame if row.frame is not None else row.error is not None

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
@@ -119,6 +119,8 @@ def _named(name: str, output: Path | None) -> list[Input]:
             raise FacekitError("no video there: the glob fits none.")
         return [Input("video", video, PurePosixPath(video).name) for video in videos]
     single = input_of(name)
+    if single.kind == "video" and path.is_file():
+        return [replace(single, below=path.name)]
     if single.kind != "file":
         return [single]
     listing: Listing = list_pictures([name], output, flag="`inputs`")

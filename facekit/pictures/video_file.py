@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from facekit.pictures.video import quiet_opencv
 from facekit.progress import progress_bar
 
 WRITTEN_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
+ONLY_AV_SUFFIXES = (".m4v", ".webm", ".ts")  # where PyAV is installed
 FULL_DISK_BYTES = 1 << 20
 DISK_IS_FULL = "the disk is full (No space left on device)"
 LATEST_BY = 1.5  # frames of the written rate: a frame that finds its place taken may come this much later
@@ -24,8 +26,9 @@ LATEST_BY = 1.5  # frames of the written rate: a frame that finds its place take
 
 def check_video_name(path: Path) -> None:
     """Raises FacekitError for a suffix that can't be written."""
-    if path.suffix.lower() not in WRITTEN_SUFFIXES:
-        raise FacekitError(f"{path}: this kind of video can't be written; use {', '.join(WRITTEN_SUFFIXES)}.")
+    known = WRITTEN_SUFFIXES + (ONLY_AV_SUFFIXES if find_spec("av") else ())
+    if path.suffix.lower() not in known:
+        raise FacekitError(f"{path}: this kind of video can't be written; use {', '.join(known)}.")
 
 
 class VideoFile:
@@ -110,8 +113,8 @@ class VideoFile:
         try:
             with quiet_opencv():
                 self.writer.release()
-            # Ctrl-C ends a camera's recording; what was recorded is kept.
-            if kind is None or kind is KeyboardInterrupt:
+            # Ctrl-C ends a camera's recording, and so does who wants no more frames; what was recorded is kept.
+            if kind in (None, KeyboardInterrupt, GeneratorExit):
                 self._check()
                 with replacing(self.path):
                     pass  # it lies where replacing takes it from

@@ -1,13 +1,15 @@
 """Rows on their way: what a run has found so far, so that a killed one goes on where it was.
 
 A text file beside the first output. Its first line says what the rows are made with; then comes a line a row: its
-JSON, a tab, its name. Lines that a kill broke off, and those of a group that wasn't finished, are cut away.
+JSON, a tab, its name. Lines that a kill broke off, those of a group that wasn't finished, and those of a
+video behind which no other row stands, are cut away.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +18,41 @@ from facekit.errors import FacekitError
 from facekit.files import check_not_input
 from facekit.results.row import Row, row_of_json
 
+_FRAME = re.compile(rb'\{"schema":\d+,"source":"(?:[^"\\]|\\.)*","frame":(\d+)')
 SUFFIX = ".unfinished"
 MAX_LINE_BYTES = 1 << 28
+
+
+class _Whole:
+    """How far rows are complete, with the places in the file where they end."""
+
+    def __init__(self, place: int, group: int) -> None:
+        self._kept, self._end = 0, place  # up to where all is whole
+        self._open: list[int] = []  # ends of a group or a video that isn't yet
+        self._frame: int | None = None  # the last one
+        self._group = group
+
+    def add(self, frame: int | None, end: int) -> None:
+        is_other = (frame is None) != (self._frame is None) or (frame is not None and frame <= (self._frame or 0))
+        if is_other:
+            self._close()
+        self._open.append(end)
+        self._frame = frame
+        if frame is None and len(self._open) == self._group:
+            self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            self._kept, self._end, self._open = self._kept + len(self._open), self._open[-1], []
+
+    def result(self) -> tuple[int, int]:
+        return self._kept, self._end
+
+
+def _frame_of(line: bytes) -> int | None:
+    """Of a row's line, where `frame` stands before all that is long."""
+    match = _FRAME.match(line)
+    return int(match[1]) if match else None
 
 
 class Journal:
@@ -44,17 +79,15 @@ class Journal:
         return FacekitError(f"{self.path}: can't be written ({error.strerror or error}). Make room and run again.")
 
     def _cut(self, head: bytes, group: int) -> int:
-        """Leaves whole groups of whole rows; how many rows."""
+        """Leaves whole groups of whole rows, and no video that wasn't looked at to its end; how many rows."""
         with self.path.open("r+b") as file:
             said = file.readline(MAX_LINE_BYTES)
             if said != head:
                 self._refuse_other(said, head)
-            ends: list[int] = []  # of the group that is not whole yet
-            kept, end = 0, file.tell()
-            while file.readline(MAX_LINE_BYTES).endswith(b"\n"):
-                ends.append(file.tell())
-                if len(ends) == group:
-                    kept, end, ends = kept + group, ends[-1], []
+            whole = _Whole(file.tell(), group)
+            while (line := file.readline(MAX_LINE_BYTES)).endswith(b"\n"):
+                whole.add(_frame_of(line), file.tell())
+            kept, end = whole.result()
             file.truncate(end)
         return kept
 

@@ -128,7 +128,7 @@ class TestFiles:
         (row,) = facekit.detect(tmp_path / "turned.jpg")
         assert row.size_wh == (400, 512) and len(row.faces) == 1
 
-    def test_settings_matter(self, portrait: Path) -> None:
+    def test_settings_matter(self, portrait: Path, ssd_weights: Path) -> None:
         def found(**settings: Any) -> Any:
             (row,) = facekit.detect(portrait, **settings)
             return row.faces
@@ -139,7 +139,7 @@ class TestFiles:
         assert boxes[1].tolist() == boxes[2].tolist() != boxes[0].tolist()
         assert np.abs(boxes[0] - boxes[1]).max() < 16
         with pytest.raises(FacekitError, match="`longest_side`: face-detection-0200"):
-            list(facekit.detect(portrait, model="face-detection-0200", longest_side=256, backend="pytorch"))
+            list(facekit.detect(portrait, model=ssd_weights, longest_side=256))
 
     def test_names_the_model(self, portrait: Path, project_dir: Path) -> None:
         graph = project_dir / "model_templates" / "face-detection" / "yunet-n" / "facekit.onnx"

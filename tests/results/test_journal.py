@@ -28,7 +28,9 @@ def test_rows_and_names_come_back(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("lost", "group", "kept"), [(0, 1, 6), (1, 1, 5), (40, 1, 5), (0, 4, 4), (1, 2, 4), (1, 8, 0)])
+@pytest.mark.parametrize(
+    ("lost", "group", "kept"), [(0, 1, 4), (1, 1, 4), (40, 1, 4), (0, 4, 4), (700, 1, 3), (1, 8, 4), (700, 2, 2)]
+)
 def test_goes_on_behind_whole_groups_of_whole_rows(tmp_path: Path, lost: int, group: int, kept: int) -> None:
     path = tmp_path / "a.unfinished"
     written(path)

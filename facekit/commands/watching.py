@@ -1,0 +1,127 @@
+"""Faces of a video, frame by frame: read, looked at, drawn on and written at the same time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.detector import Detector
+from facekit.errors import FacekitError, Loss
+from facekit.pictures.av_video import Frame
+from facekit.pictures.frames import Sink, frames_ahead, open_frames, open_sink
+from facekit.pictures.pipeline import Stage, in_background
+from facekit.pictures.spans import Spans
+from facekit.pictures.video import Source
+from facekit.structures import Detections
+from facekit.tracks.bytetrack import ByteTracker, TrackSettings
+
+log = logging.getLogger(__name__)
+
+Draw = Callable[[Frame, Detections], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How a video is looked at."""
+
+    threshold: float = 0.5
+    min_size: float = 0
+    every: int = 1  # the detector sees each so manieth frame; boxes are carried to the others
+    tracks: TrackSettings | None = None
+
+
+def faces_of(frames: Iterable[Frame], detector: Detector, looking: Looking) -> Iterator[tuple[Frame, Detections]]:
+    """Each frame with its faces. Without tracks boxes are carried as they stood; with tracks, where they should be."""
+    tracker = None if looking.tracks is None else ByteTracker(looking.tracks)
+    faces: Detections | None = None
+    for number, frame in enumerate(frames):
+        if number % looking.every == 0 or faces is None:
+            found = detector.detect(frame.image_bgr)
+            if looking.min_size:
+                found = found.at_least(looking.min_size)
+            faces = found.above(looking.threshold) if tracker is None else tracker.update(found)
+            if looking.every > 1 and faces.is_interpolated is None:
+                faces = marked(faces, False)
+        else:
+            faces = marked(faces, True) if tracker is None else tracker.carry()
+        yield frame, faces
+
+
+def marked(faces: Detections, is_interpolated: bool) -> Detections:
+    """The faces, said to be found or carried."""
+    flags = np.full(len(faces), is_interpolated)
+    return Detections(faces.boxes_xyxy, faces.scores, faces.landmarks_xy, faces.track_ids, flags)
+
+
+@dataclass
+class Seen:
+    """What became of a video."""
+
+    frames: int = 0
+    dropped: int = 0  # of live sources alone
+    written: int = 0
+    total: int | None = None
+    losses: list[Loss] = field(default_factory=list)
+
+
+def watch(
+    source: Source, seen: Seen, look: Callable[[Iterator[Frame]], Iterator[tuple[Frame, Detections]]],
+    output: Path | None = None, draw: Draw | None = None, spans: Spans | None = None, sound: bool = True,
+) -> Generator[tuple[Frame, Detections], None, None]:  # fmt: skip
+    """Each frame with its faces, as `look` finds them; what `draw` makes of it goes into `output`, in a thread.
+
+    Live sources drop frames that nobody had time for, files never. When it is closed early, the output holds what was
+    drawn so far and can be played. `seen` is filled as it goes. Raises FacekitError for a source without frames.
+    """
+    sink = None
+    try:
+        with ExitStack() as stack:
+            video = stack.enter_context(open_frames(source, spans, wants_sound=output is not None and sound))
+            seen.total, is_live = video.total, source.path is None
+
+            def dropped() -> None:
+                seen.dropped += 1
+
+            ahead = frames_ahead(video)
+            frames = in_background(video.frames(), 1 if is_live else ahead, dropped if is_live else None)
+            stack.enter_context(closing(frames))
+            stage = None
+            if output is not None and draw is not None:
+                sink = stack.enter_context(open_sink(output, video, spans, sound))
+                stage = Stage(_writing(sink, draw), ahead)
+                stack.push(_finishing(stage))
+            for frame, faces in look(frames):
+                seen.frames += 1
+                if stage is not None:
+                    stage.put((frame, faces))
+                yield frame, faces
+            seen.losses += video.losses()
+            if not seen.frames:
+                raise FacekitError(f"{source.name}: opened, but gave no frame. Is it damaged, or in use?")
+    finally:
+        if sink is not None:
+            seen.written = sink.written
+            seen.losses += sink.losses
+
+
+def _writing(sink: Sink, draw: Draw) -> Callable[[tuple[Frame, Detections]], None]:
+    def write(item: tuple[Frame, Detections]) -> None:
+        sink.write(item[0], draw(*item))
+
+    return write
+
+
+def _finishing(stage: Stage[tuple[Frame, Detections]]) -> Callable[..., bool]:
+    """To stand before the sink's own end."""
+
+    def finish(*_: object) -> bool:
+        stage.finish()
+        return False
+
+    return finish

@@ -1,0 +1,182 @@
+"""Video by PyAV (FFmpeg's libraries): frames at their own times, and the sound beside them.
+
+A file is read once, packet by packet. Sound and subtitles are handed to the writer as they are; pictures before the
+first wanted moment are not decoded, but counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.errors import FacekitError, Loss
+from facekit.machine.cores import usable_cores
+from facekit.pictures.spans import Spans
+
+COPIED = ("audio", "subtitle")
+MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
+FRAME_PIXELS = 1 << 26  # of one frame: 8K has 33 million
+
+
+class Frame(NamedTuple):
+    """A frame of a video."""
+
+    index: int  # from 0, of the whole video
+    time_s: float  # since the first frame
+    image_bgr: NDArray[np.uint8]  # (H, W, 3), turned as a player shows it
+
+
+class AvVideo:
+    """An open file; frames() may be asked for once, losses() behind it. `others` collects the packets beside the
+    pictures, each with its seconds in the written file, if wants_others."""
+
+    has_sound = True
+
+    def __init__(self, path: Path, spans: Spans | None = None, wants_others: bool = False) -> None:
+        """Raises FacekitError for what is no video, or one of frames of over FRAME_PIXELS."""
+        import av
+
+        self.path, self.spans, self._wants_others = path, spans or Spans(), wants_others
+        try:
+            self.container: Any = av.open(str(path), metadata_errors="replace")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise FacekitError(f"{path}: no video that FFmpeg can read ({error}).") from error
+        if not self.container.streams.video:
+            raise FacekitError(f"{path}: has no pictures in it.")
+        self.stream = self.container.streams.video[0]
+        if self.stream.width * self.stream.height > FRAME_PIXELS:
+            size = f"{self.stream.width}x{self.stream.height}"
+            raise FacekitError(f"{path}: frames of {size} pixels, which are not read.")
+        self.size_wh = int(self.stream.width), int(self.stream.height)
+        self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = min(usable_cores(), 4)
+        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
+        self.total = self.stream.frames or None
+        length = self.stream.duration
+        self.seconds = float(length * self.stream.time_base) if length else None
+        if self.seconds is None and self.container.duration:
+            self.seconds = self.container.duration / 1e6
+        self.others: deque[tuple[float, Any]] = deque()
+        self.count = self.errors = 0
+        self.first_s: float | None = None
+        self.last_s = 0.0
+        self._has_ended = False
+
+    def __enter__(self) -> AvVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Those of the spans, in the order they are shown."""
+        index, skipped = 0, 0
+        waiting: list[Any] = []  # packets since the last key frame, before the first wanted moment
+        for packet in self._packets():
+            if packet is not None and self.first_s is None and packet.pts is not None:
+                self.first_s = float(packet.pts * packet.time_base)
+            if packet is not None and packet.pts is not None and not index:
+                time_s = float(packet.pts * packet.time_base) - (self.first_s or 0.0)
+                if time_s < self.spans.start_s:
+                    if packet.is_keyframe:
+                        skipped += len(waiting)
+                        waiting = []
+                    waiting.append(packet)
+                    continue
+            for each in (*waiting, packet):
+                for decoded in self._decode(each):
+                    frame = self._frame(decoded, skipped + index)
+                    index += 1
+                    if frame.time_s >= self.spans.end_s:
+                        return
+                    self.last_s = max(self.last_s, frame.time_s)
+                    if self.spans.place(frame.time_s) is not None:
+                        self.count += 1
+                        yield frame
+            waiting = []
+        self._has_ended = True
+
+    def _packets(self) -> Iterator[Any]:
+        """The pictures' packets, and None at the end; others are put aside."""
+        import av
+
+        streams = [s for s in self.container.streams if s is self.stream or (self._wants_others and s.type in COPIED)]
+        packets = self.container.demux(streams)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.FFmpegError, OSError):
+                self.errors += 1
+                if self.errors > MAX_ERRORS:
+                    break
+                continue
+            if packet.stream is self.stream:
+                if packet.size:
+                    yield packet
+            elif packet.pts is not None or packet.dts is not None:
+                self._put_aside(packet)
+        yield None
+
+    def _put_aside(self, packet: Any) -> None:
+        moment = packet.pts if packet.pts is not None else packet.dts
+        time_s = float(moment * packet.time_base) - (self.first_s or self._start_s())
+        if not self.spans.each_s:
+            self.others.append((time_s, packet))
+        elif (place_s := self.spans.place(time_s)) is not None:
+            shift = round((place_s - time_s) / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            self.others.append((place_s, packet))
+
+    def _start_s(self) -> float:
+        return float((self.stream.start_time or 0) * self.stream.time_base)
+
+    def _decode(self, packet: Any) -> Iterator[Any]:
+        import av
+
+        try:
+            yield from self.stream.codec_context.decode(packet)
+        except (av.FFmpegError, OSError, ValueError):
+            self.errors += 1
+
+    def _frame(self, decoded: Any, index: int) -> Frame:
+        time_s = self.last_s + 1 / self.fps if index else 0.0
+        if decoded.pts is not None:
+            moment_s = float(decoded.pts * self.stream.time_base)
+            if self.first_s is None or moment_s < self.first_s:
+                self.first_s = moment_s
+            time_s = moment_s - self.first_s
+        image_bgr = decoded.to_ndarray(format="bgr24")
+        turns = round((decoded.rotation or 0) / 90) % 4
+        return Frame(index, time_s, np.ascontiguousarray(np.rot90(image_bgr, turns)) if turns else image_bgr)
+
+    def losses(self) -> list[Loss]:
+        """What a file promises and frames() didn't give, once it came to its end."""
+        found = []
+        if self.errors:
+            found.append(Loss(str(self.path), f"damaged: {self.errors} parts of it can't be decoded"))
+        missing_s = (self.seconds or 0.0) - self.last_s - 1 / self.fps
+        is_short = self._has_ended and self.total is not None and self.count < self.total and not self.spans.each_s
+        if is_short and missing_s > max(1.5 / self.fps, 0.2):
+            found.append(Loss(str(self.path), (
+                f"cut off or damaged: it ends at {self.last_s + 1 / self.fps:.2f} of {self.seconds:.2f} s; "
+                f"{self.count} of {self.total} frames could be read"
+            )))  # fmt: skip
+        return found
+
+
+def has_av() -> bool:
+    """Whether PyAV is installed."""
+    with suppress(ImportError):
+        import av  # noqa: F401
+
+        return True
+    return False

@@ -1,0 +1,113 @@
+"""facekit detect on video."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import facekit
+from facekit.results.json_files import read_jsonl
+from tests.cli.support import fails, run
+from tests.pictures.av_support import make, sound_of, times_ms
+
+TIMES = [0, 40, 90, 120, 200, 210, 280, 330, 360, 420, 450, 500]
+
+
+@pytest.fixture(scope="module")
+def walking(tmp_path_factory: pytest.TempPathFactory, project_dir: Path) -> Path:
+    """A face that goes six pixels a frame to the right, at varying times, with a tone."""
+    portrait = cv2.resize(cv2.imread(str(project_dir / "data" / "demo" / "astronaut.jpg")), (160, 160))
+    wide = np.concatenate([np.full((160, 80, 3), 90, np.uint8), portrait, np.full((160, 80, 3), 90, np.uint8)], axis=1)
+    images = [np.ascontiguousarray(np.roll(wide, 6 * number, axis=1)) for number in range(len(TIMES))]
+    return make(tmp_path_factory.mktemp("video") / "walk.mp4", TIMES, (320, 160), images_bgr=images)
+
+
+def test_a_row_a_frame_and_all_is_kept(walking: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.mp4"
+    assert (
+        run("detect", walking, "--jsonl", tmp_path / "a.jsonl", "--draw", out, "--track", "--crops", tmp_path / "c")
+        == 0
+    )
+    rows = list(read_jsonl(tmp_path / "a.jsonl"))
+    assert [row.frame for row in rows] == list(range(12))
+    assert [round(1000 * (row.time_s or 0)) for row in rows] == TIMES
+    assert [row.faces.track_ids.tolist() for row in rows if row.faces.track_ids is not None] == [[1]] * 12
+    lefts = np.array([row.faces.boxes_xyxy[0, 0] for row in rows])
+    assert np.abs(np.diff(lefts) - 6).max() < 4
+    assert times_ms(out) == TIMES and np.array_equal(sound_of(out), sound_of(walking))
+    capture = cv2.VideoCapture(str(out))
+    drawn, plain = capture.read()[1], cv2.VideoCapture(str(walking)).read()[1]
+    assert np.abs(drawn.astype(int) - plain).max() > 60
+    assert len(list((tmp_path / "c" / "walk").iterdir())) == 12
+    assert [row.faces.boxes_xyxy.tolist() for row in facekit.detect(walking)] == [
+        row.faces.boxes_xyxy.tolist() for row in rows
+    ]
+
+
+def test_every_nth_frame_and_spans(walking: Path) -> None:
+    rows = list(facekit.detect(walking, every=4))
+    between = [row.faces.is_interpolated.tolist() for row in rows if row.faces.is_interpolated is not None]
+    assert between == [[number % 4 > 0] for number in range(12)]
+    assert rows[3].faces.boxes_xyxy.tolist() == rows[0].faces.boxes_xyxy.tolist()
+    tracked = list(facekit.detect(walking, every=3, track=True))
+    lefts = [float(row.faces.boxes_xyxy[0, 0]) for row in tracked[6:]]
+    assert np.abs(np.diff(lefts) - 6).max() < 8  # carried boxes move on
+    assert [row.frame for row in facekit.detect(walking, start="0.2", end="0.3")] == [4, 5, 6]
+
+
+def test_pictures_and_videos_in_their_order_and_gone_on_with(
+    capsys: pytest.CaptureFixture[str], walking: Path, project_dir: Path, tmp_path: Path
+) -> None:
+    """A broken-off video starts anew; what is whole before it is kept."""
+    portrait = project_dir / "data" / "demo" / "astronaut.jpg"
+    (tmp_path / "b.jpg").write_bytes(portrait.read_bytes())
+    inputs = [portrait, walking, tmp_path / "b.jpg", walking]
+    assert run("detect", *inputs, "--jsonl", tmp_path / "whole.jsonl") == 0
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    assert whole.count(b"\n") == 26
+    iterator = facekit.detect([str(name) for name in inputs], jsonl=tmp_path / "a.jsonl")
+    for _ in range(18):  # in the middle of the second video
+        next(iterator)
+    del iterator
+    capsys.readouterr()
+    assert run("detect", *inputs, "--jsonl", tmp_path / "a.jsonl", "--resume") == 0
+    assert "behind the 14 pictures" in capsys.readouterr().err
+    assert (tmp_path / "a.jsonl").read_bytes() == whole
+
+
+def test_what_breaks_off_has_a_row(walking: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "none.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"x" * 64)
+    assert "a damaged video" in fails(capsys, "detect", tmp_path / "none.mp4", "--csv", tmp_path / "a.csv")
+    assert run("detect", walking, tmp_path / "none.mp4", "--jsonl", tmp_path / "a.jsonl") == 3
+    rows = list(read_jsonl(tmp_path / "a.jsonl"))
+    assert len(rows) == 13 and "damaged" in (rows[-1].error or "")
+
+
+def test_a_video_is_not_drawn_over_itself(walking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = walking.read_bytes()
+    assert "written over" in fails(capsys, "detect", walking, "--draw", walking)
+    assert "written over" in fails(capsys, "detect", walking, "--draw", walking.parent)
+    assert walking.read_bytes() == before
+
+
+def test_ctrl_c_leaves_what_can_be_played(walking: Path, tmp_path: Path, project_dir: Path) -> None:
+    images = [np.full((160, 320, 3), number % 200, np.uint8) for number in range(900)]
+    source = make(tmp_path / "long.mp4", range(0, 36000, 40), (320, 160), images_bgr=images)
+    out = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "facekit", "detect", source, "--draw", out, "--threads", "1"]
+    with subprocess.Popen(command, cwd=project_dir, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 30
+        while not list(tmp_path.glob("*.unfinished")) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate()
+    assert process.returncode == 130, text
+    assert 0 < len(times_ms(out)) < 900

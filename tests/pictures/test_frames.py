@@ -1,0 +1,154 @@
+"""Video through PyAV: what goes in comes out."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facekit.errors import ArgumentError, FacekitError
+from facekit.pictures import frames as opening
+from facekit.pictures.av_file import AvFile
+from facekit.pictures.av_video import AvVideo
+from facekit.pictures.frames import open_frames, open_sink
+from facekit.pictures.spans import Spans
+from facekit.pictures.video import find_source
+from tests.pictures.av_support import av, make, sound_of, times_ms
+from tests.pictures.support import video
+
+VARYING = [0, 40, 50, 130, 140, 300, 340, 345, 500, 520, 640, 800]
+
+
+def copied(source: Path, target: Path, spans: Spans | None = None, sound: bool = True) -> AvFile:
+    with AvVideo(source, spans, wants_others=sound) as reader, AvFile(target, reader, reader.fps, sound) as sink:
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    assert not reader.losses() and not sink.losses
+    return sink
+
+
+def test_times_sound_and_looks_are_kept(tmp_path: Path) -> None:
+    """A varying rate, in BT.709."""
+    source = make(tmp_path / "a.mp4", VARYING, colorspace=1, color_primaries=1, color_trc=1, color_range=1)
+    copied(source, tmp_path / "b.mp4")
+    assert times_ms(tmp_path / "b.mp4") == VARYING
+    assert np.array_equal(sound_of(tmp_path / "b.mp4"), sound_of(source))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.colorspace, context.color_range, context.color_trc) == ("h264", 1, 1, 1)
+    copied(source, tmp_path / "mute.mkv", sound=False)
+    with av.open(str(tmp_path / "mute.mkv")) as container:
+        assert not container.streams.audio
+    greys = []
+    for path in (source, tmp_path / "b.mp4"):
+        with AvVideo(path) as reader:
+            greys.append([frame.image_bgr.mean() for frame in reader.frames()])
+    assert np.allclose(greys[0], greys[1], atol=4) and len(greys[0]) == 12
+
+
+def test_by_ffprobe(tmp_path: Path) -> None:
+    if shutil.which("ffprobe") is None:
+        pytest.skip("needs ffprobe")
+    copied(make(tmp_path / "a.mp4", VARYING), tmp_path / "b.mp4")
+    command = ["ffprobe", "-v", "error", "-show_entries", "frame=media_type,best_effort_timestamp_time", "-of", "csv"]
+    said = [subprocess.run([*command, tmp_path / name], capture_output=True, text=True, check=True).stdout
+            for name in ("a.mp4", "b.mp4")]  # fmt: skip
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", "libvpx-vp9"), ("a.mkv", "libx265"), ("a.avi", "mpeg4")])
+def test_codecs_are_kept(tmp_path: Path, name: str, codec: str) -> None:
+    source = make(tmp_path / name, range(0, 400, 40), sound=False, codec=codec)
+    copied(source, tmp_path / f"b{Path(name).suffix}")
+    with av.open(str(source)) as one, av.open(str(tmp_path / f"b{Path(name).suffix}")) as other:
+        assert one.streams.video[0].codec_context.name == other.streams.video[0].codec_context.name
+        assert sum(1 for _ in other.decode(video=0)) == 10
+
+
+def test_spans_are_cut_out(tmp_path: Path) -> None:
+    """Frames keep their numbers, though those before are not decoded; times and sound follow each other."""
+    source = make(tmp_path / "a.mp4", range(0, 2000, 40))
+    spans = Spans.of(["0.5", "1.2"], ["0.7"])
+    with AvVideo(source, spans) as reader:
+        frames = list(reader.frames())
+    assert [frame.index for frame in frames] == [13, 14, 15, 16, 17, *range(30, 50)]
+    assert [round(frame.image_bgr.mean() / 8) for frame in frames[:5]] == [13, 14, 15, 16, 17]
+    sink = copied(source, tmp_path / "b.mkv", spans)
+    assert sink.written == 25
+    assert times_ms(tmp_path / "b.mkv") == [20 + 40 * i - 20 for i in range(5)] + [200 + 40 * i - 20 for i in range(20)]
+    assert abs(len(sound_of(tmp_path / "b.mkv")) / 48000 - 0.94) < 0.05
+
+
+def test_spans_are_checked() -> None:
+    assert Spans.of(["1:30"], ["0:01:31.5"]).each_s == ((90, 91.5),)
+    assert Spans.of([], ["10"]).each_s == ((0, 10),)
+    assert Spans.of(["10"], []).each_s == ((10, math.inf),)
+    for starts, ends in ((["5"], ["5"]), (["0", "2"], ["3", "4"]), (["x"], []), (["1", "2", "3"], ["4"])):
+        with pytest.raises(ArgumentError):
+            Spans.of(starts, ends)
+
+
+def test_turned_upright(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", range(0, 200, 40), sound=False)
+    data = bytearray(source.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40  # of a version 0 (ISO/IEC 14496-12, 8.3.2): turned by 90 degrees
+    data[matrix : matrix + 36] = b"".join(
+        number.to_bytes(4, "big", signed=True) for number in (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    )
+    source.write_bytes(bytes(data))
+    with AvVideo(source) as reader:
+        assert {frame.image_bgr.shape for frame in reader.frames()} == {(96, 64, 3)}
+    import cv2
+
+    capture = cv2.VideoCapture(str(source))
+    assert capture.read()[1].shape == (96, 64, 3)  # as OpenCV turns it
+
+
+def test_a_broken_tail(tmp_path: Path) -> None:
+    """What is there is written and can be played; what is missing is said."""
+    source = make(tmp_path / "a.mkv", range(0, 4000, 40), size_wh=(192, 128))
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    with AvVideo(source, wants_others=True) as reader, AvFile(tmp_path / "b.mp4", reader, reader.fps) as sink:
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    assert 10 < sink.written < 90
+    assert len(times_ms(tmp_path / "b.mp4")) == sink.written
+
+
+def test_sound_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", range(0, 400, 40))
+    with AvVideo(source, wants_others=True) as reader, AvFile(tmp_path / "b.webm", reader, reader.fps) as sink:
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    assert [loss.why.partition(" don't")[0] for loss in sink.losses] == ["sound of the kind aac"]
+    assert len(times_ms(tmp_path / "b.webm")) == 10
+
+
+def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", range(0, 400, 40))
+    with pytest.raises(ZeroDivisionError), AvVideo(source) as reader, AvFile(tmp_path / "b.mp4", reader, 25) as sink:
+        sink.write(next(reader.frames()), np.zeros((64, 96, 3), np.uint8))
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(opening, "has_av", lambda: False)
+    source = video(tmp_path / "a.avi", frames=6)
+    with open_frames(find_source(str(source)), Spans.of(["0.2"], [])) as reader, \
+            open_sink(tmp_path / "b.avi", reader, Spans.of(["0.2"], [])) as sink:  # fmt: skip
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    assert sink.written == reader.count == 5
+    assert "without sound" in caplog.text
+
+
+def test_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"x" * 100)
+    with pytest.raises(FacekitError, match="a damaged video"):
+        open_frames(find_source(str(tmp_path / "a.mp4")))
