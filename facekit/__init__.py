@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.5.0"
 
 if TYPE_CHECKING:
+    from facekit.commands.anonymize import anonymize
     from facekit.commands.browse_data import browse_data
     from facekit.commands.check_data import check_data
     from facekit.commands.compress import compress
@@ -41,14 +42,14 @@ if TYPE_CHECKING:
 _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.export"} | {
     name: f"facekit.commands.{name}"
     for name in (
-        "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
+        "anonymize", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
         "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
         "quantize", "report", "reproduce", "serve", "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
-    "Detector", "__version__", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
+    "Detector", "__version__", "anonymize", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
     "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights",
         "instantiate", "mark", "plot", "priors", "quantize", "report", "reproduce", "serve", "templates", "train",
         "visualize",

@@ -94,6 +94,10 @@ def run_in_work_dir(command: str, work_dir: Path) -> None:
 
 # Name -> where it is, and its short help: --help imports none of them. A test holds them to the commands' own words.
 COMMANDS = {
+    "anonymize": (
+        "facekit.cli.anonymize:anonymize",
+        "Cover the faces of INPUTS (pictures, folders, globs, videos): blurred, pixelated or solid; sound is kept.",
+    ),
     "compress": (
         "facekit.cli.training:compress",
         "Compress to INT8, sparse, or both; prints size and AP before and after.",

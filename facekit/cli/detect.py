@@ -21,12 +21,12 @@ def detect(**flags: Any) -> None:
     are listed at the end, with exit code 3.
     """
     found = detect_command.detect(**flags)
-    if found.outputs.printed is None:
+    if found.work.outputs.printed is None:
         found.run()
     else:
         _print(found.printed())
-    if text := found.text():
-        click.echo(f"Done: {text}", err=found.outputs.printed is not None)
+    if text := found.work.text():
+        click.echo(f"Done: {text}", err=found.work.outputs.printed is not None)
     finish(found.losses)
 
 

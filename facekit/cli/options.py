@@ -29,6 +29,7 @@ F = Callable[..., Any]
 
 # What newcomers type -> the command that does it.
 MEANT = {
+    "blur": "anonymize", "deface": "anonymize", "pixelate": "anonymize",
     "predict": "detect", "find": "detect", "draw": "visualize", "demo": "visualize", "list": "templates",
     "zoo": "templates", "models": "templates", "test": "eval", "evaluate": "eval", "val": "eval", "init": "instantiate",
     "new": "instantiate", "finetune": "train", "fine-tune": "train", "resume": "train", "quantize": "compress",

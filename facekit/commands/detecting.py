@@ -49,35 +49,26 @@ def plan_detect(options: DetectOptions, chosen: Choice) -> Detecting:
     folders = [path for path in (options.draw, options.crops) if path is not None]
     inputs = find_inputs(options.inputs, options.from_file, folders[0] if folders else None)
     outputs = plan_outputs(options, inputs)
-    detecting = Detecting(options, chosen, inputs, outputs)
-    with protecting(inputs.files, detecting.written()):  # refuses an output that is an input
-        return detecting
+    work = Finding(options, chosen, inputs, outputs)
+    with protecting(inputs.files, work.written()):  # refuses an output that is an input
+        return Detecting(work)
 
 
-class Detecting:
-    """An iterator of rows; `losses` holds what was left out so far."""
+class Finding:
+    """The work, and what has become of it so far."""
 
     def __init__(self, options: DetectOptions, chosen: Choice, inputs: Inputs, outputs: Outputs) -> None:
         self.options, self.inputs, self.outputs = options, inputs, outputs
         self._chosen = chosen
         self._names = Names() if outputs.takes_names else None
-        self._rows: Generator[Row, None, None] | None = None
         self.losses = list(inputs.losses)
         self.pictures = self.frames = self.faces = self.unread = self.dropped = 0
         self.broken_videos = 0  # that have a row behind their frames
-        self._expected = inputs.total
+        self.expected = inputs.total
         self._spans = Spans.of(options.start, options.end)
         low = min(LOW_SCORE, options.threshold)
         tracks = TrackSettings(options.threshold, low) if options.track else None
         self._looking = Looking(options.threshold, options.min_size, options.every, tracks)
-
-    def __iter__(self) -> Detecting:
-        return self
-
-    def __next__(self) -> Row:
-        if self._rows is None:
-            self._rows = self._go()
-        return next(self._rows)
 
     @cached_property
     def detector(self) -> Detector:
@@ -99,68 +90,6 @@ class Detecting:
             self.options.min_size, self.options.track,
         )  # fmt: skip
 
-    def run(self) -> Detecting:
-        """Goes through all, under a progress bar.
-
-        Raises FacekitError where the disk refuses or no picture could be read, and Interrupted, what was found being
-        kept for `resume`, where a signal asks for the end.
-        """
-        for _ in self._watched(None):
-            pass
-        return self
-
-    def printed(self) -> Iterator[str]:
-        """As run(); gives the text, in parts, of the format that is to be printed."""
-        kind = self.outputs.printed
-        assert kind is not None
-        if kind != "coco":
-            yield from self._watched(kind)
-            return
-        with tempfile.TemporaryDirectory(prefix="facekit-") as folder:
-            journal = Journal(Path(folder) / f"rows{SUFFIX}", {}, resume=False)
-            with closing(journal):
-                for row in self:
-                    journal.add(row)
-                yield from self.outputs.text(kind, journal.rows, self.made_with)
-        self._refuse_nothing()
-
-    def _watched(self, printed: str | None) -> Iterator[str]:
-        several = self.inputs.total != 1 or self.inputs.named[0].kind == "video"
-        bar: Any = progress_bar(None, total=self.inputs.total, desc="detecting", unit="picture", delay_s=2) \
-            if several else None  # fmt: skip
-        with StopSignals() as stop, bar or nullcontext():
-
-            def rows() -> Iterator[Row]:
-                for row in self:
-                    if bar is not None:
-                        bar.total = self._expected
-                        bar.update()
-                    yield row
-                    if stop.received:
-                        self._stop(stop.received)
-
-            if printed is None:
-                yield from ("" for _ in rows())
-            else:
-                yield from self.outputs.text(printed, rows, self.made_with)
-        self._refuse_nothing()
-
-    def _stop(self, signal_number: int) -> None:
-        if self._rows is not None:
-            self._rows.close()
-        of = "" if self._expected is None else f" of {self._expected}"
-        more = " What was found is kept: the same with `resume=True` goes on." if self.outputs.on_disk() else ""
-        raise Interrupted(f"Stopped after {self.pictures + self.frames}{of} pictures.{more}", signal_number)
-
-    def _refuse_nothing(self) -> None:
-        if not self.frames and self.pictures and self.unread == self.pictures:
-            shown = "\n".join(f"  {loss}" for loss in self.losses[:10])
-            raise FacekitError(
-                str(self.losses[0])
-                if self.pictures == 1
-                else f"None of {self.pictures} pictures could be read:\n{shown}"
-            )
-
     def text(self) -> str:
         """What was done, where something was written."""
         places = ", ".join(map(str, self.outputs.on_disk()))
@@ -176,7 +105,7 @@ class Detecting:
         drawn = [outputs.draw] if outputs.draw is not None and outputs.is_draw_file else []
         return [*outputs.files.values(), *drawn]
 
-    def _go(self) -> Generator[Row, None, None]:
+    def rows(self) -> Generator[Row, None, None]:
         """Rows of the run before, then new ones; behind the last the files."""
         options, outputs = self.options, self.outputs
         with ExitStack() as stack:
@@ -260,8 +189,8 @@ class Detecting:
             found = watch(source, seen, look, output, draw, self._spans)
             with closing(found):
                 for frame, faces in found:
-                    if seen.frames == 1 and self._expected is not None:
-                        self._expected += (seen.total or 1) - 1
+                    if seen.frames == 1 and self.expected is not None:
+                        self.expected += (seen.total or 1) - 1
                     size_wh = frame.image_bgr.shape[1::-1]
                     frame_name = f"{stem}/{frame.index:06}.jpg" if self._names else ""
                     yield Row(item.source, size_wh, faces, None, frame.index, frame.time_s, frame_name), frame.image_bgr
@@ -291,6 +220,87 @@ class Detecting:
                         faces = faces.at_least(self.options.min_size)
                     yield Row(item.source, image.shape[1::-1], faces, name=name), image
                 give_back_freed_memory()
+
+
+class Detecting:
+    """An iterator of rows; behind the last one all files are written."""
+
+    def __init__(self, work: Finding) -> None:
+        self.work = work
+        # The rows' generator holds the work and not this iterator: one that is dropped is closed at once.
+        self._rows = work.rows()
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What was left out so far."""
+        return self.work.losses
+
+    def __iter__(self) -> Detecting:
+        return self
+
+    def __next__(self) -> Row:
+        return next(self._rows)
+
+    def run(self) -> Detecting:
+        """Goes through all, under a progress bar.
+
+        Raises FacekitError where the disk refuses or no picture could be read, and Interrupted, what was found being
+        kept for `resume`, where a signal asks for the end.
+        """
+        for _ in self._watched(None):
+            pass
+        return self
+
+    def printed(self) -> Iterator[str]:
+        """As run(); gives the text, in parts, of the format that is to be printed."""
+        kind = self.work.outputs.printed
+        assert kind is not None
+        if kind != "coco":
+            yield from self._watched(kind)
+            return
+        with tempfile.TemporaryDirectory(prefix="facekit-") as folder:
+            journal = Journal(Path(folder) / f"rows{SUFFIX}", {}, resume=False)
+            with closing(journal):
+                for row in self:
+                    journal.add(row)
+                yield from self.work.outputs.text(kind, journal.rows, self.work.made_with)
+        self._refuse_nothing()
+
+    def _watched(self, printed: str | None) -> Iterator[str]:
+        several = self.work.inputs.total != 1 or any(item.kind == "video" for item in self.work.inputs.named)
+        bar: Any = progress_bar(None, total=self.work.inputs.total, desc="detecting", unit="picture", delay_s=2) \
+            if several else None  # fmt: skip
+        with StopSignals() as stop, bar or nullcontext():
+
+            def rows() -> Iterator[Row]:
+                for row in self:
+                    if bar is not None:
+                        bar.total = self.work.expected
+                        bar.update()
+                    yield row
+                    if stop.received:
+                        self._stop(stop.received)
+
+            if printed is None:
+                yield from ("" for _ in rows())
+            else:
+                yield from self.work.outputs.text(printed, rows, self.work.made_with)
+        self._refuse_nothing()
+
+    def _stop(self, signal_number: int) -> None:
+        self._rows.close()
+        of = "" if self.work.expected is None else f" of {self.work.expected}"
+        more = " What was found is kept: the same with `resume=True` goes on." if self.work.outputs.on_disk() else ""
+        raise Interrupted(f"Stopped after {self.work.pictures + self.work.frames}{of} pictures.{more}", signal_number)
+
+    def _refuse_nothing(self) -> None:
+        if not self.work.frames and self.work.pictures and self.work.unread == self.work.pictures:
+            shown = "\n".join(f"  {loss}" for loss in self.work.losses[:10])
+            raise FacekitError(
+                str(self.work.losses[0])
+                if self.work.pictures == 1
+                else f"None of {self.work.pictures} pictures could be read:\n{shown}"
+            )
 
 
 def _is_of_same_video(row: Row, before: Row | None) -> bool:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.files import replacing
-from facekit.reading import open_regular
+from facekit.pictures.exif import without_pictures
+from facekit.pictures.read import MAX_PICTURE_BYTES
+from facekit.reading import open_regular, read_bytes
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
@@ -21,9 +23,10 @@ SEARCHED_BYTES = 4096  # at each end of a file
 _EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 0) + SIGNATURE
 
 
-def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
+def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None = None) -> None:
     """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
 
+    exif_of: a picture whose EXIF is taken over, but for previews, where the kind has room for it and it can be read.
     Raises FacekitError where that fails, and for a file that the command reads.
     """
     check_picture_name(path)
@@ -31,7 +34,8 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
     done, data = False, np.empty(0, np.uint8)
     try:
         if suffix in _WITH_EXIF:
-            exif = np.frombuffer(_EXIF, np.uint8)
+            kept = None if exif_of is None else _exif_of(exif_of)
+            exif = np.frombuffer(_EXIF if kept is None else kept, np.uint8)
             done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [exif])
         else:
             done, data = cv2.imencode(suffix, image_bgr)
@@ -41,9 +45,23 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8]) -> None:
         height, width = image_bgr.shape[:2]
         raise FacekitError(f"{path}: {width}x{height} pixels can't be encoded as {suffix}. Choose .png or .jpg.")
     # The other formats' readers stop at the end that the header tells.
-    signed = data.tobytes() if suffix in _WITH_EXIF else data.tobytes() + SIGNATURE
+    signed = data.tobytes()
+    if SIGNATURE not in signed:
+        signed += SIGNATURE
     with replacing(path) as beside:
         beside.write_bytes(signed)
+
+
+def _exif_of(path: Path) -> bytes | None:
+    data = np.frombuffer(read_bytes(path, MAX_PICTURE_BYTES, "Check the path."), np.uint8)
+    try:
+        _, kinds, parts = cv2.imdecodeWithMetadata(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    except cv2.error:
+        return None
+    found = [
+        np.asarray(part).tobytes() for kind, part in zip(kinds, parts, strict=True) if kind == cv2.IMAGE_METADATA_EXIF
+    ]
+    return without_pictures(found[0]) if found else None
 
 
 def check_picture_name(path: Path) -> None:

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Box = NDArray[np.float32]
-Places = dict[int, dict[int, Box]]  # track -> frame -> box
+GROWN = 0.2  # of a face's sides, by which a place that is only held grows
 
 
-def bridge(found: Places, most_frames: int, extend: int, frames: Iterable[int]) -> Places:
-    """The places that were not found: between two sightings of a track that lie at most most_frames missed frames
-    apart, on the line between them; and, `extend` frames before its first and behind its last, and on both sides of a
-    longer gap, where it stood, grown by a fifth.
+class Sightings(NamedTuple):
+    """Of all tracks of a video, in any order, K of them."""
 
-    `frames`: all frames that are shown, rising; nothing is placed in others.
+    frames: NDArray[np.int64]  # (K,) number of the frame
+    track_ids: NDArray[np.int64]  # (K,)
+    boxes_xyxy: NDArray[np.float32]  # (K, 4)
+    scores: NDArray[np.float32]  # (K,)
+
+
+def bridge(found: Sightings, shown: NDArray[np.int64], most_frames: int, extend: int) -> Sightings:
+    """The places where faces were not found, but must be: between two sightings of a track with at most most_frames
+    frames between them, on the line between them; and, `extend` frames before its first and behind its last, and on
+    both sides of a longer gap, where it stood, grown by a fifth.
+
+    shown: (F,) numbers of the frames that are shown, rising, those of all sightings among them. Their scores are the
+    lower one of the sightings beside them.
     """
-    shown = sorted(frames)
-    rank = {frame: number for number, frame in enumerate(shown)}
-    made: Places = {}
-    for track, boxes in found.items():
-        known = sorted(frame for frame in boxes if frame in rank)
-        places: dict[int, Box] = {}
-        for before, behind in itertools.pairwise(known):
-            first, last = rank[before], rank[behind]
-            if last - first - 1 <= most_frames:
-                for number in range(first + 1, last):
-                    share = (number - first) / (last - first)
-                    places[shown[number]] = (1 - share) * boxes[before] + share * boxes[behind]
-            else:
-                _hold(places, boxes[before], shown[first + 1 : min(first + 1 + extend, last)])
-                _hold(places, boxes[behind], shown[max(last - extend, first + 1) : last])
-        if known:
-            first, last = rank[known[0]], rank[known[-1]]
-            _hold(places, boxes[known[0]], shown[max(first - extend, 0) : first])
-            _hold(places, boxes[known[-1]], shown[last + 1 : last + 1 + extend])
-        made[track] = places
-    return made
+    parts = []
+    rank_of = np.searchsorted(shown, found.frames)
+    order = np.lexsort((rank_of, found.track_ids))
+    starts = np.flatnonzero(np.diff(found.track_ids[order], prepend=-1))
+    for chosen in np.split(order, starts[1:]) if len(order) else []:
+        ranks, boxes, scores = rank_of[chosen], found.boxes_xyxy[chosen], found.scores[chosen]
+        places = _missed(ranks, len(shown), most_frames, extend)
+        if not len(places):
+            continue
+        behind = np.searchsorted(ranks, places).clip(1, max(len(ranks) - 1, 1))
+        before = np.minimum(behind - 1, len(ranks) - 1)
+        behind = np.minimum(behind, len(ranks) - 1)
+        is_between = (places > ranks[before]) & (places < ranks[behind])
+        is_bridged = is_between & (ranks[behind] - ranks[before] - 1 <= most_frames)
+        share = ((places - ranks[before]) / np.maximum(ranks[behind] - ranks[before], 1))[:, None]
+        line = (1 - share) * boxes[before] + share * boxes[behind]
+        nearest = np.where(np.abs(places - ranks[before]) <= np.abs(places - ranks[behind]), before, behind)
+        half = np.tile((boxes[nearest, 2:] - boxes[nearest, :2]) * GROWN / 2, 2) * (-1, -1, 1, 1)
+        made = np.where(is_bridged[:, None], line, boxes[nearest] + half)
+        lower = np.where(is_bridged, np.minimum(scores[before], scores[behind]), scores[nearest])
+        ids = np.full(len(places), found.track_ids[chosen[0]])
+        parts.append(Sightings(shown[places], ids, made.astype(np.float32), lower.astype(np.float32)))
+    empty = Sightings(
+        np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4), np.float32), np.empty(0, np.float32)
+    )
+    return Sightings(*(np.concatenate(column) for column in zip(*(empty, *parts), strict=True)))
 
 
-def _hold(places: dict[int, Box], box: Box, frames: Iterable[int]) -> None:
-    centre, half = (box[:2] + box[2:]) / 2, 0.6 * (box[2:] - box[:2])
-    for frame in frames:
-        places.setdefault(frame, np.concatenate([centre - half, centre + half]).astype(np.float32))
+def _missed(ranks: NDArray[np.int64], count: int, most_frames: int, extend: int) -> NDArray[np.int64]:
+    """Of a track seen at these ranks: the ranks in 0..count-1 that are filled."""
+    edges = np.zeros(count + 1, np.int64)  # +1 where a filled stretch begins, -1 behind its end
+
+    def fill(first: NDArray[np.int64], end: NDArray[np.int64]) -> None:
+        first, end = first.clip(0, count), end.clip(0, count)
+        np.add.at(edges, first, 1)
+        np.add.at(edges, np.maximum(first, end), -1)
+
+    before, behind = ranks[:-1], ranks[1:]
+    is_short = behind - before - 1 <= most_frames
+    fill(before[is_short] + 1, behind[is_short])
+    open_before, open_behind = ranks[np.append(~is_short, True)], ranks[np.insert(~is_short, 0, True)]
+    fill(open_before + 1, open_before + 1 + extend)
+    fill(open_behind - extend, open_behind)
+    is_filled = np.cumsum(edges[:-1]) > 0
+    is_filled[ranks] = False
+    return np.flatnonzero(is_filled)

@@ -9,7 +9,6 @@ import pytest
 
 from facekit.structures import Detections
 from facekit.tracks.assignment import least_cost_pairs
-from facekit.tracks.bridging import bridge
 from facekit.tracks.bytetrack import ByteTracker, TrackSettings
 
 
@@ -89,15 +88,3 @@ def test_empty_frames_and_numbers_that_are_none() -> None:
     tracker = ByteTracker()
     broken = Detections(np.full((1, 4), np.nan, np.float32), np.array([0.9], np.float32))
     assert len(tracker.update(frame())) == len(tracker.update(broken)) == len(tracker.carry()) == 0
-
-
-def test_bridges_by_hand() -> None:
-    """Sightings in frames 5, 8 and 20 of 0..29."""
-    box = np.array([0, 0, 10, 10], np.float32)
-    found = {7: {5: box, 8: box + 30, 20: box + 30}}
-    made = bridge(found, most_frames=4, extend=3, frames=range(30))[7]
-    assert sorted(made) == [2, 3, 4, 6, 7, 9, 10, 11, 17, 18, 19, 21, 22, 23]
-    assert np.allclose(made[6], [10, 10, 20, 20]) and np.allclose(made[7], [20, 20, 30, 30])
-    assert made[4].tolist() == [-1, -1, 11, 11]
-    assert sorted(bridge(found, most_frames=11, extend=0, frames=range(30))[7]) == [6, 7, *range(9, 20)]
-    assert sorted(bridge(found, most_frames=4, extend=3, frames=[4, 5, 7, 8])[7]) == [4, 7]  # of those that are shown

@@ -1,0 +1,126 @@
+"""facekit anonymize, end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import facekit
+from facekit.errors import ArgumentError
+from facekit.results.json_files import read_jsonl
+from tests.cli.support import fails, run, written
+from tests.pictures.av_support import make, sound_of, times_ms
+
+
+@pytest.fixture
+def portrait(project_dir: Path) -> Path:
+    return project_dir / "data" / "demo" / "astronaut.jpg"
+
+
+def scores(path: Path) -> list[float]:
+    return [face["score"] for row in facekit.detect(path, threshold=0.3) for face in row.faces.to_dicts()]
+
+
+class TestPictures:
+    def test_the_face_is_gone_and_the_rest_is_there(self, portrait: Path, tmp_path: Path) -> None:
+        for method in ("blur", "pixelate", "solid", "mosaic"):
+            out = tmp_path / f"{method}.png"
+            assert run("anonymize", portrait, "-o", out, "--method", method) == 0
+            covered, image = cv2.imread(str(out)), cv2.imread(str(portrait))
+            changed = (covered != image).any(axis=2)
+            assert changed[60:170, 185:270].mean() > 0.95 and not changed[260:].any() and not changed[:, 320:].any()
+        assert scores(tmp_path / "solid.png") == []
+
+    def test_areas(self, portrait: Path, tmp_path: Path) -> None:
+        def changed(**areas: object) -> bool:
+            done = facekit.anonymize(str(portrait), output=tmp_path / "a.png", **areas)
+            return done.faces == 1
+
+        assert changed() and changed(only="180,50,100,130") and changed(ignore="0,0,100,512")
+        assert not changed(ignore="180,50,100,130") and not changed(only=("0,0,100,512", "400,0,100,100"))
+        with pytest.raises(ArgumentError, match="expected x,y,width,height"):
+            changed(ignore="1,2,3")
+
+    def test_metadata(self, portrait: Path, tmp_path: Path) -> None:
+        """Gone, GPS and thumbnail with it; kept with --keep-metadata, but for the thumbnail, and upright."""
+        from tests.pictures.test_cover import exif
+
+        image = cv2.rotate(cv2.imread(str(portrait)), cv2.ROTATE_90_COUNTERCLOCKWISE)
+        made = cv2.imencodeWithMetadata(".jpg", image, [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif("<"), np.uint8)])[
+            1
+        ]
+        (tmp_path / "in.jpg").write_bytes(made.tobytes())
+        assert b"SECRETS!" in (tmp_path / "in.jpg").read_bytes()
+        for flag in ([], ["--keep-metadata"]):
+            assert run("anonymize", tmp_path / "in.jpg", "-o", tmp_path / "out.jpg", *flag) == 0
+            data = (tmp_path / "out.jpg").read_bytes()
+            assert b"SECRETS!" not in data and b"\xff\xd8FA\xff\xd9" not in data
+            assert (b"\x7c\x92" in data[:400]) == bool(flag)  # the maker's note's tag
+            assert facekit.detect(tmp_path / "out.jpg").__next__().size_wh == (512, 512)
+            assert cv2.imread(str(tmp_path / "out.jpg")).shape == (512, 512, 3)
+
+    def test_many_and_broken_ones(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / "in" / name).write_bytes(portrait.read_bytes())
+        (tmp_path / "in" / "c.jpg").write_bytes(portrait.read_bytes()[:900])
+        report = tmp_path / "report.jsonl"
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out", "--report", report) == 3
+        captured = capsys.readouterr()
+        assert "2 pictures: 2 faces covered" in captured.out and "c.jpg: the JPEG is cut off" in captured.err
+        assert written(tmp_path / "out") == ["a.jpg", "b.jpg"]
+        assert [len(json.loads(line)["faces"]) for line in report.read_text().splitlines()] == [1, 1, 0]
+        text = fails(capsys, "anonymize", tmp_path / "in", "-o", tmp_path / "in")
+        assert "written over" in text
+        assert "written over" in fails(capsys, "anonymize", portrait, "-o", portrait)
+        assert "is a file" in fails(capsys, "anonymize", tmp_path / "in", "-o", tmp_path / "one.jpg")
+
+
+class TestVideo:
+    @pytest.fixture(scope="class")
+    def hidden(self, tmp_path_factory: pytest.TempPathFactory, project_dir: Path) -> Path:
+        """A face that walks, hidden by a bar in frames 8 to 13 of 24, with a tone."""
+        portrait = cv2.resize(cv2.imread(str(project_dir / "data" / "demo" / "astronaut.jpg")), (160, 160))
+        wide = np.concatenate(
+            [np.full((160, 160, 3), 90, np.uint8), portrait, np.full((160, 160, 3), 90, np.uint8)], axis=1
+        )
+        images = [np.ascontiguousarray(np.roll(wide, 4 * number - 60, axis=1)) for number in range(24)]
+        for number in range(8, 14):
+            x = 160 + 4 * number - 60
+            images[number][15:50, x + 45 : x + 100] = (60, 120, 20)
+        return make(tmp_path_factory.mktemp("video") / "walk.mp4", range(0, 960, 40), (480, 160), images_bgr=images)
+
+    def test_two_passes_cover_what_is_hidden(
+        self, hidden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out, report = tmp_path / "out.mp4", tmp_path / "report.jsonl"
+        assert run("anonymize", hidden, "-o", out, "--report", report, "--method", "solid") == 0
+        assert "24 faces covered, " in capsys.readouterr().out
+        rows = list(read_jsonl(report))
+        lefts = [float(row.faces.boxes_xyxy[0, 0]) for row in rows]
+        assert len(rows) == 24 and np.abs(np.diff(lefts) - 4).max() < 4
+        bridged = [bool(row.faces.is_interpolated is not None and row.faces.is_interpolated[0]) for row in rows]
+        single = [len(row.faces) for row in facekit.detect(hidden, threshold=0.3)]
+        assert sum(single) < 24 and any(bridged) and not any(bridged[:7])
+        assert times_ms(out) == list(range(0, 960, 40)) and np.array_equal(sound_of(out), sound_of(hidden))
+        assert report.with_suffix(".jpg").exists()
+        capture = cv2.VideoCapture(str(out))
+        for row in rows:
+            frame = capture.read()[1]
+            x, y = row.faces.boxes_xyxy[0].reshape(2, 2).mean(axis=0).astype(int)
+            assert frame[y - 8 : y + 8, x - 6 : x + 6].max() < 40, row.frame
+        assert run("anonymize", hidden, "-o", out, "--bridge", 0, "--no-keep-sound", "--low-threshold", 1) == 0
+        with pytest.raises(IndexError):
+            sound_of(out)
+
+    def test_part_and_refusals(self, hidden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        done = facekit.anonymize(str(hidden), output=tmp_path / "part.mkv", start="0.2", end="0.4", every=2)
+        assert (done.frames, done.faces) == (5, 5) and len(times_ms(tmp_path / "part.mkv")) == 5
+        assert "written over" in fails(capsys, "anonymize", hidden, "-o", hidden)
+        (tmp_path / "none.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"x" * 64)
+        assert "damaged" in fails(capsys, "anonymize", tmp_path / "none.mp4", "-o", tmp_path / "b.mp4")
+        assert not (tmp_path / "b.mp4").exists()
