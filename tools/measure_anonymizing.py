@@ -98,7 +98,7 @@ def write_video(path: Path, made: list[Clip], rng: np.random.Generator) -> list[
     """The faces of each frame."""
     import av
 
-    truth = []
+    truth: list[NDArray[np.float64]] = []
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "16"})
         stream.width, stream.height, stream.pix_fmt = *SIZE_WH, "yuv420p"
@@ -123,7 +123,7 @@ def uncovered(truth: list[NDArray[np.float64]], rows: list[Row], cover: Cover) -
             own = np.zeros_like(mask)
             _ellipse(own, face)
             total += 1
-            missed += np.count_nonzero(own & mask) < LEAST_SHARE * np.count_nonzero(own)
+            missed += int(np.count_nonzero(own & mask) < LEAST_SHARE * np.count_nonzero(own))
     return missed, total
 
 
@@ -150,13 +150,13 @@ def main() -> None:
 
         def two_passes() -> list[Row]:
             facekit.anonymize(
-                str(video), output=Path(folder) / "out.mp4", threshold=args.threshold, report=report,
+                (str(video),), output=Path(folder) / "out.mp4", threshold=args.threshold, report=report,
                 threads=args.threads,
             )  # fmt: skip
             return list(read_jsonl(report))
 
         def found(track: bool) -> list[Row]:
-            return list(facekit.detect(str(video), threshold=args.threshold, threads=args.threads, track=track))
+            return list(facekit.detect((str(video),), threshold=args.threshold, threads=args.threads, track=track))
 
         ways: dict[str, Callable[[], list[Row]]] = {
             "frame by frame": lambda: found(False), "tracked": lambda: found(True), "two passes": two_passes,

@@ -35,7 +35,7 @@ from facekit.progress import progress_bar
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
 from facekit.structures import Detections
-from facekit.tracks.bridging import Sightings, bridge
+from facekit.tracks.bridging import Sightings, bridge, joined
 from facekit.tracks.bytetrack import TrackSettings
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class _Work:
         source, seen = find_source(item.place), Seen()
 
         def look(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections]]:
-            return ((frame, places.of(frame.index)) for frame in frames)
+            return ((frame, places.of(frame.number)) for frame in frames)
 
         def draw(frame: Frame, faces: Detections) -> NDArray[np.uint8]:
             return cover_faces(frame.image_bgr, faces.boxes_xyxy, self.cover)
@@ -237,11 +237,11 @@ class _Work:
                 bar.update()
                 self.done.frames += 1
                 self.done.faces += len(faces)
-                if frame.index in doubtful:
+                if frame.number in doubtful:
                     self.sheet.add(draw(frame, faces), faces, f"{frame.time_s:.2f} s")
                 if faces.is_interpolated is not None:
                     self.done.bridged += int(faces.is_interpolated.sum())
-                yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.index, frame.time_s)
+                yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
         self.done.written.append(target)
         self.done.losses += seen.losses
         if seen.frames != places.frames:
@@ -257,7 +257,7 @@ class _Work:
             for frame, faces in watched:
                 bar.total = seen.total
                 bar.update()
-                found.add(frame.index, faces)
+                found.add(frame.number, faces)
                 if self.stop.received:
                     raise Interrupted("Stopped while looking: nothing of this video is written.", self.stop.received)
         found.bridge(self.options.bridge, self.areas)
@@ -295,11 +295,11 @@ class Places:
         tracks = np.array(self._tracks, np.int64).reshape(-1, 2)
         found = Sightings(tracks[:, 0], tracks[:, 1], values[:, :4], values[:, 4])
         made = bridge(found, np.array(self._shown, np.int64), most_frames, max(1, most_frames // EXTEND_SHARE))
-        both = [np.concatenate(pair) for pair in zip(found, made, strict=True)]
-        is_bridged = np.arange(len(both[0])) >= len(found.frames)
-        chosen = areas.chosen(both[2])
-        order = np.flatnonzero(chosen)[np.argsort(both[0][chosen], kind="stable")]
-        self._sorted = Sightings(*(part[order] for part in both))
+        both = joined([found, made])
+        is_bridged = np.arange(len(both.frames)) >= len(found.frames)
+        chosen = areas.chosen(both.boxes_xyxy)
+        order = np.flatnonzero(chosen)[np.argsort(both.frames[chosen], kind="stable")]
+        self._sorted = both.at(order)
         self._is_bridged = is_bridged[order]
 
     def of(self, frame: int) -> Detections:

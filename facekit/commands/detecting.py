@@ -192,8 +192,11 @@ class Finding:
                     if seen.frames == 1 and self.expected is not None:
                         self.expected += (seen.total or 1) - 1
                     size_wh = frame.image_bgr.shape[1::-1]
-                    frame_name = f"{stem}/{frame.index:06}.jpg" if self._names else ""
-                    yield Row(item.source, size_wh, faces, None, frame.index, frame.time_s, frame_name), frame.image_bgr
+                    frame_name = f"{stem}/{frame.number:06}.jpg" if self._names else ""
+                    yield (
+                        Row(item.source, size_wh, faces, None, frame.number, frame.time_s, frame_name),
+                        frame.image_bgr,
+                    )
             losses = [loss.why for loss in seen.losses]
         except FacekitError as error:
             losses = [Loss.of(item.source, error).why.removeprefix(f"`video={item.source}`: ")]

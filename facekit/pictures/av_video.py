@@ -27,7 +27,7 @@ FRAME_PIXELS = 1 << 26  # of one frame: 8K has 33 million
 class Frame(NamedTuple):
     """A frame of a video."""
 
-    index: int  # from 0, of the whole video
+    number: int  # from 0, of the whole video
     time_s: float  # since the first frame
     image_bgr: NDArray[np.uint8]  # (H, W, 3), turned as a player shows it
 
@@ -49,7 +49,7 @@ class AvVideo:
             raise FacekitError(f"{path}: no video that FFmpeg can read ({error}).") from error
         if not self.container.streams.video:
             raise FacekitError(f"{path}: has no pictures in it.")
-        self.stream = self.container.streams.video[0]
+        self.stream: Any = self.container.streams.video[0]
         if self.stream.width * self.stream.height > FRAME_PIXELS:
             size = f"{self.stream.width}x{self.stream.height}"
             raise FacekitError(f"{path}: frames of {size} pixels, which are not read.")
@@ -58,7 +58,7 @@ class AvVideo:
         self.stream.codec_context.thread_count = min(usable_cores(), 4)
         self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
         self.total = self.stream.frames or None
-        length = self.stream.duration
+        length: Any = self.stream.duration
         self.seconds = float(length * self.stream.time_base) if length else None
         if self.seconds is None and self.container.duration:
             self.seconds = self.container.duration / 1e6

@@ -43,10 +43,10 @@ class Frames(Protocol):
 class Sink(Protocol):
     """A video that is written; behind it stand `written` and `losses`."""
 
-    path: Path
-    written: int
-    losses: list[Loss]
-
+    @property
+    def written(self) -> int: ...
+    @property
+    def losses(self) -> list[Loss]: ...
     def __enter__(self) -> Sink: ...
     def __exit__(self, kind: object, *rest: object) -> None: ...
     def write(self, frame: Frame, image_bgr: NDArray[np.uint8]) -> None:

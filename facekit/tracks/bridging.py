@@ -18,6 +18,20 @@ class Sightings(NamedTuple):
     boxes_xyxy: NDArray[np.float32]  # (K, 4)
     scores: NDArray[np.float32]  # (K,)
 
+    def at(self, chosen: NDArray[np.int64]) -> Sightings:
+        """Those of (M,) indices, in that order."""
+        return Sightings(self.frames[chosen], self.track_ids[chosen], self.boxes_xyxy[chosen], self.scores[chosen])
+
+
+def joined(parts: list[Sightings]) -> Sightings:
+    """One behind the other."""
+    return Sightings(
+        np.concatenate([np.empty(0, np.int64), *(part.frames for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.track_ids for part in parts)]),
+        np.concatenate([np.empty((0, 4), np.float32), *(part.boxes_xyxy for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.scores for part in parts)]),
+    )
+
 
 def bridge(found: Sightings, shown: NDArray[np.int64], most_frames: int, extend: int) -> Sightings:
     """The places where faces were not found, but must be: between two sightings of a track with at most most_frames
@@ -49,10 +63,7 @@ def bridge(found: Sightings, shown: NDArray[np.int64], most_frames: int, extend:
         lower = np.where(is_bridged, np.minimum(scores[before], scores[behind]), scores[nearest])
         ids = np.full(len(places), found.track_ids[chosen[0]])
         parts.append(Sightings(shown[places], ids, made.astype(np.float32), lower.astype(np.float32)))
-    empty = Sightings(
-        np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4), np.float32), np.empty(0, np.float32)
-    )
-    return Sightings(*(np.concatenate(column) for column in zip(*(empty, *parts), strict=True)))
+    return joined(parts)
 
 
 def _missed(ranks: NDArray[np.int64], count: int, most_frames: int, extend: int) -> NDArray[np.int64]:
