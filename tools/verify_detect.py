@@ -71,7 +71,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--longest-side", default="320")
     args = parser.parse_args()
-    list_file = fill(args.scratch, sorted(path for path in args.pictures.rglob("*") if path.suffix in (".jpg", ".webp")), args.count)
+    pictures = sorted(path for path in args.pictures.rglob("*") if path.suffix in (".jpg", ".webp"))
+    list_file = fill(args.scratch, pictures, args.count)
     common = [sys.executable, "-m", "facekit", "detect", "--from-file", str(list_file), "--threads", "1",
               "--longest-side", args.longest_side]  # fmt: skip
     whole, parts = args.scratch / "whole.jsonl", args.scratch / "parts.jsonl"
