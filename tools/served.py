@@ -38,7 +38,7 @@ class Served:
 def served(flags: Sequence[str], cores: Sequence[int] = ()) -> Iterator[Served]:
     """Starts the server on any free port, pinned to the cores if any are named; ends it."""
     pin = ["taskset", "-c", ",".join(map(str, cores))] if cores else []
-    command = [*pin, sys.executable, "-m", "facekit", "serve", "--port", "0", "--no-page", *flags]
+    command = [*pin, sys.executable, "-m", "facekit", "serve", "--port", "0", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

@@ -46,9 +46,9 @@ class ServeOptions:
         f"File with the token that requests must bear [the variable {TOKEN}, else none].", default=None, reads=True
     )
     page: bool = option(
-        "A page at / that runs the detector in the visitor's browser, where the weights are .onnx and no token is "
-        "asked for.", default=True,
-    )  # fmt: skip
+        "A page at / that runs the detector, an .onnx, in the visitor's browser; fetches onnxruntime-web once (33 MB).",
+        default=False,
+    )
     log: Literal["text", "json"] = option("How requests are logged, on standard error.", default="text")
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
@@ -61,12 +61,17 @@ def serve(options: ServeOptions) -> None:
     Raises FacekitError for weights, a token or an address that can't be used.
     """
     token = read_token(options.token_file)
+    if options.page and token is not None:
+        raise ArgumentError("`page`: browsers send no token, so it would give the weights to anybody. Leave it out.")
     threads = options.threads
     if threads is None and options.workers > 1:
         from facekit.machine.cores import usable_cores
 
         threads = max(1, usable_cores() // options.workers)
     chosen = choose_model(options.model, threads, options.backend)
+    model = _page_model(chosen.weights)
+    if options.page and model is None:
+        raise ArgumentError("`page`: browsers run .onnx files of facekit's alone. Export one, and serve it.")
     from facekit.detector import Passes
 
     with optional_packages():
@@ -76,7 +81,7 @@ def serve(options: ServeOptions) -> None:
     settings = Settings(
         threshold=options.threshold, max_bytes=options.max_bytes, max_pixels=options.max_pixels,
         timeout_s=options.timeout, queue=options.queue, batch_size=options.batch_size, token=token,
-        page=options.page and token is None, model=_page_model(chosen.weights),
+        page=options.page, model=model,
     )  # fmt: skip
     listener: socket.socket = listen(options.host, options.port)
     with listener:

@@ -54,7 +54,7 @@ def serve_forever(
     start_journal(journal)
     place = _address(listener)
     with noting_signals() as signals:
-        if settings.page and settings.model is not None:
+        if settings.page:
             fetch_runtime_meanwhile()
         detector = open_detector()  # where there are workers, too: what is wrong with it is one line then
         if workers == 1:

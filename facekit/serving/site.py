@@ -56,7 +56,7 @@ class Site:
 
 
 def site_of(detector: Detector, model: Path | None) -> Site | None:
-    """The page of a detector whose weights are an .onnx of facekit's; None, which is logged, for others."""
+    """The page of a detector whose weights are an .onnx of facekit's; None, which is logged, for others' files."""
     backend = detector.backend
     if model is None or not isinstance(backend, OnnxBackend) or not backend.outputs.is_ours:
         log.info("No page at /: browsers run .onnx files of facekit's alone. Export one: facekit export --formats onnx")
@@ -75,7 +75,7 @@ def fetch_runtime_meanwhile() -> None:
             log.warning("No page at /: %s", " ".join(str(error).split()))
 
     if cached_runtime() is None:
-        log.info("Fetching onnxruntime-web for the page at / (33 MB, once); --no-page does without.")
+        log.info("Fetching onnxruntime-web for the page at / (33 MB, once)")
         threading.Thread(target=fetch, name="facekit-fetch", daemon=True).start()
 
 

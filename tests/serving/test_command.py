@@ -27,7 +27,7 @@ SECRET = "correct-horse-battery"
 @contextlib.contextmanager
 def served(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """The process, its address, and the lines that it logs."""
-    command = [sys.executable, "-m", "facekit", "serve", "--port", "0", "--threads", "1", "--no-page", *flags]
+    command = [sys.executable, "-m", "facekit", "serve", "--port", "0", "--threads", "1", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     lines: list[str] = []
 
@@ -73,12 +73,21 @@ def test_workers_figures_logs_and_the_end(portrait: bytes) -> None:
         for _ in range(6):
             answer = client.post("/detect?threshold=0.5", content=portrait, headers={**headers, "Connection": "close"})
             assert len(answer.json()["faces"]) == 1
+        # One that dies is replaced, and forgotten only where what it said was of the living.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
         # Whichever worker is asked tells of both.
         for _ in range(3):
             text = client.get("/metrics", headers={**headers, "Connection": "close"}).text
             assert "facekit_faces_total 6.0" in text
+        end = time.monotonic() + 60
+        while not any("another takes its place" in line for line in lines) and time.monotonic() < end:
+            time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+        assert process.wait(60) == 143
+        assert any("ended with exit code -9; another takes its place" in line for line in lines)
     rows = [json.loads(line) for line in lines if line.startswith("{")]
     detected = [row for row in rows if row.get("path") == "/detect"]
     assert len(detected) == 6 and all(row["faces"] == 1 and row["status"] == 200 for row in detected)
@@ -109,6 +118,8 @@ def test_what_was_begun_is_answered(portrait: bytes) -> None:
         (("--port", "70000"), "70000"),
         (("--host", "no.such.host.invalid"), "can't serve on port"),
         (("--token-file", "token"), "a token of 5 characters"),
+        (("--token-file", "good", "--page"), "--page: browsers send no token"),
+        (("--model", "a.xml", "--page"), "--page: browsers run .onnx files"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -120,6 +131,8 @@ def test_mistakes_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("token").write_text("short")
+    Path("good").write_text(SECRET)
+    Path("a.xml").touch()
     with pytest.raises(SystemExit) as end:
         main(["serve", *flags], prog_name="facekit")
     assert end.value.code in (1, 2)
