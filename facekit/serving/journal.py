@@ -15,7 +15,7 @@ REQUESTS = "facekit.serving.requests"  # the logger of lines a request
 EXTRA = "facts"  # a record's attribute: what it tells beside its message
 
 
-class _Lines(logging.Formatter):
+class JournalLines(logging.Formatter):
     def __init__(self, kind: Format) -> None:
         super().__init__()
         self.kind = kind
@@ -41,7 +41,7 @@ def _printable(text: str) -> str:
 def start_journal(kind: Format) -> None:
     """Sends what facekit and uvicorn log to standard error, in this process."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(kind))
+    handler.setFormatter(JournalLines(kind))
     for name, level in (("facekit", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
