@@ -93,17 +93,20 @@ class Detector:
         passes: Passes | None = None,
         threads: int | None = None,
         backend: str | None = None,
+        layout: str | None = None,
     ) -> Detector:
-        """Loads .pth, .onnx, .xml or .bin weights of a template (its name, its file, or a work dir).
+        """Loads .pth, .onnx, .xml or .bin weights of a template (its name, its file, or a work dir), or a file of
+        others' as it is.
 
-        `template`: None where the file names its own, as facekit's do. `device`: PyTorch's. `threads`: None for the
-        cores that this process may use. `backend`: pytorch, onnx, openvino, opencv; `auto` for the fastest that is
-        installed and reads the file; None for the file's own.
+        `template`: None where the file names its own, as facekit's do, or where its outputs tell what it is. `layout`:
+        for others' files that can't tell, a name of facekit.targets.layouts.LAYOUTS, such as centerface. `device`:
+        PyTorch's. `threads`: None for the cores that this process may use. `backend`: pytorch, onnx, openvino, opencv;
+        `auto` for the fastest that is installed and reads the file; None for the file's own.
         Raises FacekitError for weights that are missing, damaged or of another detector.
         """
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
-        return cls(open_backend(Path(weights), template, device, threads, backend), template, passes)
+        return cls(open_backend(Path(weights), template, device, threads, backend, layout), template, passes)
 
     @classmethod
     def bundled(

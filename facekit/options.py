@@ -36,6 +36,8 @@ THREADS = "Threads of the runtime [the cores that the process may use]."
 BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the file's own]."
 Runtime = Literal["auto", "pytorch", "onnx", "openvino", "opencv"]  # facekit.targets.BACKENDS
 
+LAYOUT = "Kind of a file of others' that can't tell it itself, such as centerface."
+
 MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
 
 MOST_OF_PATH = 300  # characters of a path in a message

@@ -53,13 +53,20 @@ class DistanceCoding:
 
 
 @dataclass(frozen=True)
+class SigmoidCoding:
+    """YOLOv5's, whose points are in sizes of the prior (Qi et al., YOLO5Face, section 3)."""
+
+    kind: Literal["sigmoid"]
+
+
+@dataclass(frozen=True)
 class HeadSettings:
     """What the network's numbers mean, so that exported files are read without building the network."""
 
     # pixels between the cells of a level, finest level first
     strides: Annotated[tuple[Annotated[int, Range(1, 1024)], ...], Length(1, 8)]
     cell_offset: Probability  # prior centres lie at (cell + cell_offset) * stride
-    coder: DeltaCoding | DistanceCoding
+    coder: DeltaCoding | DistanceCoding | SigmoidCoding
     scoring: Literal["softmax", "sigmoid"]  # softmax over face and background, or the sigmoid of one class
     # decoded: boxes, scores (and landmarks) in pixels leave the exported graph, which takes one size. per_level: one
     # tensor a level and quantity, at any size: the layout that cv2.FaceDetectorYN and SCRFD's users read.
@@ -71,6 +78,7 @@ class HeadSettings:
     # (Ultra-Light).
     fits_cells: bool = False
     clips_boxes: bool = False  # decoded boxes end at the input's border
+    floors_cells: bool = False  # no cell where less than a stride is left at the border
 
     def __post_init__(self) -> None:
         if list(self.strides) != sorted(set(self.strides)):

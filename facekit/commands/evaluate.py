@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import check_roots, find_detector, read_label_files
+from facekit.commands.inputs import check_roots, find_measured, read_label_files
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.errors import ArgumentError
 from facekit.options import takes
@@ -25,7 +25,7 @@ def evaluate(options: EvaluateOptions) -> Measurement | None:
             "Nothing to measure on: give `test_ann_files` (with `test_data_roots`), `wider_dir`, or both."
         )
     check_roots(options.test_ann_files, options.test_data_roots, "test_ann_files", "test_data_roots")
-    template, weights = find_detector(options.load_weights, options.template, "facekit.onnx")
+    template, weights = find_measured(options.load_weights, options.template, options.layout)
 
     from facekit.engine.evaluation.measure import measure
     from facekit.files import write_text

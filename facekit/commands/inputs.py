@@ -90,6 +90,25 @@ def find_detector(
     return read_template(template), find_weights(load_weights, template)
 
 
+def find_measured(load_weights: Path | None, template: str | None, layout: str | None) -> tuple[Template, Path]:
+    """As find_detector, of what runs as it is: others' files too, whose outputs tell what they are, or `layout` does.
+
+    Raises FacekitError where neither does.
+    """
+    from facekit.targets.outputs import GRAPH_SUFFIXES
+
+    _check_layout(load_weights, template, layout)
+    if load_weights is None or template is not None or load_weights.suffix.lower() not in GRAPH_SUFFIXES:
+        return find_detector(load_weights, template, "facekit.onnx")
+    from facekit.targets import open_backend
+    from facekit.weights.identify import template_of_weights
+
+    named = None if layout is not None else template_of_weights(load_weights)
+    if named is not None:
+        return read_template(named), load_weights
+    return open_backend(load_weights, threads=1, layout=layout).template, load_weights
+
+
 def _check_bundled(template: str | None) -> None:
     if template not in (None, BUNDLED_TEMPLATE):
         raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
@@ -117,6 +136,7 @@ class Choice:
     template: str | None
     threads: int | None = None
     backend: str | None = None
+    layout: str | None = None
 
     def open(self, passes: Passes | None = None) -> Detector:
         """Raises FacekitError for weights that are damaged, of another detector, or name no template themselves."""
@@ -124,21 +144,33 @@ class Choice:
 
         if self.weights is None:
             return Detector.bundled(passes=passes, threads=self.threads, backend=self.backend)
-        return Detector.open(self.weights, self.template, passes=passes, threads=self.threads, backend=self.backend)
+        return Detector.open(
+            self.weights, self.template, passes=passes, threads=self.threads, backend=self.backend, layout=self.layout
+        )
 
 
 def choose_detector(
-    load_weights: Path | None, template: str | None, threads: int | None = None, backend: str | None = None
+    load_weights: Path | None,
+    template: str | None,
+    threads: int | None = None,
+    backend: str | None = None,
+    layout: str | None = None,
 ) -> Choice:
     """Weights that are given, which may name their template themselves; of a work dir; or, with neither, the bundled.
 
-    Raises ArgumentError for a template without weights.
+    Raises ArgumentError for a template without weights, and for a layout without any or beside a template.
     """
+    _check_layout(load_weights, template, layout)
     if str(load_weights) == BUNDLED or (load_weights is None and template is None):
         _check_bundled(template)
         return Choice(None, None, threads, backend)
     weights = load_weights if template is None else find_weights(load_weights, template)
-    return Choice(weights, template, threads, backend)
+    return Choice(weights, template, threads, backend, layout)
+
+
+def _check_layout(load_weights: Path | None, template: str | None, layout: str | None) -> None:
+    if layout is not None and (load_weights is None or str(load_weights) == BUNDLED or template is not None):
+        raise ArgumentError(f"`layout={layout}` says what others' weights are: give `load_weights`, and no `template`.")
 
 
 def choose_model(model: str | None, threads: int | None = None, backend: str | None = None) -> Choice:

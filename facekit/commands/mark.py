@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_detector
-from facekit.options import BACKEND, DATA_ROOT, MULTI_SCALE, THREADS, Runtime, command_options, option, takes
+from facekit.options import BACKEND, DATA_ROOT, LAYOUT, MULTI_SCALE, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class MarkOptions:
     threshold: float = option("Least score taken.", default=0.3, least=0, most=1)
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     multi_scale: tuple[float, ...] = option(MULTI_SCALE, default=(1.0,), metavar="[FACTORS]", bare_value="0.5,1,2")
     max_pixels: int = option(
         "Refuse larger pictures, by their header, before they fill the memory.",
@@ -67,7 +68,7 @@ def mark(options: MarkOptions) -> MarkResult:
     Raises FacekitError for what can't be read or written, and Interrupted, what is done being written, where a signal
     asks for the end.
     """
-    chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend)
+    chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend, options.layout)
 
     from facekit.commands.marking import mark as run
     from facekit.commands.marking import plan_mark, write_marked

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_detector
 from facekit.errors import ArgumentError
-from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class VisualizeOptions:
     threshold: float = option("Least score shown.", default=0.5, least=0, most=1)
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     overlay: bool = option("Write frames a second and the number of faces into a video, too.", default=False)
     max_pixels: int = option(
         "Refuse larger pictures, by their header, before they fill the memory.",
@@ -57,7 +58,7 @@ def visualize(options: VisualizeOptions) -> Drawn | Watched:
     Raises FacekitError where there is nothing to draw on or it can't be read or written, and Interrupted, what was
     written being whole, where a signal asks for the end.
     """
-    chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend)
+    chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend, options.layout)
     if options.video is None:
         from facekit.commands.drawing import plan_pictures, visualize_pictures
 

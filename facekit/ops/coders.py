@@ -89,3 +89,33 @@ class DistanceCoder:
 
     def _unit(self, priors: Priors) -> Array | float:
         return priors.strides[..., None] if self.in_strides else 1.0
+
+
+@dataclass(frozen=True)
+class SigmoidCoder:
+    """YOLOv5's coding: the centre at most one and a half cells from the prior's, sizes up to four times the prior's
+    (github.com/ultralytics/yolov5, models/yolo.py); points from the prior's centre in its sizes (Qi et al., YOLO5Face,
+    section 3). Centres of priors are the corners of their cells."""
+
+    def encode(self, boxes_xyxy: Array, priors: Priors) -> Array:
+        """Boxes must lie within what the coding reaches."""
+        xp = array_namespace(boxes_xyxy)
+        boxes_cxcywh = xyxy_to_cxcywh(boxes_xyxy)
+        offset = (boxes_cxcywh[..., :2] - priors.cxcywh[..., :2]) / priors.strides[..., None]
+        share = xp.concat([(offset + 0.5) / 2, (boxes_cxcywh[..., 2:] / priors.cxcywh[..., 2:]) ** 0.5 / 2], axis=-1)
+        return xp.log(share / (1 - share))
+
+    def decode(self, deltas: Array, priors: Priors) -> Array:
+        xp = array_namespace(deltas)
+        share = 1 / (1 + xp.exp(-deltas))
+        centre = priors.cxcywh[..., :2] + (2 * share[..., :2] - 0.5) * priors.strides[..., None]
+        size = (2 * share[..., 2:]) ** 2 * priors.cxcywh[..., 2:]
+        return cxcywh_to_xyxy(xp.concat([centre, size], axis=-1))
+
+    def encode_points(self, points_xy: Array, priors: Priors) -> Array:
+        centre, size = _repeated(priors, points_xy.shape[-1])
+        return (points_xy - centre) / size
+
+    def decode_points(self, deltas: Array, priors: Priors) -> Array:
+        centre, size = _repeated(priors, deltas.shape[-1])
+        return centre + deltas * size

@@ -13,10 +13,10 @@ import numpy as np
 
 from facekit.errors import FacekitError
 from facekit.ops.boxes import clip_to
-from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder
+from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder, SigmoidCoder
 from facekit.schema import place
 from facekit.structures import Activated, Array, Decoded, Priors, RawOutputs
-from facekit.template import DeltaCoding, HeadSettings, ModelSettings
+from facekit.template import DeltaCoding, DistanceCoding, HeadSettings, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Head:
     # divide the input), and priors are clipped to the input, component by component (Ultra-Light).
     fits_cells: bool = False
     clips_boxes: bool = False  # decoded boxes end at the input's border
+    floors_cells: bool = False  # no cell where less than a stride is left at the border
     any_size: bool = False  # exported level by level, for inputs of any size; else decoded in the graph, for one size
 
     @property
@@ -61,6 +62,8 @@ class Head:
     def cells(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows and columns of each level for an input of that size."""
         height, width = size_hw
+        if self.floors_cells:
+            return [(height // s, width // s) for s in self.strides]
         # Not -(-side // stride): ONNX divides towards zero, also where a graph computes its cells.
         return [((height + s - 1) // s, (width + s - 1) // s) for s in self.strides]
 
@@ -136,8 +139,10 @@ def declared_head(
     coder: Coder
     if isinstance(head.coder, DeltaCoding):
         coder = DeltaCoder(head.coder.centre_variance, head.coder.size_variance)
-    else:
+    elif isinstance(head.coder, DistanceCoding):
         coder = DistanceCoder(head.coder.in_strides)
+    else:
+        coder = SigmoidCoder()
     return Head(
         strides=head.strides,
         prior_sizes_wh=settings.prior_sizes_wh,
@@ -149,6 +154,7 @@ def declared_head(
         has_landmarks=head.has_landmarks,
         fits_cells=head.fits_cells,
         clips_boxes=head.clips_boxes,
+        floors_cells=head.floors_cells,
         any_size=head.export_layout == "per_level",
     )
 

@@ -8,23 +8,28 @@ import importlib.util
 import logging
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.extras import optional_packages
 from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
 from facekit.targets.table import BACKENDS, TARGETS, WEIGHT_SUFFIXES, Target, files_of, main_file
 from facekit.template import Template
 
+if TYPE_CHECKING:
+    from facekit.targets.layouts import Layout
+
 __all__ = [
-    "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Target", "files_of", "load_target", "open_backend",
+    "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target", "open_backend",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
+
+Given: TypeAlias = "Template | Layout | None"  # what the user says of a file
 
 TIMED_RUNS = 5  # of each runtime, where the fastest is looked for
 
@@ -47,12 +52,15 @@ def open_backend(
     device: str | None = None,
     threads: int | None = None,
     backend: str | None = None,
+    layout: str | None = None,
 ) -> Backend:
     """Loads weights of any kind that we run.
 
-    `template`: None where the file names its own. `device` is PyTorch's ("cpu", "cuda"); None: a GPU where there is
-    one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS, `auto` for the runtime
-    that is the fastest here of those that are installed and read the file, None for the file's own.
+    `template`: None where the file names its own, or tells by its outputs what it is. `layout`: a name of
+    facekit.targets.layouts, in place of a template, for a file that can't. `device` is PyTorch's ("cpu", "cuda"); None:
+    a GPU where there is one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS,
+    `auto` for the runtime that is the fastest here of those that are installed and read the file, None for the file's
+    own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
     weights = main_file(weights)
@@ -60,17 +68,29 @@ def open_backend(
         raise FacekitError(f"{weights}: there are no such weights. Check the path.")
     if threads is not None and threads < 1:
         raise FacekitError(f"threads: expected 1 or more, got {threads}.")
+    given = template if layout is None else _told_layout(weights, template, layout)
     if backend == "auto":
-        return _fastest(weights, template, device, threads)
-    return _open(_choose(weights, backend), weights, template, device, threads)
+        return _fastest(weights, given, device, threads)
+    return _open(_choose(weights, backend), weights, given, device, threads)
 
 
-def _open(target: Target, weights: Path, template: Template | None, device: str | None, threads: int | None) -> Backend:
+def _told_layout(weights: Path, template: Template | None, layout: str) -> Layout:
+    from facekit.targets.layouts import find_layout
+    from facekit.targets.outputs import GRAPH_SUFFIXES
+
+    if template is not None:
+        raise ArgumentError(f"`layout={layout}` stands in place of a template: leave `template` out.")
+    if weights.suffix.lower() not in GRAPH_SUFFIXES:
+        raise ArgumentError(f"`layout={layout}` is for others' .onnx, .xml and .bin files, not {weights.name}.")
+    return find_layout(layout)
+
+
+def _open(target: Target, weights: Path, template: Given, device: str | None, threads: int | None) -> Backend:
     opened: Backend = load_target(target).open_weights(weights, template, device, threads)
     return opened
 
 
-def _fastest(weights: Path, template: Template | None, device: str | None, threads: int | None) -> Backend:
+def _fastest(weights: Path, template: Given, device: str | None, threads: int | None) -> Backend:
     """Of the runtimes that are installed and read the file, the one that is the fastest with a picture, here and now:
     which it is differs with processors, sizes and versions."""
     own = _choose(weights, None)

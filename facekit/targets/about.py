@@ -125,15 +125,24 @@ def read_beside(weights: Path) -> About | None:
 
 
 def template_for(given: Template | None, said: About | None, weights: Path, named: str | None = None) -> Template:
-    """The template given, or else the one that the file names: by what it says of itself, or `named` by other means.
+    """The template given, or else the one that the file names, as stated_template().
 
     Raises FacekitError where neither is there.
     """
-    if given is not None:
-        return given
+    found = given or stated_template(said, weights, named)
+    if found is None:
+        raise FacekitError(f"{weights}: says nothing of its template. Give it: template, such as yunet-n.")
+    return found
+
+
+def stated_template(said: About | None, weights: Path, named: str | None = None) -> Template | None:
+    """The template that a file names by what it says of itself, or `named` by other means; None where it doesn't.
+
+    Raises FacekitError for one that is none of facekit's, or that the file can't be of.
+    """
     name = named if said is None else said.template
     if name is None:
-        raise FacekitError(f"{weights}: says nothing of its template. Give it: template, such as yunet-n.")
+        return None
     if name not in known_templates():  # a path, from a stranger, isn't opened
         raise FacekitError(
             f"{weights}: is of the template {shown(name)!r}, which is none of facekit's. Give its template.yaml, or "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -13,9 +13,10 @@ from facekit.errors import FacekitError
 from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import KEY, About, parse_about, template_for
-from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
-from facekit.template import Template
+from facekit.targets import Given
+from facekit.targets.about import KEY, About, parse_about, stated_template
+from facekit.targets.layouts import GraphFacts, read_graph
+from facekit.targets.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
 
 OPSET = 18
 MAX_SIDE = 16384  # pixels; the exporter wants a bound
-TEMPLATE_KEY = "facekit_template"
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
 class OnnxBackend:
     """An .onnx in ONNX Runtime, on a CUDA GPU where the runtime has one."""
 
-    def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
+    def __init__(self, weights: Path, template: Given, threads: int | None) -> None:
         check_onnx_file(weights)  # the runtime would open whatever file the model names
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal only: what goes wrong is raised, too
@@ -48,31 +48,34 @@ class OnnxBackend:
         except Exception as error:  # the runtime's own classes have no common base but this one
             reason = str(error).splitlines()[0][:200]
             raise FacekitError(f"{weights}: not an ONNX file that can be run: {reason} Export it again.") from error
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        said = None if template is not None else parse_about(metadata.get(KEY), weights)
-        self.template = template_for(template, said, weights, metadata.get(TEMPLATE_KEY))
         inputs = self.session.get_inputs()
         shapes = [[side if isinstance(side, int) else None for side in value.shape] for value in inputs]
         takes = GraphInput(shapes, [TYPES.get(value.type, value.type) for value in inputs], str(weights))
-        self.input_name = inputs[0].name
-        self.fixed_size_hw, self.fixed_batch = takes.fixed_size_hw, takes.fixed_batch
-        self.outputs = GraphOutputs(self.template, str(weights))
-        check_size(self.fixed_size_hw, self.template, str(weights))
-        size_hw = self.outputs.example_size(self.fixed_size_hw)
-        names = [value.name for value in self.session.get_outputs()]
+        self.source, self.input_name = str(weights), inputs[0].name
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        said = None if template is not None else parse_about(metadata.get(KEY), weights)
+        stated = template or stated_template(said, weights, metadata.get(TEMPLATE_KEY))
+        self.outputs = read_graph(stated, GraphFacts(str(weights), takes), self._run)
+        self.template = self.outputs.template
+        self.fixed_size_hw = takes.fixed_size_hw
+        self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
+
+    def _run(self, blob: NDArray[np.float32], names: list[str] | None = None) -> dict[str, NDArray[Any]]:
+        names = names or [value.name for value in self.session.get_outputs()]
         try:
-            found = self.session.run(names, {self.input_name: np.zeros((1, 3, *size_hw), dtype=np.float32)})
+            found = self.session.run(names, {self.input_name: blob})
         except Exception as error:  # as above
+            height, width = blob.shape[2:]
             reason = str(error).splitlines()[0][:200]
-            raise FacekitError(f"{weights}: can't run a picture of {size_hw[1]}x{size_hw[0]}: {reason}") from error
-        self.outputs.recognise(dict(zip(names, map(np.asarray, found), strict=True)), size_hw)
+            raise FacekitError(f"{self.source}: can't run a picture of {width}x{height}: {reason}") from error
+        return dict(zip(names, map(np.asarray, found), strict=True))
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
-        arrays = self.session.run(self.outputs.names, {self.input_name: self.outputs.feed(images_bgr)})
-        return self.outputs(dict(zip(self.outputs.names, arrays, strict=True)), images_bgr.shape[1:3])
+        found = self._run(self.outputs.feed(images_bgr), self.outputs.names)
+        return self.outputs(found, images_bgr.shape[1:3])
 
 
-def open_weights(weights: Path, template: Template | None, device: str | None, threads: int | None) -> OnnxBackend:
+def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OnnxBackend:
     """Raises FacekitError for a file that is no ONNX graph, or none of the template's."""
     return OnnxBackend(weights, template, threads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets.outputs import GraphOutputs
-from facekit.template import Template
+from facekit.targets import Given
+from facekit.targets.about import KEY, parse_about, stated_template
+from facekit.targets.layouts import GraphFacts, read_graph
+from facekit.targets.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
 
 
@@ -20,31 +23,35 @@ class OpenCvBackend:
     """An .onnx of ours in cv2.dnn. Its threads are the whole process's: OpenCV has one pool."""
 
     fixed_batch: int | None = 1
-    fixed_size_hw: tuple[int, int] | None = None
 
-    def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
-        if template is None:
-            raise FacekitError(f"{weights}: cv2.dnn doesn't read what the file says of itself. Give its template.")
+    def __init__(self, weights: Path, template: Given, threads: int | None) -> None:
         cv2.setNumThreads(threads or usable_cores())
-        self.template = template
         try:
-            check_onnx_file(weights)
+            file = check_onnx_file(weights)
             self.network = cv2.dnn.readNetFromONNX(str(weights))
         except cv2.error as error:
             reason = " ".join(str(error.err or error).split())[:200]
             raise FacekitError(f"{weights}: OpenCV {cv2.__version__} can't read it: {reason}") from error
-        self.outputs = GraphOutputs(template, str(weights))
-        names = list(self.network.getUnconnectedOutLayersNames())
-        size_hw = self.outputs.example_size(None)
-        self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32), names), size_hw)
+        self.source = str(weights)
+        # cv2.dnn says nothing of what a graph takes, and runs pictures of other sizes all the same, wrongly.
+        shapes = [sides for _, sides in file.inputs]
+        takes = GraphInput(
+            shapes, ["float32" if kind == 1 else f"type {kind}" for kind, _ in file.inputs], str(weights)
+        )
+        said = None if template is not None else parse_about(file.metadata.get(KEY), weights)
+        stated = template or stated_template(said, weights, file.metadata.get(TEMPLATE_KEY))
+        self.fixed_size_hw = takes.fixed_size_hw
+        self.outputs = read_graph(stated, GraphFacts(str(weights), takes), self._run)
+        self.template = self.outputs.template
 
-    def _run(self, blob: NDArray[np.float32], names: list[str]) -> dict[str, NDArray[np.float32]]:
+    def _run(self, blob: NDArray[np.float32], names: list[str] | None = None) -> dict[str, NDArray[Any]]:
+        names = names or list(self.network.getUnconnectedOutLayersNames())
         self.network.setInput(blob)
         try:
             arrays = self.network.forward(names)
         except cv2.error as error:
             reason = " ".join(str(error.err or error).split())[:200]
-            raise FacekitError(f"{self.outputs.source}: OpenCV {cv2.__version__} can't run it: {reason}") from error
+            raise FacekitError(f"{self.source}: OpenCV {cv2.__version__} can't run it: {reason}") from error
         return {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
@@ -52,6 +59,6 @@ class OpenCvBackend:
         return self.outputs(found, images_bgr.shape[1:3])
 
 
-def open_weights(weights: Path, template: Template | None, device: str | None, threads: int | None) -> OpenCvBackend:
+def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OpenCvBackend:
     """Raises FacekitError for a file that this OpenCV doesn't read."""
     return OpenCvBackend(weights, template, threads)

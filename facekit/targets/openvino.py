@@ -13,9 +13,10 @@ from facekit.errors import FacekitError
 from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import About, parse_about, template_for
-from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
-from facekit.template import Template
+from facekit.targets import Given
+from facekit.targets.about import About, parse_about, stated_template
+from facekit.targets.layouts import GraphFacts, read_graph
+from facekit.targets.outputs import GraphInput
 from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
 from facekit.weights.onnx_file import check_onnx_file
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class OpenVinoBackend:
     """An IR, .xml beside .bin, or an .onnx, in OpenVINO on the CPU."""
 
-    def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
+    def __init__(self, weights: Path, template: Given, threads: int | None) -> None:
         is_onnx = weights.suffix.lower() == ".onnx"
         main = weights if is_onnx else weights.with_suffix(".xml")
         if is_onnx:
@@ -48,20 +49,20 @@ class OpenVinoBackend:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
-        said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
-        self.template = template_for(template, said, weights, _named_template(model))
         shapes = [[None if side.is_dynamic else side.get_length() for side in value.partial_shape] for value in
                   model.inputs if value.partial_shape.rank.is_static]  # fmt: skip
         types = [_type_name(value) for value in model.inputs if value.partial_shape.rank.is_static]
         takes = GraphInput(shapes, types, str(main))
-        self.fixed_size_hw, self.fixed_batch = takes.fixed_size_hw, takes.fixed_batch
+        self.source = str(main)
         self.request = self.compiled.create_infer_request()
-        self.outputs = GraphOutputs(self.template, str(main))
-        check_size(self.fixed_size_hw, self.template, str(main))
-        size_hw = self.outputs.example_size(self.fixed_size_hw)
         # Converters leave outputs without names or with numbers for such: places tell them apart, names are for us.
         self.names = [_name(value, place) for place, value in enumerate(model.outputs)]
-        self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
+        said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
+        stated = template or stated_template(said, weights, _named_template(model))
+        self.outputs = read_graph(stated, GraphFacts(str(main), takes, *_inside(model)), self._run)
+        self.template = self.outputs.template
+        self.fixed_size_hw = takes.fixed_size_hw
+        self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
 
     def _run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         self.request.set_input_tensor(0, ov.Tensor(blob, shared_memory=True))
@@ -69,7 +70,7 @@ class OpenVinoBackend:
             self.request.infer()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
-            raise FacekitError(f"{self.outputs.source}: can't run a picture: {reason}") from error
+            raise FacekitError(f"{self.source}: can't run a picture: {reason}") from error
         # Copied: the runtime writes the next picture's into the same memory.
         return {name: self.request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
 
@@ -77,7 +78,7 @@ class OpenVinoBackend:
         return self.outputs(self._run(self.outputs.feed(images_bgr)), images_bgr.shape[1:3])
 
 
-def open_weights(weights: Path, template: Template | None, device: str | None, threads: int | None) -> OpenVinoBackend:
+def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OpenVinoBackend:
     """Raises FacekitError for files that are no graph, or none of the template's."""
     return OpenVinoBackend(weights, template, threads)
 
@@ -88,6 +89,19 @@ def _named_template(model: ov.Model) -> str | None:
 
 def _rt_info(model: ov.Model, path: list[str]) -> str | None:
     return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else None
+
+
+def _inside(model: ov.Model) -> tuple[bool, bool]:
+    """What the converter says that it put into the graph: reversed channels; a mean or a scale of pixels."""
+
+    def said(key: str) -> str:
+        path = ["conversion_parameters", key]
+        return str(model.get_rt_info(path).astype(str)).strip() if model.has_rt_info(path) else ""
+
+    nothing = ("", "()", "[]", "{}", "None", "False", "false", "COMMAND_LINE_DEFAULT")
+    return said("reverse_input_channels") not in nothing, any(
+        said(key) not in nothing for key in ("mean_values", "scale_values", "scale")
+    )
 
 
 def _type_name(value: ov.Output) -> str:

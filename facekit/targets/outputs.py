@@ -1,10 +1,8 @@
-"""What exported graphs take and give, whichever runtime runs them: recognised by names where they are ours, by shapes
-and types where they are others', never guessed."""
+"""What exported graphs take and give, whichever runtime runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,10 +11,26 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.ops.head import Head, declared_head
 from facekit.structures import Activated, Decoded
+from facekit.targets.packings import (
+    Arrays,
+    Find,
+    Packing,
+    deltas,
+    detection_output,
+    fractions,
+    levels,
+    our_boxes,
+    our_levels,
+    scored_boxes,
+)
 from facekit.template import InputSettings, Template
 
-Arrays = Mapping[str, NDArray[Any]]
+# In this order: ours go by name.
+FINDS: tuple[Find, ...] = (our_boxes, our_levels, fractions, detection_output, scored_boxes, levels, deltas)
 MAX_SIDE = 16384  # pixels of an input of fixed size
+GRAPH_SUFFIXES = (".onnx", ".xml", ".bin")  # whose outputs are looked at
+TEMPLATE_KEY = "facekit_template"  # of an .onnx file's metadata
+FOREIGN = "foreign"  # architecture of a file that only its outputs' layout is known of; no key of facekit.models.MODELS
 
 
 def planes(images_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -48,21 +62,24 @@ class GraphInput:
 
 
 class GraphOutputs:
-    """Turns a graph's arrays into Activated or Decoded.
+    """Turns the arrays of a template's graph into Activated or Decoded, whichever of the packings they have."""
 
-    Ours, known by their names: `boxes`, `scores` (and `landmarks`), decoded in the graph; `cls_S`, `obj_S`, `bbox_S`,
-    `kps_S` a stride S, the layout of cv2.FaceDetectorYN. Others': the one DetectionOutput of the Open Model Zoo;
-    its boxes with scores in a fifth column beside labels; levels under other names, told apart by their rows and
-    columns; Ultra-Light's scores and boxes in fractions of the picture.
-    """
-
-    def __init__(self, template: Template, source: str) -> None:
+    def __init__(self, template: Template, source: str, finds: Sequence[Find] = FINDS) -> None:
         self.head = declared_head(template.model)
         self.template = template
         self.source = source
-        self.names: list[str] = []
-        self.read: Callable[[list[NDArray[Any]], tuple[int, int]], Activated | Decoded] | None = None
-        self.is_ours = True
+        self.finds = finds
+        self.packing: Packing | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Of the arrays that are read."""
+        return self.packing.names if self.packing else []
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the graph is facekit's, or laid out like it."""
+        return self.packing is not None and self.packing.is_ours
 
     def example_size(self, fixed_size_hw: tuple[int, int] | None) -> tuple[int, int]:
         """The size of the picture to recognise a graph with."""
@@ -76,9 +93,9 @@ class GraphOutputs:
     def recognise(self, outputs: Arrays, size_hw: tuple[int, int]) -> None:
         """Looks at what a picture of that size gave. Raises FacekitError for what no detector of the template's gives,
         with what was expected and got."""
-        got = "; ".join(f"{name} {array.dtype}{array.shape}" for name, array in outputs.items())
-        for find in (self._find_ours, self._find_boxes_in_fractions, self._find_rows, self._find_levels):
-            if find(outputs, size_hw):
+        for find in self.finds:
+            self.packing = find(outputs, size_hw, self.head)
+            if self.packing is not None:
                 return
         boxes, scores = outputs.get("boxes"), outputs.get("scores")
         if boxes is not None and scores is not None:
@@ -86,140 +103,40 @@ class GraphOutputs:
         else:
             wanted = f"{', '.join(self.head.level_names)} or boxes and scores, float32"
         raise FacekitError(
-            f"{self.source}: its outputs are none that {self.template.name} exports: expected {wanted}; got {got}. "
-            f"Use the template that the file was made with, or export the weights again."
+            f"{self.source}: its outputs are none that {self.template.name} exports: expected {wanted}; got "
+            f"{described(outputs)}. Use the template that the file was made with, or export the weights again."
         )
 
     def __call__(self, outputs: Arrays, size_hw: tuple[int, int]) -> Activated | Decoded:
         """Arrays by output name, for an input of size_hw pixels."""
-        assert self.read is not None, "recognise comes first"
-        return self.read([outputs[name] for name in self.names], size_hw)
-
-    def _take(self, names: list[str], read: Callable[[list[NDArray[Any]], tuple[int, int]], Activated | Decoded],
-              is_ours: bool) -> bool:  # fmt: skip
-        self.names, self.read, self.is_ours = names, read, is_ours
-        return True
-
-    def _find_ours(self, outputs: Arrays, size_hw: tuple[int, int]) -> bool:
-        priors = sum(rows * columns * n for (rows, columns), n in zip(self.head.cells(size_hw),
-                     self.head.priors_a_cell, strict=True))  # fmt: skip
-        if {"boxes", "scores"} <= set(outputs):
-            names = ["boxes", "scores", *(["landmarks"] if "landmarks" in outputs else [])]
-            shapes = [(1, priors, 4), (1, priors), (1, priors, 10)][: len(names)]
-            fits = all(outputs[name].shape == shape for name, shape in zip(names, shapes, strict=True))
-            if fits and _all_float([outputs[name] for name in names]):
-                return self._take(names, self._read_decoded, is_ours=True)
-            return False
-        names = self.head.level_names
-        if set(outputs) != set(names) or not _all_float(list(outputs.values())):
-            return False
-        kinds = list(self.head.level_kinds.values())
-        rows = self._rows_of_levels(size_hw)
-        expected = [(1, count, columns) for columns in kinds for count in rows]
-        if [outputs[name].shape for name in names] != expected:
-            return False
-        return self._take(names, self._read_levels(tuple(self.head.level_kinds)), is_ours=True)
-
-    def _rows_of_levels(self, size_hw: tuple[int, int]) -> list[int]:
-        cells = self.head.cells(size_hw)
-        return [rows * columns * n for (rows, columns), n in zip(cells, self.head.priors_a_cell, strict=True)]
-
-    def _find_levels(self, outputs: Arrays, size_hw: tuple[int, int]) -> bool:
-        """Levels under others' names, without a batch's dimension or with: SCRFD's six and nine outputs."""
-        if not self.head.any_size or self.head.has_objectness or not _all_float(list(outputs.values())):
-            return False  # class and objectness look alike: only their names tell them apart
-        rows, kinds = self._rows_of_levels(size_hw), self.head.level_kinds
-        if len(set(rows)) != len(rows):
-            return False
-        by_shape = {}
-        for name, array in outputs.items():
-            if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[0] != 1):
-                return False
-            by_shape[array.shape[-2:]] = name
-        if len(by_shape) != len(outputs):
-            return False
-        present = [kind for kind in kinds if kind != "kps" or (rows[0], kinds["kps"]) in by_shape]
-        wanted = [(count, kinds[kind]) for kind in present for count in rows]
-        if set(by_shape) != set(wanted):
-            return False
-        return self._take([by_shape[shape] for shape in wanted], self._read_levels(tuple(present)), is_ours=False)
-
-    def _find_rows(self, outputs: Arrays, size_hw: tuple[int, int]) -> bool:
-        """What the Open Model Zoo's graphs have suppressed themselves."""
-        arrays = list(outputs.items())
-        if len(arrays) == 1 and _is_detection_output(arrays[0][1]):
-            return self._take([arrays[0][0]], self._read_detection_output, is_ours=True)
-        boxes = [(name, array) for name, array in arrays if array.ndim == 2 and array.shape[1] == 5]
-        labels = [(name, array) for name, array in arrays if array.ndim == 1 and array.dtype.kind in "iu"]
-        if len(arrays) != 2 or len(boxes) != 1 or len(labels) != 1:
-            return False
-        name, rows = boxes[0]
-        if not _all_float([rows]) or len(rows) != len(labels[0][1]):
-            return False
-        return self._take([name], self._read_scored_boxes, is_ours=True)
-
-    def _find_boxes_in_fractions(self, outputs: Arrays, size_hw: tuple[int, int]) -> bool:
-        priors = sum(self._rows_of_levels(size_hw))
-        by_shape = {array.shape: name for name, array in outputs.items()}
-        if self.head.any_size or len(outputs) != 2 or not _all_float(list(outputs.values())):
-            return False
-        if set(by_shape) != {(1, priors, 2), (1, priors, 4)}:
-            return False
-        names = [by_shape[1, priors, 4], by_shape[1, priors, 2]]
-        return self._take(names, self._read_fractions, is_ours=False)
-
-    def _read_decoded(self, arrays: list[NDArray[Any]], size_hw: tuple[int, int]) -> Decoded:
-        return Decoded(*arrays)
-
-    def _read_levels(
-        self, kinds: tuple[str, ...]
-    ) -> Callable[[list[NDArray[Any]], tuple[int, int]], Activated | Decoded]:
-        levels = len(self.head.strides)
-
-        def read(arrays: list[NDArray[Any]], size_hw: tuple[int, int]) -> Activated:
-            arrays = [array if array.ndim == 3 else array[None] for array in arrays]
-            whole = [np.concatenate(arrays[first : first + levels], axis=1) for first in range(0, len(arrays), levels)]
-            of_kind = dict(zip(kinds, whole, strict=True))
-            objectness = of_kind["obj"][..., 0] if "obj" in of_kind else None
-            return Activated(of_kind["cls"], of_kind["bbox"], objectness, of_kind.get("kps"))
-
-        return read
-
-    def _read_detection_output(self, arrays: list[NDArray[Any]], size_hw: tuple[int, int]) -> Decoded:
-        rows = arrays[0].reshape(-1, 7)  # picture, label, score, x1, y1, x2, y2 in 0..1; picture -1 ends the list
-        ended = np.minimum.accumulate(rows[:, 0]) < 0
-        height, width = size_hw
-        boxes_xyxy = rows[:, 3:] * np.array([width, height] * 2, dtype=np.float32)
-        return Decoded(boxes_xyxy[None], np.where(ended, np.float32(0), rows[:, 2])[None])
-
-    def _read_scored_boxes(self, arrays: list[NDArray[Any]], size_hw: tuple[int, int]) -> Decoded:
-        return Decoded(arrays[0][None, :, :4], arrays[0][None, :, 4])
-
-    def _read_fractions(self, arrays: list[NDArray[Any]], size_hw: tuple[int, int]) -> Decoded:
-        height, width = size_hw
-        boxes, scores = arrays
-        return Decoded(boxes * np.array([width, height] * 2, dtype=np.float32), scores[..., self.head.face_column])
+        assert self.packing is not None, "recognise comes first"
+        return self.packing.read([outputs[name] for name in self.packing.names], size_hw)
 
     def feed(self, images_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the graph is fed: raw pixels where it is ours or the Open Model Zoo's, which normalise inside; others'
         leave that to the caller."""
         blob = planes(images_bgr)
-        return blob if self.is_ours else normalised(blob, self.template.input)
+        takes_raw = self.packing is not None and self.packing.takes_raw and not is_foreign(self.template)
+        return blob if takes_raw else normalised(blob, self.template.input)
+
+
+def is_foreign(template: Template) -> bool:
+    """Whether it says how a foreign file is read (facekit.targets.layouts), and no more."""
+    return template.model.architecture == FOREIGN
+
+
+def described(outputs: Arrays) -> str:
+    """Names, types and shapes, for people."""
+    return "; ".join(f"{name} {array.dtype}{array.shape}" for name, array in outputs.items()) or "none"
 
 
 def normalised(blob_bgr: NDArray[np.float32], settings: InputSettings) -> NDArray[np.float32]:
     """(B, 3, H, W) BGR pixels -> (pixel - mean) / std in the template's channel order."""
     blob = blob_bgr[:, ::-1] if settings.colour_order == "rgb" else blob_bgr
+    if not any(settings.mean) and set(settings.std) == {1}:
+        return np.ascontiguousarray(blob)
     mean, std = (np.array(values, dtype=np.float32).reshape(1, 3, 1, 1) for values in (settings.mean, settings.std))
     return np.ascontiguousarray((blob - mean) / std)
-
-
-def _is_detection_output(array: NDArray[Any]) -> bool:
-    return array.ndim == 4 and array.shape[:2] == (1, 1) and array.shape[3] == 7 and _all_float([array])
-
-
-def _all_float(arrays: Sequence[NDArray[Any]]) -> bool:
-    return all(array.dtype == np.float32 for array in arrays)
 
 
 def check_size(fixed_size_hw: tuple[int, int] | None, template: Template, source: str) -> None:

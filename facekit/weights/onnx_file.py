@@ -41,6 +41,7 @@ class OnnxFile:
     metadata: dict[str, str] = field(default_factory=dict)
     external: list[str] = field(default_factory=list)  # names of tensors that lie in other files
     nodes: int = 0
+    inputs: list[tuple[int, list[int | None]]] = field(default_factory=list)  # type (1: float32) and sides; None: free
 
     def refusal(self, name: str, problem: str) -> FacekitError:
         """The complaint about a node or a tensor."""
@@ -147,19 +148,25 @@ def _check_graph(entries: Iterator[Entry], found: OnnxFile, outer: dict[str, lis
         _check_tensor(tensor, found, known)
     for sparse in graph.get(15, []):
         _check_sparse(sparse, found, known)
-    for declared in (*graph.get(11, []), *graph.get(12, []), *graph.get(13, [])):
-        _check_declared(declared, found)
+    for number in (11, 12, 13):  # inputs, outputs, values between
+        for declared in graph.get(number, []):
+            name, kind, sides = _check_declared(declared, found)
+            if number == 11 and depth == 0 and name not in known:
+                found.inputs.append((kind, sides))
     _check_nodes(graph.get(1, []), found, known, depth)
 
 
-def _check_declared(entry: Any, found: OnnxFile) -> None:
-    """The shape of an input or an output that the graph states."""
+def _check_declared(entry: Any, found: OnnxFile) -> tuple[str, int, list[int | None]]:
+    """The name, type and shape of an input or an output that the graph states."""
     value = dict(_entries(entry))
     tensor = dict(_entries(dict(_entries(value.get(2, memoryview(b"")))).get(1, memoryview(b""))))
     shape = [item for number, item in _entries(tensor.get(2, memoryview(b""))) if number == 1]
-    sides = [_signed(dict(_entries(side)).get(1, 1)) for side in shape]
-    if math.prod(max(side, 1) for side in sides) > MAX_ELEMENTS:
-        raise found.refusal(_text(value.get(1, b"")), f"of the shape {sides}, more than {MAX_ELEMENTS} elements.")
+    stated = [dict(_entries(side)).get(1) for side in shape]
+    sides = [None if side is None else _signed(side) for side in stated]
+    name = _text(value.get(1, b""))
+    if math.prod(max(side or 1, 1) for side in sides) > MAX_ELEMENTS:
+        raise found.refusal(name, f"of the shape {sides}, more than {MAX_ELEMENTS} elements.")
+    return name, tensor.get(1, 0), [None if side is None or side <= 0 else side for side in sides]
 
 
 def _check_tensor(entry: Any, found: OnnxFile, known: dict[str, list[float]]) -> list[float]:

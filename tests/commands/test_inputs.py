@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from facekit.commands.inputs import Choice, choose_detector, find_detector, find_weights, read_label_files
+from facekit.commands.evaluate import evaluate
+from facekit.commands.inputs import (
+    Choice,
+    choose_detector,
+    find_detector,
+    find_measured,
+    find_weights,
+    read_label_files,
+)
 from facekit.errors import ArgumentError, FacekitError
+from tests.targets.foreign import Numbers, graph_of, scrfd
 
 
 @pytest.fixture
@@ -72,6 +81,32 @@ class TestChooseDetector:
 
     def test_weights_that_name_their_template(self) -> None:
         assert choose_detector(Path("a.onnx"), None) == Choice(Path("a.onnx"), None)
+
+
+class TestOthersFiles:
+    def test_what_they_are_is_told_by_them_or_by_the_user(self, tmp_path: Path) -> None:
+        outputs, _ = scrfd((64, 96), Numbers(0))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96))
+        for layout in (None, "scrfd"):
+            template, weights = find_measured(file, None, layout)
+            assert (template.name, template.input.size_hw, weights) == ("scrfd", (64, 96), file)
+        assert find_measured(file, "yunet-n", None)[0].name == "yunet-n"  # refused when it is opened
+        with pytest.raises(FacekitError, match="not laid out like yunet"):
+            find_measured(file, None, "yunet")
+
+    def test_a_layout_says_what_a_file_is_and_nothing_else(self) -> None:
+        for weights, template in ((None, None), (Path("bundled"), None), (Path("a.onnx"), "yunet-n")):
+            with pytest.raises(ArgumentError, match="`layout=scrfd` says what others' weights are"):
+                choose_detector(weights, template, layout="scrfd")
+
+    def test_it_is_measured_as_it_is(self, tmp_path: Path, drawn_dir: Path) -> None:
+        outputs, _ = scrfd((64, 96), Numbers(0))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96))
+        measured = evaluate(load_weights=file, test_ann_files=drawn_dir / "annotations.json", layout="scrfd", threads=1)
+        assert measured is not None
+        assert measured.record.detector == "scrfd"
+        assert "fit into 96x64, zero-padded to it; score 0.02, NMS 0.45" in measured.record.protocol
+        assert measured.record.metric("size") is not None
 
 
 def test_a_root_a_file() -> None:

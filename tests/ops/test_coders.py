@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder
+from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder, SigmoidCoder
 from facekit.structures import Priors
 
 SSD_CODER, GRID_CODER = DeltaCoder(0.1, 0.2), DeltaCoder(1.0, 1.0)
@@ -70,6 +70,30 @@ class TestDistanceCoder:
     def test_points_in_strides(self) -> None:
         points = torch.tensor([[108.0, 44, 100, 60], [132, 28, 84, 60]])
         points_there_and_back(STRIDES, self.PRIORS, points, torch.tensor([[1, -2, 0, 0], [1, -1, -0.5, 0]]))
+
+
+class TestSigmoidCoder:
+    PRIOR = priors_of([80, 40, 20, 10], strides=[8])
+
+    def test_box_by_hand(self) -> None:
+        """Nought is half: the cell's middle, and the prior's own size."""
+        points_at_corner = torch.tensor([[0.0, 0, 1, 1, -1, 2, 0.5, 0.5, 0, 1]])
+        there_and_back(SigmoidCoder(), self.PRIOR, torch.tensor([[74.0, 39, 94, 49]]), torch.zeros(1, 4))
+        expected = torch.tensor([[80.0, 40, 100, 50, 60, 60, 90, 45, 80, 50]])
+        points_there_and_back(SigmoidCoder(), self.PRIOR, expected, points_at_corner)
+
+    def test_reach(self) -> None:
+        """Half a cell before the cell to half a cell behind it, and up to four times the prior."""
+        deltas = torch.tensor([[-9.0, 9, 9, -9]])
+        box = SigmoidCoder().decode(deltas, self.PRIOR)[0]
+        torch.testing.assert_close(box, torch.tensor([76.0 - 40, 52, 76 + 40, 52]), rtol=0, atol=0.03)
+
+    @given(deltas=st.lists(st.tuples(*[st.floats(-5, 5)] * 4), min_size=1, max_size=4))
+    def test_there_and_back(self, deltas: list[tuple[float, ...]]) -> None:
+        priors = priors_of(*[(8, 16, 30, 40)] * len(deltas), strides=[8] * len(deltas), dtype=torch.float64)
+        given_ones = torch.tensor(deltas, dtype=torch.float64)
+        boxes = SigmoidCoder().decode(given_ones, priors)
+        torch.testing.assert_close(SigmoidCoder().encode(boxes, priors), given_ones, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("coder", CODERS, ids=str)

@@ -29,6 +29,8 @@ from facekit.pictures.read_ahead import read_each
 from facekit.progress import progress_bar
 from facekit.records.evaluation import Metric
 from facekit.structures import Detections
+from facekit.targets.complexity import file_complexity
+from facekit.targets.outputs import is_foreign
 from facekit.template import Template
 
 log = logging.getLogger(__name__)
@@ -242,9 +244,17 @@ def wider_metrics(curves: Mapping[str, Curve]) -> list[Metric]:
     return [Metric(key, f"WiderFace {name.title()}", "%", 100 * curves[name].ap) for name, key in subsets.items()]
 
 
-def model_metrics(template: Template) -> list[Metric]:
-    """`size` and `complexity` of the template's network at the template's input, padded as its protocol pads. None
-    without PyTorch, whose network is counted: that is said."""
+def model_metrics(template: Template, weights: Path) -> list[Metric]:
+    """`size` and `complexity` of the template's network at the template's input, padded as its protocol pads; of a file
+    of others', counted in the file. None without what counts it, which is said."""
+    multiple = template.evaluation.size_multiple
+    height, width = (-(-side // multiple) * multiple for side in template.input.size_hw)
+    if is_foreign(template):
+        if find_spec("openvino") is None:
+            log.info("Size and complexity are left out: a file of others' is counted by OpenVINO.")
+            return []
+        counted = file_complexity(weights, (height, width))
+        return _complexity(counted.parameters, counted.macs)
     if find_spec("torch") is None:
         log.info("Size and complexity are left out: the network that they are counted of takes PyTorch.")
         return []
@@ -252,11 +262,13 @@ def model_metrics(template: Template) -> list[Metric]:
     from facekit.ops.complexity import count_macs, count_parameters
 
     network = build_model(template)
-    multiple = template.evaluation.size_multiple
-    height, width = (-(-side // multiple) * multiple for side in template.input.size_hw)
+    return _complexity(count_parameters(network), count_macs(network, (height, width)))
+
+
+def _complexity(parameters: int, macs: int) -> list[Metric]:
     return [
-        Metric("size", "Size", "Mp", count_parameters(network) / 1e6),
-        Metric("complexity", "Complexity", "GFLOPs", 2e-9 * count_macs(network, (height, width))),
+        Metric("size", "Size", "Mp", parameters / 1e6),
+        Metric("complexity", "Complexity", "GFLOPs", 2e-9 * macs),
     ]
 
 

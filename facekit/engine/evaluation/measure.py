@@ -154,7 +154,7 @@ def _record(
     )
     # Before the network is built, which takes PyTorch: the versions are of what the measuring took.
     found = environment(_device_name())
-    metrics += [*details.metrics(), *model_metrics(template)]
+    metrics += [*details.metrics(), *model_metrics(template, weights)]
     preset = f"scale {options.scale}: {detector.protocol()}"
     runtime = weights.suffix.lstrip(".")
     file = weight_files(weights)[-1]  # an IR's .bin, as its .xml knows the network alone

@@ -8,6 +8,7 @@ from facekit.options import (
     ANN_FILES,
     BACKEND,
     DATA_ROOTS,
+    LAYOUT,
     MULTI_SCALE,
     TEMPLATE_OR_NAMED,
     THREADS,
@@ -52,6 +53,7 @@ class EvaluateOptions:
     wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None, reads=True)
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     threshold: float = option(
         "Score of the boxes that `save_output_to` draws; figures use the template's.", default=0.5, least=0, most=1
     )
