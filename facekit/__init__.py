@@ -13,8 +13,10 @@ __version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from facekit.commands.anonymize import anonymize
+    from facekit.commands.benchmark import benchmark
     from facekit.commands.browse_data import browse_data
     from facekit.commands.check_data import check_data
+    from facekit.commands.compare import compare
     from facekit.commands.compress import compress
     from facekit.commands.convert_data import convert_data
     from facekit.commands.detect import detect
@@ -42,17 +44,17 @@ if TYPE_CHECKING:
 _MODULES = {"Detector": "facekit.detector", "export_formats": "facekit.commands.export"} | {
     name: f"facekit.commands.{name}"
     for name in (
-        "anonymize", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor", "download_data",
-        "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate", "mark", "plot", "priors",
-        "quantize", "report", "reproduce", "serve", "templates", "train", "visualize",
+        "anonymize", "benchmark", "browse_data", "check_data", "compare", "compress", "convert_data", "detect",
+        "doctor", "download_data", "eval_predictions", "evaluate", "export", "flops", "import_weights", "instantiate",
+        "mark", "plot", "priors", "quantize", "report", "reproduce", "serve", "templates", "train", "visualize",
     )
 }  # fmt: skip
 
 __all__ = [
-    "Detector", "__version__", "anonymize", "browse_data", "check_data", "compress", "convert_data", "detect", "doctor",
-    "download_data", "eval_predictions", "evaluate", "export", "export_formats", "flops", "import_weights",
-        "instantiate", "mark", "plot", "priors", "quantize", "report", "reproduce", "serve", "templates", "train",
-        "visualize",
+    "Detector", "__version__", "anonymize", "benchmark", "browse_data", "check_data", "compare", "compress",
+    "convert_data", "detect", "doctor", "download_data", "eval_predictions", "evaluate", "export", "export_formats",
+    "flops", "import_weights", "instantiate", "mark", "plot", "priors", "quantize", "report", "reproduce", "serve",
+    "templates", "train", "visualize",
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ DATA_ROOT = "Folder above the pictures [where the format has it]."
 
 THREADS = "Threads of the runtime [the cores that the process may use]."
 BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the file's own]."
-Runtime = Literal["auto", "pytorch", "onnx", "openvino", "opencv"]  # facekit.targets.BACKENDS
+Runtime = Literal["auto", "pytorch", "onnx", "openvino", "opencv", "facedetectoryn"]  # facekit.targets.BACKENDS
 
 LAYOUT = "Kind of a file of others' that can't tell it itself, such as centerface."
 

@@ -98,6 +98,14 @@ COMMANDS = {
         "facekit.cli.anonymize:anonymize",
         "Cover the faces of INPUTS (pictures, folders, globs, videos): blurred, pixelated or solid; sound is kept.",
     ),
+    "benchmark": (
+        "facekit.cli.comparing:benchmark",
+        "Time one detector: cold start, latency, pictures a second, memory, size of all its files.",
+    ),
+    "compare": (
+        "facekit.cli.comparing:compare",
+        "Lay detectors beside each other: AP, size, speed, memory; ours, others' and cv2.FaceDetectorYN.",
+    ),
     "compress": (
         "facekit.cli.training:compress",
         "Compress to INT8, sparse, or both; prints size and AP before and after.",

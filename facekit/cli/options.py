@@ -151,7 +151,7 @@ def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callabl
         return click.option(names, field.name, is_flag=True, default=field.default, help=info.help)
     more: dict[str, Any] = {}
     default = None if field.default is dataclasses.MISSING else field.default
-    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is not float:
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] not in (int, float):
         more = {"multiple": True}
         hint = typing.get_args(hint)[0]
     elif default is not None:

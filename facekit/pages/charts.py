@@ -79,6 +79,33 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) ->
         return _figure(title, paper.inline_svg(title, f"{y_label} over {x_label}: {described}"))
 
 
+def scatter_chart(
+    title: str, names: Sequence[str], x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
+) -> Html:
+    """A point a name, x drawn by its logarithm; points that aren't finite are left out."""
+    points = [(index, *point) for index, point in enumerate(zip(x, y, strict=True)) if np.isfinite(point).all()]
+    with sheet(WIDTH, HEIGHT) as paper:
+        axes = paper.axes(LEFT, TOP, RIGHT, BOTTOM)
+        most, least = (pick((each for _, each, _ in points), default=1) for pick in (max, min))
+        low, high = (pick((each for _, _, each in points), default=edge) for pick, edge in ((min, 0), (max, 100)))
+        room = max(0.15 * (high - low), 1)
+        axes.set(xscale="log", xlim=(least / 1.5, most * 1.5), ylim=(max(0, low - room), min(100, high + room)))
+        ticks = [one * 10.0**power for power in range(-2, 6) for one in (1, 2, 5)]
+        axes.set_xticks([tick for tick in ticks if least / 1.5 <= tick <= most * 1.5])
+        axes.minorticks_off()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+        _name_axes(paper, x_label, y_label, BOTTOM)
+        for index, across, up in points:
+            (drawn,) = axes.plot(
+                [across], [up], color=_colour(index), marker="o", markersize=2 * MARKER_RADIUS,
+                markeredgecolor=STAND_INS["paper"],
+            )  # fmt: skip
+            paper.say(drawn, f"{names[index]}: {up:.2f} at {across:.2f}")
+        described = ", ".join(f"{names[index]} {up:.2f} at {across:.2f}" for index, across, up in points)
+        return _figure(title, paper.inline_svg(title, f"{y_label} over {x_label}: {described}"))
+
+
 def draw_lines(paper: Sheet, axes: Axes, lines: Sequence[Line], dotted: int) -> None:
     """Lines in the colours and dashes of their place in the sequence; each says its name when pointed at.
 

@@ -62,8 +62,9 @@ TARGETS = {
                 "sample.jpg", "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm",
             ), made_from="onnx", packages=("onnxruntime",),
         ),
-        # Another runtime of the same .onnx, by name only.
+        # Other runtimes of the same .onnx, by name only.
         Target("opencv", "opencv", reads=(".onnx",), packages=("cv2",)),
+        Target("facedetectoryn", "face_detector_yn", reads=(".onnx",), packages=("cv2",), architectures=("yunet",)),
     )
 }  # fmt: skip
 FORMATS = tuple(name for name, target in TARGETS.items() if target.made_from is not None)

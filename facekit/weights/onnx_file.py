@@ -40,6 +40,7 @@ class OnnxFile:
     path: Path
     metadata: dict[str, str] = field(default_factory=dict)
     external: list[str] = field(default_factory=list)  # names of tensors that lie in other files
+    external_files: set[Path] = field(default_factory=set)  # these files
     nodes: int = 0
     inputs: list[tuple[int, list[int | None]]] = field(default_factory=list)  # type (1: float32) and sides; None: free
 
@@ -300,3 +301,4 @@ def _check_external(where: dict[str, str], name: str, found: OnnxFile) -> None:
     if sum(map(int, numbers)) > min(status.st_size, MAX_BYTES):
         raise found.refusal(name, f"its values end behind the end of {shown(location)!r} ({status.st_size} bytes).")
     found.external.append(name)
+    found.external_files.add(path)

@@ -57,6 +57,13 @@ def test_the_doctor_is_content() -> None:
     assert "runs, " in run_bash(block("docs/commands/doctor.md", "doctor")).stdout
 
 
+def test_one_detector_and_several_are_timed(tmp_path: Path) -> None:
+    assert "yunet" not in run_bash(block("docs/commands/benchmark.md", "benchmark")).stderr  # nothing is left out
+    commands = block("docs/commands/compare.md", "compare").replace("compared.csv", f"{tmp_path}/compared.csv")
+    assert run_bash(commands).stdout.count("bundled") == 3
+    assert len((tmp_path / "compared.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
