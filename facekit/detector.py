@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -19,8 +21,8 @@ from facekit.ops.fusion import fuse
 from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
 from facekit.pictures.arrays import Picture, as_bgr
-from facekit.structures import Decoded, Detections, mirrored_boxes, mirrored_landmarks
-from facekit.targets import Backend, open_backend
+from facekit.structures import Activated, Decoded, Detections, mirrored_boxes, mirrored_landmarks
+from facekit.targets import Backend, Stream, open_backend, streaming
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class Detector:
         threads: int | None = None,
         backend: str | None = None,
         layout: str | None = None,
+        mode: Literal["latency", "throughput"] = "latency",
     ) -> Detector:
         """Loads .pth, .onnx, .xml or .bin weights of a template (its name, its file, or a work dir), or a file of
         others' as it is.
@@ -102,11 +105,15 @@ class Detector:
         for others' files that can't tell, a name of facekit.targets.layouts.LAYOUTS, such as centerface. `device`:
         PyTorch's. `threads`: None for the cores that this process may use. `backend`: pytorch, onnx, openvino, opencv;
         `auto` for the fastest that is installed and reads the file; None for the file's own.
+        `mode`: throughput keeps several of detect_batch()'s pictures on their way at once, in OpenVINO.
         Raises FacekitError for weights that are missing, damaged or of another detector.
         """
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
-        return cls(open_backend(Path(weights), template, device, threads, backend, layout), template, passes)
+        opened = open_backend(Path(weights), template, device, threads, backend, layout)
+        if mode == "throughput":
+            opened = streaming(opened, Path(weights))
+        return cls(opened, template, passes)
 
     @classmethod
     def bundled(
@@ -147,6 +154,8 @@ class Detector:
         return [fuse(of_one_picture, FUSION_IOU, rule.max_detections) for of_one_picture in zip(*passes, strict=True)]
 
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
+        if hasattr(self.backend, "many") and len(images_bgr) > 1:
+            return self._streamed(cast(Stream, self.backend), images_bgr, factor)
         found: dict[int, Detections] = {}
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], tuple[float, float]]]] = {}
         for index, image_bgr in enumerate(images_bgr):
@@ -165,6 +174,30 @@ class Detector:
                     found[index] = self._select(boxes, shape, scale_xy)
         return [found[index] for index in range(len(images_bgr))]
 
+    def _streamed(self, stream: Stream, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
+        """_one_pass() with pictures prepared and faces selected while others are in the network."""
+        found: dict[int, Detections] = {}
+        large: dict[int, tuple[NDArray[np.uint8], tuple[float, float]]] = {}
+        on_their_way: deque[tuple[int, tuple[int, int], tuple[float, float]]] = deque()
+
+        def prepared() -> Iterator[NDArray[np.uint8]]:
+            for index, image_bgr in enumerate(images_bgr):
+                fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
+                if is_large(fed.shape, self.template):
+                    large[index] = fed, scale_xy
+                    continue
+                fed = padded(fed, self.template, factor)
+                on_their_way.append((index, (fed.shape[0], fed.shape[1]), scale_xy))
+                yield np.ascontiguousarray(fed)[None]
+
+        for said in stream.many(prepared()):
+            index, size_hw, scale_xy = on_their_way.popleft()
+            (boxes,) = self._candidates(said, 1, size_hw)
+            found[index] = self._select(boxes, size_hw, scale_xy)
+        for index, (fed, scale_xy) in large.items():
+            found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
+        return [found[index] for index in range(len(images_bgr))]
+
     def _shrink(self, image_bgr: NDArray[np.uint8]) -> float:
         longest = max(image_bgr.shape[:2])
         return 1.0 if self.passes.longest_side is None else min(1.0, self.passes.longest_side / longest)
@@ -172,10 +205,12 @@ class Detector:
     def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:
         """The candidates of pictures of one size, before suppression."""
         batch = np.ascontiguousarray(fed[0])[None] if len(fed) == 1 else np.stack(fed)
-        said = self.backend(batch)
-        priors = self._priors((batch.shape[1], batch.shape[2]))
+        return self._candidates(self.backend(batch), len(fed), (batch.shape[1], batch.shape[2]))
+
+    def _candidates(self, said: Activated | Decoded, pictures: int, size_hw: tuple[int, int]) -> list[Decoded]:
+        priors = self._priors(size_hw)
         threshold = self.template.evaluation.score_threshold
-        looks = [candidates(said, picture, self.head, priors, threshold) for picture in range(len(fed))]
+        looks = [candidates(said, picture, self.head, priors, threshold) for picture in range(pictures)]
         broken = sum(count for _, count in looks)
         if broken and not self._has_warned:
             self._has_warned = True  # once a detector

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from facekit import feed
-from facekit.detector import Detector, Passes, mirror
-from facekit.errors import FacekitError
+from facekit.detector import BUNDLED_WEIGHTS, Detector, Passes, mirror
+from facekit.errors import ArgumentError, FacekitError
 from facekit.feed import prepare, tiles
+from facekit.pictures.read import read_picture
 from facekit.protocol import at_scale
 from facekit.structures import Decoded, Detections
 from facekit.template import TEMPLATES_DIR, Template, load_template
@@ -313,3 +314,24 @@ class TestTiles:
         backend = FixedBackend([])
         Detector(backend, at_scale(bundled("face-detection-0200"), "4000x2000")).detect(random_picture(50, 50))
         assert backend.fed == [(1, 2000, 4000, 3)]
+
+
+class TestThroughput:
+    """Several pictures on their way at once: the same faces in the same order."""
+
+    def test_it_finds_what_latency_finds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("openvino")
+        portrait = read_picture(BUNDLED_WEIGHTS.parents[3] / "data" / "demo" / "astronaut.jpg")
+        sizes_wh = [(256, 256), (320, 200), (1800, 1790), (96, 64), (200, 320), (320, 200), (256, 256)]
+        pictures = [np.asarray(cv2.resize(portrait, size_wh), dtype=np.uint8) for size_wh in sizes_wh]
+        one_by_one = Detector.bundled(threads=1, backend="openvino")
+        streamed = Detector.open(BUNDLED_WEIGHTS, threads=1, backend="openvino", mode="throughput")
+        for passes in (Passes(), Passes(flip=True)):
+            streamed.passes = one_by_one.passes = passes
+            for got, expected in zip(streamed.detect_batch(pictures), map(one_by_one.detect, pictures), strict=True):
+                np.testing.assert_allclose(got.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
+                np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+
+    def test_runtimes_without_it(self) -> None:
+        with pytest.raises(ArgumentError, match=r"no such mode\. OpenVINO has, which reads it: say `backend=openvino`"):
+            Detector.open(BUNDLED_WEIGHTS, mode="throughput")

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import logging
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target", "open_backend",
+    "streaming",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,22 @@ class Backend(Protocol):
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of
         boxes that it has decoded itself."""
+
+
+class Stream(Backend, Protocol):
+    """One that keeps several pictures on their way."""
+
+    def many(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Activated | Decoded]:
+        """What is said of each (1, H, W, 3), in their order."""
+
+
+def streaming(backend: Backend, weights: Path) -> Stream:
+    """The backend's network for many pictures. Raises ArgumentError for runtimes that have no such mode."""
+    make: Callable[[], Stream] | None = getattr(backend, "streaming", None)
+    if make is None:
+        hint = " OpenVINO has, which reads it: say `backend=openvino`." if weights.suffix.lower() == ".onnx" else ""
+        raise ArgumentError(f"`mode=throughput`: {weights.name} runs in a runtime that has no such mode.{hint}")
+    return make()
 
 
 def open_backend(

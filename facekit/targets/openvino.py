@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -39,13 +40,8 @@ class OpenVinoBackend:
         try:
             model = core.read_model(main)
             check_tensor_sizes(model, main)
-            # Processors with bf16 units would compute in bf16 and move the scores in the third digit.
-            settings = {
-                "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
-                "PERFORMANCE_HINT": "LATENCY",
-            }
-            self.compiled = core.compile_model(model, "CPU", settings)
+            self.model, self.threads = model, threads or usable_cores()
+            self.compiled = compiled(core, model, self.threads, "LATENCY")
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
@@ -53,18 +49,28 @@ class OpenVinoBackend:
                   model.inputs if value.partial_shape.rank.is_static]  # fmt: skip
         types = [_type_name(value) for value in model.inputs if value.partial_shape.rank.is_static]
         takes = GraphInput(shapes, types, str(main))
-        self.source = str(main)
+        self.source, self.is_uint8 = str(main), takes.is_uint8
         self.request = self.compiled.create_infer_request()
         # Converters leave outputs without names or with numbers for such: places tell them apart, names are for us.
         self.names = [_name(value, place) for place, value in enumerate(model.outputs)]
         said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
         stated = template or stated_template(said, weights, _named_template(model))
-        self.outputs = read_graph(stated, GraphFacts(str(main), takes, *_inside(model)), self._run)
+        self.outputs = read_graph(stated, GraphFacts(str(main), takes, *_inside(model)), self._probe)
         self.template = self.outputs.template
         self.fixed_size_hw = takes.fixed_size_hw
         self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
 
-    def _run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def _probe(self, blob: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """The outputs of a test picture, planes of any numbers."""
+        if not self.is_uint8:
+            return self._run(blob)
+        return self._run(np.ascontiguousarray(blob.transpose(0, 2, 3, 1).clip(0, 255).astype(np.uint8)))
+
+    def fed(self, images_bgr: NDArray[np.uint8]) -> NDArray[Any]:
+        """What the network takes."""
+        return np.ascontiguousarray(images_bgr) if self.is_uint8 else self.outputs.feed(images_bgr)
+
+    def _run(self, blob: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         self.request.set_input_tensor(0, ov.Tensor(blob, shared_memory=True))
         try:
             self.request.infer()
@@ -75,7 +81,67 @@ class OpenVinoBackend:
         return {name: self.request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
-        return self.outputs(self._run(self.outputs.feed(images_bgr)), images_bgr.shape[1:3])
+        return self.outputs(self._run(self.fed(images_bgr)), images_bgr.shape[1:3])
+
+    def streaming(self) -> OpenVinoStream:
+        """The same network for many pictures: as many a second as the cores give, each later than alone."""
+        return OpenVinoStream(self)
+
+
+class OpenVinoStream:
+    """Several pictures on their way at once, in OpenVINO's queue of requests."""
+
+    fixed_batch: int | None = 1
+
+    def __init__(self, single: OpenVinoBackend) -> None:
+        self.template, self.fixed_size_hw, self.outputs = single.template, single.fixed_size_hw, single.outputs
+        self.names, self.source, self.fed = single.names, single.source, single.fed
+        network = compiled(ov.Core(), single.model, single.threads, "THROUGHPUT")
+        # One request more than is computed at once: it waits, ready, while Python looks at what came before.
+        requests = int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        self.queue = ov.AsyncInferQueue(network, requests)
+        self.queue.set_callback(self._keep)
+        self.done: dict[int, dict[str, NDArray[Any]]] = {}
+
+    def _keep(self, request: ov.InferRequest, number: int) -> None:
+        # Copied: the runtime writes the next picture's into the same memory.
+        arrays = {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
+        self.done[number] = arrays
+
+    def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
+        (found,) = self.many([images_bgr])
+        return found
+
+    def many(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Activated | Decoded]:
+        """What is said of each (1, H, W, 3), in their order; `batches` is read as requests become free, and what waits
+        is bounded by them."""
+        self.done.clear()
+        sizes: dict[int, tuple[int, int]] = {}
+        given = 0
+        try:
+            for number, images_bgr in enumerate(batches):
+                sizes[number] = (images_bgr.shape[1], images_bgr.shape[2])
+                self.queue.start_async({0: self.fed(images_bgr)}, number)
+                while given in self.done:
+                    yield self.outputs(self.done.pop(given), sizes.pop(given))
+                    given += 1
+            self.queue.wait_all()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise FacekitError(f"{self.source}: can't run a picture: {reason}") from error
+        finally:
+            self.queue.wait_all()
+        while given in self.done:
+            yield self.outputs(self.done.pop(given), sizes.pop(given))
+            given += 1
+
+
+def compiled(core: ov.Core, model: ov.Model, threads: int, hint: Literal["LATENCY", "THROUGHPUT"]) -> ov.CompiledModel:
+    """Processors with bf16 units would compute in bf16 and move the scores in the third digit: not so here."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": hint,
+    }  # fmt: skip
+    return core.compile_model(model, "CPU", settings)
 
 
 def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OpenVinoBackend:
@@ -106,7 +172,7 @@ def _inside(model: ov.Model) -> tuple[bool, bool]:
 
 def _type_name(value: ov.Output) -> str:
     name = str(value.element_type.get_type_name())
-    return {"f32": "float32", "f64": "float64", "f16": "float16"}.get(name, name)
+    return {"f32": "float32", "f64": "float64", "f16": "float16", "u8": "uint8"}.get(name, name)
 
 
 def _name(value: ov.Output, place: int) -> str:
@@ -115,8 +181,19 @@ def _name(value: ov.Output, place: int) -> str:
 
 
 def write(draft: Draft, path: Path) -> None:
-    """Converts the exported ONNX graph to an FP32 IR; the input stays raw BGR pixels 0..255."""
-    save_ir(ov.convert_model(draft.onnx), path, draft.about)
+    """Converts the exported ONNX graph to an IR; the input stays raw BGR pixels 0..255."""
+    model = ov.convert_model(draft.onnx)
+    if draft.options.takes_uint8:
+        model = _taking_uint8(model)
+    save_ir(model, path, draft.about, draft.options.half)
+
+
+def _taking_uint8(model: ov.Model) -> ov.Model:
+    """With an input (batch, height, width, 3) uint8, as pictures lie in memory."""
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    return steps.build()
 
 
 def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
@@ -132,12 +209,13 @@ def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
     save_ir(model, xml_path, about)
 
 
-def save_ir(model: ov.Model, xml_path: Path, about: About) -> None:
-    """Writes both files whole; the .bin first, so that an .xml never stands beside another one's weights."""
+def save_ir(model: ov.Model, xml_path: Path, about: About, half: bool = False) -> None:
+    """Writes both files whole; the .bin first, so that an .xml never stands beside another one's weights. `half`: with
+    weights in float16, which are made float32 again when the file is loaded."""
     model.set_rt_info(about.template, ["facekit", "template"])
     model.set_rt_info(about.version, ["facekit", "version"])
     model.set_rt_info(about.to_json(), ["facekit", "about"])
     with replacing(xml_path) as beside:
-        ov.save_model(model, beside, compress_to_fp16=False)
+        ov.save_model(model, beside, compress_to_fp16=half)
         with replacing(xml_path.with_suffix(".bin")) as binary:
             beside.with_suffix(".bin").replace(binary)
