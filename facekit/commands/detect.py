@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError
-from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class DetectOptions:
     batch_size: int = option("Pictures that go through the network together.", default=1, least=1, most=256)
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     max_pixels: int = option(
         "Refuse larger pictures, by their header, before they fill the memory.",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
@@ -84,7 +85,7 @@ def detect(options: DetectOptions) -> Detecting:
 
     Raises FacekitError, before anything is read, where there is nothing to look at or an output can't be written.
     """
-    chosen = choose_model(options.model, options.threads, options.backend)
+    chosen = choose_model(options.model, options.threads, options.backend, options.layout)
     from facekit.commands.detecting import plan_detect
 
     return plan_detect(options, chosen)

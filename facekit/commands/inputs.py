@@ -173,9 +173,13 @@ def _check_layout(load_weights: Path | None, template: str | None, layout: str |
         raise ArgumentError(f"`layout={layout}` says what others' weights are: give `load_weights`, and no `template`.")
 
 
-def choose_model(model: str | None, threads: int | None = None, backend: str | None = None) -> Choice:
+def choose_model(
+    model: str | None, threads: int | None = None, backend: str | None = None, layout: str | None = None
+) -> Choice:
     """Of weights, a work dir, or a template's name: that one's published weights, from the cache or the network; the
     bundled detector's for `yunet-n`, `bundled` and None. Raises FacekitError for a name that is none of them."""
+    if layout is not None and Path(str(model)).suffix not in WEIGHTS_SUFFIXES:
+        raise ArgumentError(f"`layout={layout}` says what others' weights are: give their file as `model`.")
     if model in (None, BUNDLED, BUNDLED_TEMPLATE) and not Path(str(model)).exists():
         return Choice(None, None, threads, backend)
     path = Path(str(model))
@@ -185,7 +189,7 @@ def choose_model(model: str | None, threads: int | None = None, backend: str | N
         if not path.exists():
             raise FacekitError(f"`model={model}`: there is no such file.{did_you_mean_path(path)}")
         note_inputs([path])
-        return Choice(path, None, threads, backend)
+        return Choice(path, None, threads, backend, layout)
     from facekit.weights.snapshots import fetch_snapshot
 
     template = read_template(str(model))
