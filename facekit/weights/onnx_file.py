@@ -19,6 +19,7 @@ from facekit.reading import HEAD_BYTES, read_bytes, shown, stand_in
 
 MAX_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 26  # of one tensor that the graph states or asks for
+MAX_OPSET = 30  # of ONNX's own operations: newer ones may mean something else
 MAX_NODES = 100_000
 MAX_DEPTH = 20  # of graphs in graphs
 MAX_SIDE = 1 << 14  # of kernels, strides, borders
@@ -64,6 +65,8 @@ def check_onnx_file(path: Path) -> OnnxFile:
                 has_graph = True
             elif number == 25:  # functions
                 _check_nodes([item for number, item in _entries(value) if number == 7], found, {}, 0)
+            elif number == 8:
+                _check_opset(dict(_entries(value)), found)
             elif number == 14:
                 pair = dict(_entries(value))
                 found.metadata[_text(pair.get(1, b""))] = _text(pair.get(2, b""))
@@ -72,6 +75,12 @@ def check_onnx_file(path: Path) -> OnnxFile:
     if not has_graph:
         raise FacekitError(f"{path}: not an ONNX file, cut off or damaged: it holds no graph. Bring the file again.")
     return found
+
+
+def _check_opset(entry: dict[int, Any], found: OnnxFile) -> None:
+    domain, version = _text(entry.get(1, b"")), _signed(entry.get(2, 0))
+    if domain in ("", "ai.onnx") and not 1 <= version <= MAX_OPSET:
+        raise FacekitError(f"{found.path}: of opset {version}, expected 1 to {MAX_OPSET}. Export it again.")
 
 
 def _entries(data: memoryview) -> Iterator[Entry]:

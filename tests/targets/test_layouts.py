@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from facekit import Detector
@@ -207,6 +208,52 @@ class TestRefusals:
         (tmp_path / "a.pth").write_bytes(b"x")
         with pytest.raises(ArgumentError, match=r"not a\.pth"):
             Detector.open(tmp_path / "a.pth", layout="yunet")
+
+
+class TestHostileFiles:
+    """Refused by every runtime that would open them, in one line."""
+
+    @pytest.fixture(params=["onnx", "openvino", "opencv"])
+    def runtime(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def refusal(self, file: Path, runtime: str) -> str:
+        with pytest.raises(FacekitError) as caught:
+            open_backend(file, backend=runtime)
+        assert "\n" not in str(caught.value) and file.name in str(caught.value)
+        return str(caught.value)
+
+    def test_cut_off(self, tmp_path: Path, runtime: str) -> None:
+        outputs, _ = foreign.scrfd((64, 96), Numbers(4))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96))
+        file.write_bytes(file.read_bytes()[:-200])
+        assert "cut off or damaged" in self.refusal(file, runtime)
+
+    def test_an_opset_that_nobody_knows(self, tmp_path: Path, runtime: str) -> None:
+        outputs, _ = foreign.scrfd((64, 96), Numbers(4))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96), opset=4711)
+        assert "of opset 4711, expected 1 to 30" in self.refusal(file, runtime)
+
+    def test_values_outside_the_models_folder(self, tmp_path: Path, runtime: str) -> None:
+        outputs, _ = foreign.scrfd((64, 96), Numbers(4))
+        (tmp_path / "inner").mkdir()
+        file = graph_of(tmp_path / "inner" / "made.onnx", outputs, (64, 96))
+        model = onnx.load(file)
+        (tmp_path / "secret.bin").write_bytes(bytes(10_000))
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "s8_numbers")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../secret.bin")
+        file.write_bytes(model.SerializeToString())
+        assert "outside the model's folder: not opened" in self.refusal(file, runtime)
+
+    def test_pictures_of_no_detector(self, tmp_path: Path, runtime: str) -> None:
+        outputs, _ = foreign.scrfd((64, 96), Numbers(4))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96))
+        model = onnx.load(file)
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+        file.write_bytes(model.SerializeToString())
+        assert "a detector has one input" in self.refusal(file, runtime)
 
 
 REAL = {
