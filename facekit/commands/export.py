@@ -15,6 +15,7 @@ from facekit.progress import working
 
 if TYPE_CHECKING:
     from facekit.targets.export import Exported
+    from facekit.template import Template
 
 
 @command_options
@@ -36,6 +37,11 @@ class ExportOptions:
     check_pictures: tuple[Path, ...] = option(
         "Own pictures to compare on, beside the portrait, the drawn faces and the noise.", default=(), reads=True
     )
+    dynamic: bool = option("Insist on ONNX and OpenVINO files that take any height, width and batch.", default=False)
+    nms: bool = option("ONNX: suppress in the graph; it gives boxes, scores, landmarks of the faces.", default=False)
+    half: bool = option("ONNX: compute in float16; OpenVINO: float16 weights.", default=False)
+    opset: int | None = option("ONNX: the opset [18].", default=None, least=18, most=23)
+    uint8_input: bool = option("OpenVINO: take (batch, height, width, 3) uint8 as cv2.imread gives.", default=False)
     onnx: bool = option("Of the formats by default: model.onnx.", default=True)
     openvino: bool = option("Of the formats by default: model.xml with model.bin.", default=True)
 
@@ -45,6 +51,24 @@ class ExportOptions:
         if self.formats and not (self.onnx and self.openvino):
             raise ArgumentError("`formats` says all that is written: leave the flags of single formats out.")
         self.size_hw()
+        self._check_graph_options()
+
+    def _check_graph_options(self) -> None:
+        """Raises ArgumentError for what no format asked for has, and for what doesn't go together."""
+        names = self.names()
+        for flag, formats in (
+            ("nms", ("onnx",)), ("opset", ("onnx",)), ("uint8_input", ("openvino",)), ("half", ("onnx", "openvino")),
+            ("dynamic", ("onnx", "openvino")),
+        ):  # fmt: skip
+            if getattr(self, flag) and not {"all", *formats} & set(names):
+                raise ArgumentError(f"`{flag}` is about {' and '.join(formats)}, which `formats` doesn't name.")
+        if self.dynamic and self.input_size is not None:
+            raise ArgumentError("`dynamic` is any size, `input_size` is one: leave one of them out.")
+        if self.dynamic and self.nms:
+            raise ArgumentError(
+                "`nms` takes one picture at a time; height and width are free where the detector's are: leave "
+                "`dynamic` out."
+            )
 
     def names(self) -> tuple[str, ...]:
         """Of the formats."""
@@ -82,11 +106,24 @@ def export(options: ExportOptions) -> Exported:
     targets = TARGETS.values() if "all" in names else map(find_format, names)
     check_outputs([weights], [path for target in targets for path in target.paths(options.save_model_to)])
 
+    _check_dynamic(options, template)
     with working("loading PyTorch"):
+        from facekit.targets.draft import GraphOptions
         from facekit.targets.export import ExportSettings, export_weights
 
-    settings = ExportSettings(names, options.size_hw(), options.check_pictures)
+    asked = GraphOptions(options.nms, options.half, options.opset, options.uint8_input)
+    settings = ExportSettings(names, options.size_hw(), options.check_pictures, asked)
     return export_weights(weights, template, options.save_model_to, settings)
+
+
+def _check_dynamic(options: ExportOptions, template: Template) -> None:
+    head = template.model.head
+    if options.dynamic and (head is None or head.export_layout != "per_level"):
+        height, width = template.input.size_hw
+        raise ArgumentError(
+            f"`dynamic`: {template.name} takes {width}x{height} pictures alone, for which its priors are made; its "
+            f"batch is free. Choose a detector of any size, such as yunet-n."
+        )
 
 
 @dataclass(frozen=True)

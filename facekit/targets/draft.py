@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from facekit.targets.about import About
 from facekit.targets.graph import ExportGraph
 from facekit.template import Template
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a user may ask of an ONNX or OpenVINO file."""
+
+    nms: bool = False  # ONNX: suppression inside; the file takes one picture at a time
+    half: bool = False  # float16: ONNX computes in it, OpenVINO keeps its weights in it
+    opset: int | None = None  # ONNX's; None: the exporter's
+    takes_uint8: bool = False  # OpenVINO: (batch, height, width, 3) uint8, as cv2.imread gives
 
 
 @dataclass(frozen=True)
@@ -18,3 +28,4 @@ class Draft:
     template: Template
     about: About  # goes into the file, or beside it
     onnx: Path | None  # the same graph as ONNX, for targets that are made from it
+    options: GraphOptions = field(default_factory=GraphOptions)

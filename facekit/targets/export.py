@@ -14,15 +14,15 @@ from facekit.errors import FacekitError, Loss
 from facekit.extras import explain_missing
 from facekit.files import check_writable_folder, replacing_set
 from facekit.progress import working
-from facekit.targets import Target, load_target
+from facekit.targets import Backend, Target, load_target
 from facekit.targets.about import beside, write_beside
 from facekit.targets.check_pictures import check_pictures
-from facekit.targets.draft import Draft
+from facekit.targets.draft import Draft, GraphOptions
 from facekit.targets.graph import ExportGraph
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.table import DEFAULT_FORMATS, FORMATS, TARGETS, find_format, missing_packages
-from facekit.targets.verify import Differences, verify_export
+from facekit.targets.verify import FLOAT, HALF, Differences, verify_export, verify_faces
 from facekit.template import Template
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class ExportSettings:
     formats: tuple[str, ...] = DEFAULT_FORMATS  # names of TARGETS, or all
     size_hw: tuple[int, int] | None = None  # the only size of picture that the files are to take
     check_pictures: tuple[Path, ...] = ()  # to compare on, beside facekit's own
+    options: GraphOptions = field(default_factory=GraphOptions)  # of the ONNX and OpenVINO files
 
 
 def choose_formats(names: Sequence[str], template: Template) -> tuple[list[Target], list[Loss]]:
@@ -131,7 +132,8 @@ class _Job:
     def write(self, target: Target) -> Differences | None:
         """Writes one format into the scratch folder, and compares it. Raises FacekitError where that fails."""
         graph = self._graph(target)
-        draft = Draft(graph, self.template, graph.about, self._onnx(graph) if target.made_from == "onnx" else None)
+        draft = Draft(graph, self.template, graph.about, self._onnx(graph) if target.made_from == "onnx" else None,
+                      self.settings.options)  # fmt: skip
         module, path = load_target(target), target.paths(self.scratch)[0]
         module.write(draft, path)
         if beside(path) in target.paths(self.scratch):
@@ -140,11 +142,17 @@ class _Job:
             log.info("%s: not compared with PyTorch, as it does not run here.", path.name)
             return None
         opened = module.open_weights(path, self.template, None, None)
-        found = verify_export(path.name, opened, self.backend, self.template, self.pictures)
+        found = self._compared(target, path.name, opened)
         log.info("%s agrees with PyTorch on %d pictures: %s", path.name, len(self.pictures), found)
-        if target.name == "onnx":
+        if target.name == "onnx" and self.settings.options == GraphOptions():  # else of no use to others
             self.onnx[draft.about.size_hw] = path
         return found
+
+    def _compared(self, target: Target, name: str, opened: Backend) -> Differences:
+        asked = self.settings.options
+        tolerance = HALF if asked.half and target.name in ("onnx", "openvino") else FLOAT
+        compare = verify_faces if asked.nms and target.name == "onnx" else verify_export
+        return compare(name, opened, self.backend, self.template, self.pictures, tolerance)
 
     def _graph(self, target: Target) -> ExportGraph:
         size_hw = self.settings.size_hw

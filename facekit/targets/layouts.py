@@ -256,6 +256,8 @@ def read_graph(given: Template | Layout | None, facts: GraphFacts, run: Run) -> 
 
 
 def _recognised(layouts: Sequence[Layout], facts: GraphFacts, run: Run, is_told: bool) -> GraphOutputs:
+    if facts.takes.is_uint8:  # normalised inside, in a way that nothing tells
+        raise FacekitError(f"{facts.source}: takes uint8 pictures and says nothing of its template. Give it.")
     size_hw = facts.takes.fixed_size_hw or PROBE_SIZE_HW
     arrays = run(_probe(size_hw))
     found: list[tuple[Layout, Packing]] = []

@@ -20,8 +20,11 @@ from facekit.targets.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from torch import nn
+
+    from facekit.targets.draft import Draft, GraphOptions
     from facekit.targets.graph import ExportGraph
+    from facekit.template import EvaluationSettings
 
 OPSET = 18
 MAX_SIDE = 16384  # pixels; the exporter wants a bound
@@ -82,38 +85,36 @@ def open_weights(weights: Path, template: Given, device: str | None, threads: in
 
 def write(draft: Draft, path: Path) -> None:
     """Writes the graph; batch is free, height and width too where the graph takes any size."""
-    write_graph(draft.graph, path, draft.about)
+    write_graph(draft.graph, path, draft.about, draft.options, draft.template.evaluation)
 
 
-def write_graph(graph: ExportGraph, path: Path, about: About) -> None:
-    """write() of the graph alone."""
+def write_graph(
+    graph: ExportGraph, path: Path, about: About, options: GraphOptions | None = None,
+    rule: EvaluationSettings | None = None,
+) -> None:  # fmt: skip
+    """write() of the graph alone; `rule`: the protocol to suppress by, where that is asked for."""
     import onnx
-    import torch
-    from torch.export import Dim
 
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.draft import GraphOptions
 
-    shape: dict[int, object] = {0: Dim("batch", min=1, max=1024)}
-    if graph.any_size:
-        # The exporter must know that the levels' sizes divide: the sides are multiples by declaration.
-        units = MAX_SIDE // graph.size_multiple
-        shape |= {
-            2: graph.size_multiple * Dim("height_units", min=1, max=units),
-            3: graph.size_multiple * Dim("width_units", min=1, max=units),
-        }
-    with quiet_tracing(), torch.no_grad():
-        program = torch.onnx.export(
-            graph.eval(),
-            (graph.example(batch=2),),  # with 1 the exporter would take the batch for a constant
-            dynamo=True,
-            verbose=False,
-            input_names=[graph.input_name],
-            output_names=graph.output_names,
-            dynamic_shapes={graph.input_name: shape},
-            opset_version=OPSET,
-        )
-    assert program is not None
-    model = program.model_proto
+    options = options or GraphOptions()
+    if options.nms:
+        from facekit.targets.suppression import DecodedGraph, add_suppression
+
+        assert rule is not None
+        decoded = DecodedGraph(graph)
+        model = _traced(graph, decoded, decoded.output_names, options.opset, batch=1)
+        priors = None if graph.any_size else len(graph.head.priors(graph.example_size_hw).cxcywh)
+        add_suppression(model, rule, priors)
+    else:
+        model = _traced(graph, graph, graph.output_names, options.opset)
+    # The exporter leaves each node's Python stack in the file: half of a small detector's size.
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    del model.graph.metadata_props[:]
+    if options.half:
+        model = _in_float16(model)
     onnx.helper.set_model_props(
         model,
         {
@@ -123,11 +124,53 @@ def write_graph(graph: ExportGraph, path: Path, about: About) -> None:
             "input": "BGR pixels 0..255, float32, (batch, 3, height, width)",
         },
     )
-    # The exporter leaves each node's Python stack in the file: half of a small detector's size.
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-    del model.graph.metadata_props[:]
     onnx.checker.check_model(model)
     with replacing(path) as beside:
         onnx.save(model, beside)
+
+
+def _traced(
+    graph: ExportGraph, module: nn.Module, output_names: list[str], opset: int | None, batch: int | None = None
+) -> Any:
+    """The ONNX model of the graph, or of a module around it; `batch`: the only one, None for any."""
+    import torch
+    from torch.export import Dim
+
+    from facekit.targets.graph import quiet_tracing
+
+    shape: dict[int, object] = {0: Dim("batch", min=1, max=1024)} if batch is None else {}
+    if graph.any_size:
+        # The exporter must know that the levels' sizes divide: the sides are multiples by declaration.
+        units = MAX_SIDE // graph.size_multiple
+        shape |= {
+            2: graph.size_multiple * Dim("height_units", min=1, max=units),
+            3: graph.size_multiple * Dim("width_units", min=1, max=units),
+        }
+    wanted = opset or OPSET
+    with quiet_tracing(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            (graph.example(batch=batch or 2),),  # with 1 the exporter would take the batch for a constant
+            dynamo=True,
+            verbose=False,
+            input_names=[graph.input_name],
+            output_names=output_names,
+            dynamic_shapes={graph.input_name: shape or None},
+            opset_version=wanted,
+        )
+    assert program is not None
+    model = program.model_proto
+    got = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    if got != wanted:
+        raise FacekitError(f"`opset={wanted}`: the exporter gives opset {got}. Leave it out, or choose {got}.")
+    return model
+
+
+def _in_float16(model: Any) -> Any:
+    """The model with weights and computation in float16; what goes in and comes out stays float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    converted = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
+    converted.topological_sort()  # casts are appended
+    return converted.model

@@ -20,13 +20,14 @@ from facekit.targets.packings import (
     fractions,
     levels,
     our_boxes,
+    our_faces,
     our_levels,
     scored_boxes,
 )
 from facekit.template import InputSettings, Template
 
 # In this order: ours go by name.
-FINDS: tuple[Find, ...] = (our_boxes, our_levels, fractions, detection_output, scored_boxes, levels, deltas)
+FINDS: tuple[Find, ...] = (our_boxes, our_faces, our_levels, fractions, detection_output, scored_boxes, levels, deltas)
 MAX_SIDE = 16384  # pixels of an input of fixed size
 GRAPH_SUFFIXES = (".onnx", ".xml", ".bin")  # whose outputs are looked at
 TEMPLATE_KEY = "facekit_template"  # of an .onnx file's metadata
@@ -43,7 +44,7 @@ def planes(images_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class GraphInput:
-    """The one input of a graph: (batch, 3, height, width) float32."""
+    """The one input of a graph: (batch, 3, height, width) float32, or pictures: (batch, height, width, 3) uint8."""
 
     def __init__(self, shapes: Sequence[Sequence[int | None]], types: Sequence[str], source: str) -> None:
         """`shapes`: of each input, None where a side is free; `types`: "float32" and the like."""
@@ -51,9 +52,12 @@ class GraphInput:
         text = ", ".join(f"{kind} {tuple('?' if side is None else side for side in shape)}" for kind, shape in
                          zip(types, shapes, strict=True)) or "none"  # fmt: skip
         refusal = FacekitError(f"{source}: a detector has {expected}; this graph has {text}.")
-        if len(shapes) != 1 or len(shapes[0]) != 4 or types[0] != "float32" or shapes[0][1] not in (3, None):
+        self.is_uint8 = len(shapes) == 1 and len(shapes[0]) == 4 and types[0] == "uint8" and shapes[0][3] == 3
+        if len(shapes) != 1 or len(shapes[0]) != 4:
             raise refusal
-        batch, _, *sides = shapes[0]
+        if not self.is_uint8 and (types[0] != "float32" or shapes[0][1] not in (3, None)):
+            raise refusal
+        batch, *sides = [shapes[0][axis] for axis in ((0, 1, 2) if self.is_uint8 else (0, 2, 3))]
         fixed = [side for side in sides if side is not None]
         if batch not in (None, 1) or len(fixed) == 1 or any(not 1 <= side <= MAX_SIDE for side in fixed):
             raise refusal

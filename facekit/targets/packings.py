@@ -60,6 +60,21 @@ def our_boxes(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
     return Packing(names, lambda arrays, _: Decoded(*arrays), is_ours=True, takes_raw=True)
 
 
+def our_faces(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
+    """Ours, suppressed in the graph: `boxes` (N, 4), `scores` (N,), `landmarks` (N, 10) by name."""
+    names = ["boxes", "scores", *(["landmarks"] if "landmarks" in outputs else [])]
+    if set(outputs) != set(names) or not all_float(list(outputs.values())):
+        return None
+    count = len(outputs["scores"])
+    if [outputs[name].shape for name in names] != [(count, 4), (count,), (count, 10)][: len(names)]:
+        return None
+
+    def read(arrays: list[NDArray[Any]], _: SizeHw) -> Decoded:
+        return Decoded(*(array[None] for array in arrays))
+
+    return Packing(names, read, is_ours=True, takes_raw=True)
+
+
 def our_levels(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
     """Ours, level by level: cls_S, obj_S, bbox_S, kps_S by name, the layout of cv2.FaceDetectorYN."""
     names = head.level_names

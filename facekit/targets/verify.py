@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.feed import candidates, fitted, prepare
 from facekit.ops.head import declared_head
+from facekit.ops.nms import select_detections
 from facekit.structures import Decoded, Detections
 from facekit.targets import Backend
 from facekit.template import Template
 
 RELATIVE_TOLERANCE = 1e-4  # of boxes and points beside Tolerance.places_px: of those far from the picture
+LEAST_FACE = 0.1  # score of faces that are compared where the graph suppresses
 LEAST_PRIORS = 100  # whose boxes are compared where fewer score over the template's threshold
 
 
@@ -29,6 +31,7 @@ class Tolerance:
 
 
 FLOAT = Tolerance()
+HALF = Tolerance(scores=0.01, places_px=1.0)  # weights or computation in float16
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,41 @@ def _differences(
     least = np.sort(expected.scores)[-min(LEAST_PRIORS, len(expected.scores))]
     counted = (expected.scores > template.evaluation.score_threshold) | (expected.scores >= least)
     return compare_priors(expected, got, counted)
+
+
+def verify_faces(
+    name: str,
+    exported: Backend,
+    reference: Backend,
+    template: Template,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    tolerance: Tolerance = FLOAT,
+) -> Differences:
+    """verify_export() for a file that suppresses in its graph: compares the faces that score over LEAST_FACE."""
+    fed_by = fitted(template, exported.fixed_size_hw)
+    all_of_them = Differences()
+    for title, image_bgr in pictures.items():
+        fed = np.ascontiguousarray(prepare(image_bgr, fed_by)[0])
+        expected, got = (_faces(each, fed, template) for each in (reference, exported))
+        found = compare_faces(expected, got, max(LEAST_FACE, 2 * template.evaluation.score_threshold))
+        if not found.within(tolerance):
+            raise FacekitError(
+                f"{name}: does not give the faces that PyTorch gives on a test picture ({title}): {found} (allowed "
+                f"{tolerance.scores:g} and {tolerance.places_px:g} px). Don't deploy this file; please report it with "
+                f"the weights."
+            )
+        all_of_them = all_of_them.joined(found)
+    return all_of_them
+
+
+def _faces(backend: Backend, fed: NDArray[np.uint8], template: Template) -> Detections:
+    head, rule = declared_head(template.model), template.evaluation
+    size_hw = (fed.shape[0], fed.shape[1])
+    boxes, _ = candidates(backend(fed[None]), 0, head, head.priors(size_hw), rule.score_threshold)
+    slack = rule.nms_union_slack * size_hw[0] * size_hw[1]
+    return select_detections(
+        boxes, rule.score_threshold, rule.nms_iou_threshold, rule.max_candidates, rule.max_detections, slack
+    )
 
 
 def compare_priors(expected: Decoded, got: Decoded, counted: NDArray[np.bool_]) -> Differences:
