@@ -68,7 +68,7 @@ def main(load_weights: Path, threads: int, size: str, seconds: float, rounds: in
     cv2.setNumThreads(1)
     image_bgr = np.asarray(cv2.resize(read_picture(PORTRAIT), parse_size(size)), dtype=np.uint8)
     modes = {
-        mode: Detector.open(load_weights, threads=threads, backend="openvino", mode=mode)  # type: ignore[arg-type]
+        mode: Detector.open(load_weights, threads=threads, backend="openvino", mode=mode)
         for mode in ("latency", "throughput")
     }
     fed, _ = prepare(image_bgr, modes["latency"].template)

@@ -91,5 +91,5 @@ def add_suppression(model: Any, rule: EvaluationSettings, priors: int | None) ->
     for name, wide in zip(given, (4, None, 10), strict=False):
         output = name.removeprefix("all_")
         node("Gather", [rows[name], "kept_places"], [output], axis=0)
-        shape = ["faces"] if wide is None else ["faces", wide]
+        shape: list[str | int | None] = ["faces"] if wide is None else ["faces", wide]
         graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
