@@ -15,7 +15,7 @@ from facekit.commands import visualize as visualize_command
 def visualize(**flags: Any) -> None:
     """Draw boxes, scores and landmarks on PICTURES (files, folders, globs) or a video.
 
-    Pictures that can't be read are listed at the end, with exit code 3. Videos are written without sound.
+    Pictures that can't be read are listed at the end, with exit code 3. Videos keep their sound, with PyAV.
     """
     done = visualize_command.visualize(**flags)
     if text := done.text():

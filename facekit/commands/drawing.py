@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +15,21 @@ from urllib.parse import urlparse
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.commands.watching import Seen, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.files import check_outputs, check_writable_folder, protecting
 from facekit.machine.signals import StopSignals
+from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces, draw_label
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import list_pictures
 from facekit.pictures.read_ahead import read_each
-from facekit.pictures.video import Source, Video, find_source
-from facekit.pictures.video_file import VideoFile, check_video_name
+from facekit.pictures.video import Source, find_source
+from facekit.pictures.video_file import check_video_name
 from facekit.pictures.window import has_display, show
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, write_picture
 from facekit.progress import progress_bar
+from facekit.structures import Detections
 
 if TYPE_CHECKING:  # PyTorch takes seconds to come: plans are made, and refused, without it
     from facekit.detector import Detector
@@ -163,15 +166,16 @@ class Watched:
     frames: int  # seen
     fps: float  # frames a second, reading, drawing and writing included
     output: Path | None
-    written: int  # frames of the output, at output_fps
-    output_fps: float
+    written: int  # frames of the output
+    dropped: int  # of a live source, to keep up
+    kept: str  # of a written video, in words: its sound and times, or what is lost
     losses: list[Loss]
 
     def text(self) -> str:
-        lines = [f"{self.frames} frames, {self.fps:.1f} frames a second, reading and drawing included"]
+        dropped = f"; {self.dropped} more were dropped, to keep up" if self.dropped else ""
+        lines = [f"{self.frames} frames, {self.fps:.1f} frames a second, reading and drawing included{dropped}"]
         if self.output is not None:
-            rate = f"{self.written} frames at {self.output_fps:g} a second"
-            lines.append(f"Done: {self.output}, {rate}, read back; no sound")
+            lines.append(f"Done: {self.output}, {self.written} frames{self.kept}, read back")
         return "\n".join(lines)
 
 
@@ -212,38 +216,52 @@ def visualize_video(detector: Detector, plan: VideoPlan, threshold: float, overl
     whole, where a signal asks for the end.
     """
     started = time.perf_counter()
-    smoothed_fps = 0.0
-    with ExitStack() as stack:
-        stack.enter_context(protecting([plan.source.path]))
-        stop = stack.enter_context(StopSignals())
-        video = stack.enter_context(Video(plan.source))
-        writer = stack.enter_context(VideoFile(plan.output, video.fps)) if plan.output else None
-        has_ended = True
-        for time_s, frame_bgr in progress_bar(video.frames(), total=video.total, desc="video", unit="frame"):
+    seen, rate = Seen(), _Rate()
+
+    def look(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections]]:
+        for frame in frames:
             tick = time.perf_counter()
-            faces = detector.detect(frame_bgr).above(threshold)
-            fps = 1 / max(time.perf_counter() - tick, 1e-6)
-            smoothed_fps = fps if video.count == 1 else 0.9 * smoothed_fps + 0.1 * fps
-            canvas = draw_faces(frame_bgr, faces)
-            told = canvas.copy() if plan.is_shown or overlay else canvas
-            if plan.is_shown or overlay:
-                draw_label(told, f"{smoothed_fps:.1f} FPS  {len(faces)} faces", 4, 24, 0.6)
-            if writer is not None:
-                writer.write(told if overlay else canvas, time_s)
-            if stop.received or (plan.is_shown and not show(told, wait_ms=1)):
-                has_ended = False
-                break
-        if not video.count and not stop.received:
-            raise FacekitError(f"`video={plan.source.name}`: opened, but gave no frame. Is it damaged, or in use?")
+            faces = detector.detect(frame.image_bgr).above(threshold)
+            rate.add(time.perf_counter() - tick)
+            yield frame, faces
+
+    def draw(frame: Frame, faces: Detections) -> NDArray[np.uint8]:
+        canvas = draw_faces(frame.image_bgr, faces)
+        return rate.drawn(canvas, len(faces)) if overlay else canvas
+
+    has_ended = True
+    with protecting([plan.source.path]), StopSignals() as stop:
+        watched = watch(plan.source, seen, look, plan.output, draw)
+        bar = progress_bar(None, desc="video", unit="frame")
+        with closing(watched), bar:
+            for frame, faces in watched:
+                bar.total = seen.total
+                bar.update()
+                is_wanted = True
+                if plan.is_shown:
+                    is_wanted = show(rate.drawn(draw_faces(frame.image_bgr, faces), len(faces)), wait_ms=1)
+                if stop.received or not is_wanted:
+                    has_ended = False
+                    break
     if stop.received:
-        kept = f" {plan.output} holds them and can be played." if writer is not None and writer.written else ""
-        raise Interrupted(f"Stopped after {video.count} frames.{kept}", stop.received)
-    losses = video.losses() if has_ended else []
-    written, output_fps = (writer.written, writer.fps) if writer is not None else (0, 0.0)
-    if writer is not None:
-        losses += writer.losses
-        if writer.repeated:
-            log.info("The frames come at varying times: %d of %d are repeated, so that each stands at its own time.",
-                     writer.repeated, written)  # fmt: skip
-    rate = video.count / (time.perf_counter() - started)
-    return Watched(video.count, rate, plan.output, written, output_fps, losses)
+        kept = f" {plan.output} holds them and can be played." if seen.written else ""
+        raise Interrupted(f"Stopped after {seen.frames} frames.{kept}", stop.received)
+    fps = seen.frames / (time.perf_counter() - started)
+    losses = seen.losses if has_ended else []
+    return Watched(seen.frames, fps, plan.output, seen.written, seen.dropped, seen.kept, losses)
+
+
+class _Rate:
+    """Detections a second, smoothed."""
+
+    def __init__(self) -> None:
+        self._fps = 0.0
+
+    def add(self, seconds: float) -> None:
+        fps = 1 / max(seconds, 1e-6)
+        self._fps = 0.9 * self._fps + 0.1 * fps if self._fps else fps
+
+    def drawn(self, canvas: NDArray[np.uint8], faces: int) -> NDArray[np.uint8]:
+        """On the canvas itself."""
+        draw_label(canvas, f"{self._fps:.1f} FPS  {faces} faces", 4, 24, 0.6)
+        return canvas

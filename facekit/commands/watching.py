@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.av_video import Frame
 from facekit.pictures.frames import Sink, frames_ahead, open_frames, open_sink
@@ -20,6 +20,9 @@ from facekit.pictures.spans import Spans
 from facekit.pictures.video import Source
 from facekit.structures import Detections
 from facekit.tracks.bytetrack import ByteTracker, TrackSettings
+
+if TYPE_CHECKING:  # its runtimes take a while to come
+    from facekit.detector import Detector
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Seen:
     frames: int = 0
     dropped: int = 0  # of live sources alone
     written: int = 0
+    kept: str = ""  # of what is written, in words
     total: int | None = None
     losses: list[Loss] = field(default_factory=list)
 
@@ -106,7 +110,7 @@ def watch(
                 raise FacekitError(f"{source.name}: opened, but gave no frame. Is it damaged, or in use?")
     finally:
         if sink is not None:
-            seen.written = sink.written
+            seen.written, seen.kept = sink.written, sink.kept
             seen.losses += sink.losses
 
 

@@ -42,12 +42,20 @@ class AvFile:
         """`source`: the video whose codec, colours, times and sound are kept; it must collect others for the latter."""
         self.path, self.source, self.fps, self.sound = path, source, fps, sound
         self.beside = beside_name(path)
-        self.written = 0
+        self.written = self._resized = 0
         self.losses: list[Loss] = []
         self._container: Any = None
         self._size_wh = (0, 0)
         self._last_pts = -1
         self._copied: dict[int, Any] = {}
+
+    @property
+    def kept(self) -> str:
+        """What of the source is in it, in words that follow "12 frames"."""
+        if self.source is None:
+            return " at the times they came"
+        has_sound = any(stream.type == "audio" for stream in self._copied.values())
+        return f" at their own times, {'with its sound' if has_sound else 'no sound'}"
 
     def __enter__(self) -> AvFile:
         check_video_name(self.path)
@@ -153,6 +161,7 @@ class AvFile:
             if (width + width % 2, height + height % 2) == self._size_wh:
                 padded: Any = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
             else:
+                self._resized += 1
                 padded = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
             image_bgr = np.asarray(padded, dtype=np.uint8)
         made = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
@@ -176,6 +185,9 @@ class AvFile:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 self._check()
+                if self._resized:
+                    size = f"{self._size_wh[0]}x{self._size_wh[1]}"
+                    self.losses.append(Loss(str(self.path), f"{self._resized} frames of another size scaled to {size}"))
                 with replacing(self.path):
                     pass  # it lies where replacing takes it from
         except (av.FFmpegError, OSError) as error:

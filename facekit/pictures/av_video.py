@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
-from facekit.pictures.spans import Spans
+from facekit.pictures.spans import Spans, seconds_of
 
 COPIED = ("audio", "subtitle")
 MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
@@ -58,15 +58,23 @@ class AvVideo:
         self.stream.codec_context.thread_count = min(usable_cores(), 4)
         self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
         self.total = self.stream.frames or None
-        length: Any = self.stream.duration
-        self.seconds = float(length * self.stream.time_base) if length else None
-        if self.seconds is None and self.container.duration:
-            self.seconds = self.container.duration / 1e6
+        self.seconds = self._promised_s()
         self.others: deque[tuple[float, Any]] = deque()
         self.count = self.errors = 0
         self.first_s: float | None = None
         self.last_s = 0.0
         self._has_ended = False
+
+    def _promised_s(self) -> float | None:
+        """How long its pictures last, by what it says of itself; None: it says nothing of them alone."""
+        if self.path.suffix.lower() == ".avi" and self.total:  # its duration is guessed by FFmpeg, of the file's size
+            return float(self.total / self.fps)
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        with suppress(ArgumentError):
+            return seconds_of(self.stream.metadata.get("DURATION", ""), "duration")
+        has_others = any(stream.type == "audio" for stream in self.container.streams)
+        return self.container.duration / 1e6 if self.container.duration and not has_others else None
 
     def __enter__(self) -> AvVideo:
         return self
@@ -160,17 +168,15 @@ class AvVideo:
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""
-        found = []
-        if self.errors:
-            found.append(Loss(str(self.path), f"damaged: {self.errors} parts of it can't be decoded"))
         missing_s = (self.seconds or 0.0) - self.last_s - 1 / self.fps
-        is_short = self._has_ended and self.total is not None and self.count < self.total and not self.spans.each_s
+        is_short = self._has_ended and not self.spans.each_s and (self.total is None or self.count < self.total)
         if is_short and missing_s > max(1.5 / self.fps, 0.2):
-            found.append(Loss(str(self.path), (
+            of = "" if self.total is None else f" of {self.total}"
+            return [Loss(str(self.path), (
                 f"cut off or damaged: it ends at {self.last_s + 1 / self.fps:.2f} of {self.seconds:.2f} s; "
-                f"{self.count} of {self.total} frames could be read"
-            )))  # fmt: skip
-        return found
+                f"{self.count}{of} frames could be read"
+            ))]  # fmt: skip
+        return [Loss(str(self.path), f"damaged: {self.errors} parts of it can't be decoded")] if self.errors else []
 
 
 def has_av() -> bool:

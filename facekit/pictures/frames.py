@@ -47,6 +47,8 @@ class Sink(Protocol):
     def written(self) -> int: ...
     @property
     def losses(self) -> list[Loss]: ...
+    @property
+    def kept(self) -> str: ...
     def __enter__(self) -> Sink: ...
     def __exit__(self, kind: object, *rest: object) -> None: ...
     def write(self, frame: Frame, image_bgr: NDArray[np.uint8]) -> None:
@@ -95,6 +97,11 @@ class _CvFile:
     @property
     def losses(self) -> list[Loss]:
         return self._file.losses
+
+    @property
+    def kept(self) -> str:
+        repeated = f", {self._file.repeated} of them repeated" if self._file.repeated else ""
+        return f" at {self._file.fps:g} a second{repeated}; no sound"
 
     def __enter__(self) -> _CvFile:
         self._file.__enter__()

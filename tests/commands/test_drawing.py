@@ -267,7 +267,7 @@ class TestVideo:
         detector = stub()
         output = tmp_path / "out" / f"drawn{suffix}"
         watched = watch(detector, video(tmp_path / "in.avi", frames=4), output)
-        assert (watched.frames, watched.written, watched.output_fps, len(detector.seen)) == (4, 4, 5, 4)
+        assert (watched.frames, watched.written, len(detector.seen)) == (4, 4, 4)
         assert watched.fps > 0
         assert not watched.losses
         frames = frames_of(output)
@@ -350,29 +350,38 @@ class TestVideo:
 class TestTimes:
     """P10: the frame of a time comes at that time."""
 
-    def test_varying_rate(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("steps", [[2, 2, 1] * 5, [1, 1, 1, 1, 20, 1, 1], [1] * 30])
+    def test_by_pyav_to_its_own_clock(self, tmp_path: Path, steps: list[int]) -> None:
+        pytest.importorskip("av")
+        from tests.pictures.av_support import times_ms
+
+        source = video(tmp_path / "in.mp4", frames=len(steps), fps=25)
+        vary_rate(source, steps)
+        watched = watch(FaceLess(), source, tmp_path / "out.mp4")
+        assert (watched.frames, watched.written, watched.losses) == (len(steps), len(steps), [])
+        assert times_ms(tmp_path / "out.mp4") == times_ms(source) == (40 * np.cumsum([0, *steps[:-1]])).tolist()
+        assert "at their own times, no sound" in watched.text()
+
+    def test_by_opencv_at_a_constant_rate(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("facekit.pictures.frames.has_av", lambda: False)
         source = video(tmp_path / "in.mp4", frames=15, fps=25)
         steps = [2, 2, 1] * 5
         vary_rate(source, steps)
         watched = watch(FaceLess(), source, tmp_path / "out.mp4")
-        assert (watched.frames, watched.written, watched.output_fps) == (15, 25, 25)
-        assert not watched.losses
+        assert (watched.frames, watched.written, watched.losses) == (15, 25, [])
+        assert "at 25 a second, 10 of them repeated; no sound" in watched.text()
         times = np.cumsum([0, *steps[:-1]])
         greys = np.array([frame.mean() for frame in frames_of(source)])
         for slot, frame in enumerate(frames_of(tmp_path / "out.mp4")):
             assert np.abs(greys - frame.mean()).argmin() == np.flatnonzero(times <= slot)[-1]
 
-    def test_a_gap(self, tmp_path: Path) -> None:
+    def test_a_gap_by_opencv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("facekit.pictures.frames.has_av", lambda: False)
         source = video(tmp_path / "in.mp4", frames=10, fps=10)
         vary_rate(source, [1, 1, 1, 1, 20, 1, 1, 1, 1, 1])
         watched = watch(FaceLess(), source, tmp_path / "out.mp4")
-        assert (watched.frames, watched.written, watched.output_fps) == (10, 29, 10)
+        assert (watched.frames, watched.written) == (10, 29)
         assert not watched.losses
-
-    def test_even_rate_is_left_alone(self, tmp_path: Path) -> None:
-        source = video(tmp_path / "in.mp4", frames=30, fps=29.97)
-        watched = watch(FaceLess(), source, tmp_path / "out.mp4")
-        assert (watched.written, watched.output_fps) == (30, 29.97)
 
 
 class TestLosses:
