@@ -22,7 +22,7 @@ class FaultyS3:
 
     def __init__(self, port: int = 0, fail: float = 0.0, truncate: float = 0.0, seed: int = 0) -> None:
         """fail: share of requests that are refused with 500. truncate: share of answers to GET that end half-way."""
-        from moto.server import DomainDispatcherApplication, create_backend_app
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
 
         class Quiet(WSGIRequestHandler):

@@ -28,15 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faulty_s3 import FaultyS3
 
 from facekit.files import link_or_copy
 from facekit.results.json_files import read_jsonl
 from facekit.results.row import Row
-
-try:
-    from tools.faulty_s3 import FaultyS3
-except ImportError:  # run as a script: its own folder is what is searched
-    from faulty_s3 import FaultyS3  # type: ignore[no-redef]
 
 BROKEN_EVERY = 100
 TOLERANCE_PX = 1e-4
@@ -288,7 +284,7 @@ class Checks:
             print(f"nodes: one of two raylets killed after {parts_done(out)} parts", flush=True)
             finished(process, log)
         finally:
-            cluster.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
         self.verdict("nodes", out, plain)
 
     def store(self) -> None:

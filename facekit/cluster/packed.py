@@ -42,8 +42,8 @@ class PackedDetector:
         """As Detector.open() takes them; without weights, those that come with facekit. Raises as read_bytes()."""
         if weights is None:
             weights, template = BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent
-        sibling = SIBLINGS.get(weights.suffix.lower())
-        paths = [weights] + ([weights.with_suffix(sibling)] if sibling else [])
+        beside = [weights.with_suffix(suffix) for suffix in SIBLINGS.get(weights.suffix.lower(), ())]
+        paths = [weights, *(path for path in beside if path.is_file())]
         files = tuple((path.name, read_bytes(path, MAX_BYTES, "Check the weights.")) for path in paths)
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))

@@ -8,6 +8,7 @@ so Ray's object store stays empty, and nothing spills.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -156,7 +157,7 @@ def ray_of(workers: Workers) -> Generator[int, None, None]:
         if workers.address is None:
             count = workers.count(usable_cores())
             ray.init(
-                "local", num_cpus=count * workers.cpus, num_gpus=workers.gpus and count * workers.gpus,
+                "local", num_cpus=count * workers.cpus, num_gpus=math.ceil(count * workers.gpus),
                 include_dashboard=False, object_store_memory=STORE_BYTES, **quiet,
             )  # fmt: skip
         else:

@@ -67,6 +67,7 @@ class Done:
     parts: int
     rows: int
     faces: int
+    unread: int  # rows without a picture
     losses: FirstLosses  # names that stand for nothing, then pictures
 
     def text(self) -> str:
@@ -115,7 +116,7 @@ def run(job: Job, workers: Workers | None) -> Done:
         )
     _check(job.outputs, len(plan))
     losses = FirstLosses(manifest.losses, manifest.lost + manifest.names_lost)
-    return Done(job.outputs, len(plan), manifest.rows, manifest.faces, losses)
+    return Done(job.outputs, len(plan), manifest.rows, manifest.faces, manifest.lost, losses)
 
 
 def _begun(job: Job) -> tuple[Manifest, Plan]:

@@ -49,6 +49,7 @@ class Trials:
         self._in_hand[shard] = what
 
     def end(self, shard: int) -> None:
-        for kept in (self._deaths, self._in_hand, self._died_with):
-            kept.pop(shard, None)  # type: ignore[attr-defined]
+        self._deaths.pop(shard, None)
+        self._in_hand.pop(shard, None)
+        self._died_with.pop(shard, None)
         self._under_way.discard(shard)

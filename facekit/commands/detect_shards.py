@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit import __version__
+from facekit.cluster.looking import Format
 from facekit.cluster.pool import workers_of
 from facekit.cluster.run import Done, Job, output_of, rows_of_part, run
 from facekit.cluster.sources import Sources, is_plain, ranged
 from facekit.cluster.stores import address_of, is_store
-from facekit.errors import ArgumentError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.results.row import Row, Run
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class DetectingShards:
             raise ArgumentError(
                 f"`{given[0]}`: shards are written as `parquet` or `jsonl`, from which others are made."
             )
-        folders = {"parquet": options.parquet, "jsonl": options.jsonl}
+        folders: dict[Format, Path | None] = {"parquet": options.parquet, "jsonl": options.jsonl}
         if not any(folders.values()):
             raise ArgumentError("Shards are written: give a folder, on a disk or in a store, as `parquet` or `jsonl`.")
         self.outputs = tuple(output_of(kind, address_of(path)) for kind, path in folders.items() if path is not None)
@@ -72,6 +74,8 @@ class DetectingShards:
     def run(self) -> DetectingShards:
         """Raises as Detecting.run()."""
         self._done = run(self.job, self.workers)
+        if self._done.rows and self._done.unread == self._done.rows:
+            raise FacekitError(f"None of {self._done.rows} pictures could be read. The first: {self.losses[0]}")
         return self
 
     def __iter__(self) -> Iterator[Row]:
