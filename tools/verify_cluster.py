@@ -46,7 +46,7 @@ def make_pictures(folder: Path, count: int) -> Path:
     listed = folder / f"list-{count}.txt"
     if listed.exists():
         return listed
-    shared = Path(os.environ.get("FACEKIT_SHARED", "../shared")) / "data/widerface/WIDER_train_more/images"
+    shared = Path(os.environ.get("FACEKIT_SHARED", "../shared")) / "data/widerface/WIDER_train/images"
     originals = sorted(shared.rglob("*.jpg"))[::5]
     whole = folder / "originals"
     whole.mkdir(parents=True, exist_ok=True)
