@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from faulty_s3 import FaultyS3
 
+from facekit.cluster.pool import Workers, over_workers, ray_of
+from facekit.cluster.trials import Trial
 from facekit.files import link_or_copy
 from facekit.results.json_files import read_jsonl
 from facekit.results.row import Row
@@ -161,6 +163,10 @@ def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> N
         time.sleep(0.2)
 
 
+def _do_nothing() -> Callable[[Any, Trial], Any]:
+    return lambda item, _: item
+
+
 class Checks:
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count
@@ -235,7 +241,8 @@ class Checks:
         return whole_s, (count - 2 * shard_size) / (times[-1] - times[1])
 
     def overhead(self) -> None:
-        """The same pictures in shards of other sizes, in turns."""
+        """Shards that do nothing, and the same pictures in shards of other sizes, in turns."""
+        self._empty_shards()
         names = self.list.read_text().splitlines()[:4096]
         listed = self.folder / "overhead.txt"
         listed.write_text("\n".join(names) + "\n")
@@ -249,6 +256,22 @@ class Checks:
                 f"overhead, shards of {size}: {np.mean(each):.1f} pictures/s, {np.mean(each) / best:.3f} of the best",
                 flush=True,
             )
+
+    def _empty_shards(self, count: int = 2000) -> None:
+        workers = Workers(number=2)
+        with ray_of(workers) as number:
+            done = over_workers(_do_nothing, range(count), workers, number)
+            next(done)
+            begun, begun_cpu = time.monotonic(), time.process_time()
+            for _ in done:
+                pass
+            wall_ms, cpu_ms = (
+                1000 * (after - before) / (count - 1)
+                for before, after in ((begun, time.monotonic()), (begun_cpu, time.process_time()))
+            )
+        print(
+            f"overhead, shards that do nothing: {wall_ms:.2f} ms each, {cpu_ms:.2f} ms of the driver's core", flush=True
+        )
 
     def deaths(self) -> None:
         plain, out, log = self.plain_rows(), self.out("deaths"), self.folder / "deaths.log"
