@@ -351,6 +351,8 @@ def main() -> None:
     parser.add_argument("checks", nargs="*", choices=[*checks, []], metavar="CHECK", help=", ".join(checks))
     parser.add_argument("--pictures", type=int, default=20_000)
     flags = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # of all that is started here
+    subprocess.run([Path(sys.executable).with_name("ray"), "get-auth-token", "--generate"], stdout=subprocess.DEVNULL)
     asked = Checks(flags.folder.resolve(), flags.pictures)
     for name in flags.checks or checks:
         getattr(asked, name)()

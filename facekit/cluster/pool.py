@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from facekit import __version__
@@ -26,6 +27,7 @@ from facekit.options import Engine
 log = logging.getLogger(__name__)
 
 Job = Callable[[Any, Trial], Any]
+Result = tuple[Any, str | None, list[str]]  # what a job said, or why it could not, and what it warned of
 
 STORE_BYTES = 256 << 20  # of the embedded Ray's object store: pictures don't pass through it
 CONNECT_S = 10.0  # until a cluster answers
@@ -80,7 +82,9 @@ class _Box:
 class _Worker:
     """What Ray Data makes once a process, and calls with a batch of one box."""
 
-    def __init__(self, make: Callable[[], Job], version: str, trials: Any) -> None:
+    def __init__(self, make: Callable[[], Job], version: str, folder: str, trials: Any) -> None:
+        with suppress(OSError):  # absolute names do without it
+            os.chdir(folder)
         self._warnings = _Warnings()
         self._trials = trials  # the actor that counts them
         self._error: str | None = None
@@ -101,7 +105,7 @@ class _Worker:
         results[0] = _Box(self._one(*box.item))
         return {"result": results}
 
-    def _one(self, number: int, item: Any) -> tuple[Any, str | None, list[str]]:
+    def _one(self, number: int, item: Any) -> Result:
         """The result, or why there is none, and what the log said meanwhile."""
         import ray
 
@@ -167,7 +171,7 @@ def ray_of(workers: Workers) -> Generator[int, None, None]:
         where = "here" if workers.address is None else f"at `address={workers.address}`"
         raise FacekitError(
             f"No Ray could be reached or started {where} ({str(error).strip().partition(chr(10))[0]}). Start one with "
-            f"`ray start --head`, or leave `address` out."
+            f"'ray start --head', or leave `address` out. Does it ask for a token? Then set RAY_AUTH_MODE=token."
         ) from error
     try:
         yield _room(ray, workers)
@@ -206,7 +210,10 @@ def over_workers(
         return
     said: set[str] = set()
     with _quiet():
-        for result, error, warnings in _results(make, items, workers, count):
+        results = (_results_from_afar if _is_client(workers) else _results)(
+            make, items, workers, count, str(Path.cwd())
+        )
+        for result, error, warnings in results:
             for text in warnings:
                 if text not in said:
                     said.add(text)
@@ -220,6 +227,7 @@ def over_workers(
 def _quiet() -> Generator[None, None, None]:
     """Without bars and lines of Ray Data's own."""
     import ray
+    import ray.data
 
     context = ray.data.DataContext.get_current()
     had_bars, context.enable_progress_bars = context.enable_progress_bars, False
@@ -235,16 +243,43 @@ def _quiet() -> Generator[None, None, None]:
             logger.setLevel(level)
 
 
-def _results(
-    make: Callable[[], Job], items: Sequence[Any], workers: Workers, count: int
-) -> Generator[tuple[Any, str | None, list[str]], None, None]:
+def _is_client(workers: Workers) -> bool:
+    """Whether this process is outside the cluster: Ray Data's driver must be in it."""
+    return workers.address is not None and workers.address.startswith("ray://")
+
+
+class _Afar:
+    """Ray Data's driver, in the cluster, for a process outside."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._quiet = _quiet()
+        self._quiet.__enter__()
+        self._results = _results(*arguments)
+
+    def next(self) -> Result | None:
+        return next(self._results, None)
+
+
+def _results_from_afar(*arguments: Any) -> Generator[Result, None, None]:
     import ray
+
+    afar: Any = ray.remote(num_cpus=0)(_Afar).remote(*arguments)
+    while (result := ray.get(afar.next.remote())) is not None:
+        yield result
+
+
+def _results(
+    make: Callable[[], Job], items: Sequence[Any], workers: Workers, count: int, folder: str
+) -> Generator[Result, None, None]:
+    """folder: the workers' current one, where their machines have it."""
+    import ray
+    import ray.data
 
     trials = ray.remote(num_cpus=0, max_restarts=-1)(Trials).remote()
     boxes = [{"box": _Box(numbered)} for numbered in enumerate(items)]
     data = ray.data.from_items(boxes, override_num_blocks=min(len(items), MOST_TASKS)).map_batches(
         _Worker,
-        fn_constructor_args=(make, __version__, trials),
+        fn_constructor_args=(make, __version__, folder, trials),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=min(count, len(items)), max_tasks_in_flight_per_actor=2),

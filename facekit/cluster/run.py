@@ -76,8 +76,10 @@ class Done:
 
 
 def output_of(format: Format, folder: str) -> Output:
-    """Raises FacekitError for an address that isn't known."""
-    return Output(format, checked_name(folder).rstrip("/"))
+    """Of a folder as it is named here; workers may have another current one. Raises FacekitError for an address that
+    isn't known."""
+    name = checked_name(folder).rstrip("/")
+    return Output(format, name if is_store(name) else str(Path(name).absolute()))
 
 
 def run(job: Job, workers: Workers | None) -> Done:
