@@ -32,7 +32,6 @@ from faulty_s3 import FaultyS3
 
 from facekit.cluster.pool import Workers, over_workers, ray_of
 from facekit.cluster.trials import Trial
-from facekit.files import link_or_copy
 from facekit.results.json_files import read_jsonl
 from facekit.results.row import Row
 
@@ -65,7 +64,8 @@ def make_pictures(folder: Path, count: int) -> Path:
         is_broken = number % BROKEN_EVERY == BROKEN_EVERY - 1
         source = whole / f"broken-{number // BROKEN_EVERY % 3}.jpg" if is_broken else copies[number % len(copies)]
         target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(source, target) if number % 30_000 == 0 else os.link(source, target)
+        if not target.exists():
+            os.link(source, target)
         names.append(str(target))
     listed.write_text("\n".join(names) + "\n")
     return listed

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import facekit
+from facekit.cluster.looking import LookAtShards, Part
 from facekit.cluster.manifest import Manifest
 from facekit.cluster.pool import Workers, over_workers, ray_of
 from facekit.cluster.trials import Trial
 from facekit.commands.detect_shards import DetectingShards
-from facekit.errors import ArgumentError, FacekitError
+from facekit.errors import ArgumentError, FacekitError, Interrupted
 from facekit.results.row import Row
 from tests.cluster.support import tar_of
 
@@ -153,6 +154,25 @@ class TestGoingOn:
         touched = [path.name for path, time_ns in before.items() if path.stat().st_mtime_ns != time_ns]
         assert sorted(touched) == ["part-000001.jsonl", "part-000003.jsonl", "part-000005.jsonl"]
         assert "14 rows" in done.text() and len(done.losses) == 2
+
+    def test_behind_a_signal(self, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The shard in hand is finished, and the next run begins behind it."""
+        look = LookAtShards.__call__
+
+        def look_and_signal(self: LookAtShards, item: tuple[int, int, int], trial: Trial) -> Part:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return look(self, item, trial)
+
+        (tmp_path / "x.tar").write_bytes(tar_of([]))
+        arguments = {"model": MODEL, "threads": 1, "shard_size": 5, "jsonl": tmp_path / "out"}
+        with monkeypatch.context() as patch:
+            patch.setattr(LookAtShards, "__call__", look_and_signal)
+            with pytest.raises(Interrupted, match=r"after 1 of 4 shards, which are kept") as caught:
+                facekit.detect((str(pictures), str(tmp_path / "x.tar")), **arguments).run()
+        assert caught.value.exit_code == 128 + signal.SIGTERM
+        assert list(parts(tmp_path / "out")) == ["part-000000.jsonl"]
+        done = facekit.detect((str(pictures), str(tmp_path / "x.tar")), **arguments, resume=True).run()
+        assert "4 parts, 14 rows" in done.text()
 
     @pytest.mark.parametrize(
         "text", ["", "{}", "[]", '{"version":1,"settings":7,"done":[],"losses":[],"names_lost":0}']
