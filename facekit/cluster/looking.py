@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from facekit.cluster.reading import Found, pictures_of
 from facekit.cluster.shards import Shard
 from facekit.cluster.stores import Entry, joined, read_bytes, writing
 from facekit.cluster.trials import Trial
+from facekit.cluster.videos import frame_rows
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
@@ -53,6 +54,7 @@ class Looking:
     detector: PackedDetector
     run: Run
     batch_size: int
+    every: int  # of a video's frames the detector sees each so manieth
     max_pixels: int
     plan_file: str
     outputs: tuple[Output, ...]
@@ -89,9 +91,12 @@ class LookAtShards:
         entry = Entry(looking.plan_file, end)
         line = read_bytes(entry, MAX_LINE_BYTES, start, end - start)
         shard = Shard.of_line(line, f"{looking.plan_file}:{number + 1}")
-        rows = rows_of(shard, self.detector, looking, trial)
+        if shard.kind == "video":
+            rows = frame_rows(shard, self.detector, looking.every)
+        else:
+            rows = rows_of(shard, self.detector, looking, trial)
         with closing(rows):
-            return write_part(number, rows, looking)
+            return write_part(number, rows, looking.outputs, looking.run, looking.scratch)
 
 
 def rows_of(shard: Shard, detector: Detector, looking: Looking, trial: Trial) -> Generator[Row, None, None]:
@@ -139,7 +144,7 @@ def look(detector: Detector, images: list[NDArray[np.uint8]], batch_size: int) -
     return [found[index] for index in range(len(images))]
 
 
-def write_part(number: int, rows: Iterable[Row], looking: Looking) -> Part:
+def write_part(number: int, rows: Iterable[Row], outputs: Sequence[Output], run: Run, scratch: str) -> Part:
     """Writes the shard's part of every output, in one go through the rows."""
     count = faces = lost = 0
     losses: list[tuple[str, str]] = []
@@ -155,12 +160,12 @@ def write_part(number: int, rows: Iterable[Row], looking: Looking) -> Part:
             yield row
 
     with ExitStack() as stack:
-        paths = [stack.enter_context(writing(output.part(number), looking.scratch)) for output in looking.outputs]
+        paths = [stack.enter_context(writing(output.part(number), scratch)) for output in outputs]
         copies = itertools.tee(counted(), len(paths)) if len(paths) > 1 else (counted(),)
-        for output, path, each in zip(looking.outputs, paths, copies, strict=True):
+        for output, path, each in zip(outputs, paths, copies, strict=True):
             if output.format == "parquet":
-                write_parquet(path, each, looking.run)
+                write_parquet(path, each, run)
             else:
                 with path.open("w", encoding="ascii", newline="\n") as stream:
-                    stream.writelines(jsonl_text(each, looking.run))
+                    stream.writelines(jsonl_text(each, run))
     return Part(number, count, faces, lost, tuple(losses))

@@ -36,10 +36,12 @@ class Manifest:
         self.folder = joined(home, FOLDER)
         self.file, self.plan_file = joined(self.folder, "manifest.json"), joined(self.folder, "plan.jsonl")
         self.scratch = joined(self.folder, "scratch")
+        self.raw = joined(self.folder, "raw")  # rows of videos, until those of all shards are there
         self.settings = dict(settings)
         self.done: dict[int, tuple[int, int, int]] = {}  # shard: rows, faces, lost
         self.losses: list[Loss] = []  # names that stand for nothing, then the first of the pictures lost
         self.names_lost = 0
+        self.is_joined = False  # videos: their rows stand in the outputs
         self._next_s = 0.0
 
     def read(self) -> bool:
@@ -53,6 +55,7 @@ class Manifest:
             self.done = {int(done[0]): (int(done[1]), int(done[2]), int(done[3])) for done in content["done"]}
             self.losses = [Loss(str(what), str(why)) for what, why in content["losses"]]
             self.names_lost = int(content["names_lost"])
+            self.is_joined = bool(content["joined"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise FacekitError(
                 f"{self.file}: no manifest of facekit's ({shown(error)}). Start anew in another folder."
@@ -77,9 +80,10 @@ class Manifest:
 
         return read_plan(io.BytesIO(read_bytes(Entry(self.plan_file, None), 1 << 34)), self.plan_file)
 
-    def add(self, part: Part) -> bool:
-        """Counts a part; False where it is counted already. Writes the manifest when it is time."""
-        if part.shard in self.done:
+    def add(self, part: Part, again: bool = False) -> bool:
+        """Counts a part; False where it is counted already, unless it is to be again. Writes the manifest when it is
+        time."""
+        if part.shard in self.done and not again:
             return False
         self.done[part.shard] = (part.rows, part.faces, part.lost)
         room = LOSSES_TOLD + self.names_lost - len(self.losses)
@@ -95,6 +99,7 @@ class Manifest:
             "version": VERSION,
             "settings": self.settings,
             "names_lost": self.names_lost,
+            "joined": self.is_joined,
             "losses": [[loss.what, loss.why] for loss in self.losses],
             "done": [[shard, *self.done[shard]] for shard in sorted(self.done)],
         }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facekit.cluster.looking import Format, LookAtShards, Looking, Output, Part
+from facekit.cluster.looking import Format, LookAtShards, Looking, Output, Part, write_part
 from facekit.cluster.manifest import Manifest
 from facekit.cluster.packed import PackedDetector
 from facekit.cluster.pool import Workers, over_workers, ray_of
@@ -45,6 +46,10 @@ class FirstLosses(Sequence[Loss]):
         return self._first[index]
 
 
+Numbered = tuple[int, Row]  # with the number of the shard that it belongs to
+Join = Callable[[Iterable[Numbered]], Iterator[Numbered]]
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be done."""
@@ -55,6 +60,8 @@ class Job:
     made_with: Run
     shard_size: int
     batch_size: int
+    every: int
+    join: Join  # makes of videos' rows, in order, what the plain run says
     max_pixels: int
     resume: bool
 
@@ -93,7 +100,8 @@ def run(job: Job, workers: Workers | None) -> Done:
         (shard, plan.starts[shard], plan.starts[shard + 1]) for shard in range(len(plan)) if shard not in manifest.done
     ]
     looking = Looking(
-        job.detector, job.made_with, job.batch_size, job.max_pixels, plan.file, job.outputs, manifest.scratch,
+        job.detector, job.made_with, job.batch_size, job.every, job.max_pixels, plan.file,
+        (Output("jsonl", manifest.raw),) if plan.videos else job.outputs, manifest.scratch,
         workers.cpus if workers else usable_cores(),
     )  # fmt: skip
     parts = _here(looking, todo) if workers is None else _in_ray(looking, todo, workers)
@@ -108,6 +116,8 @@ def run(job: Job, workers: Workers | None) -> Done:
                     break
                 if manifest.add(part):
                     bar.update(part.rows)
+        if plan.videos and not received and not manifest.is_joined:
+            _join(job, manifest, looking.outputs[0], len(plan))
     finally:
         manifest.write()
         remove_folder(manifest.scratch)
@@ -127,7 +137,7 @@ def _begun(job: Job) -> tuple[Manifest, Plan]:
     settings = {
         "names": list(job.sources.names), "list": job.sources.list_file, "shard_size": job.shard_size,
         "outputs": [[output.format, output.folder] for output in job.outputs],
-        "max_pixels": job.max_pixels, "detector_sha256": job.detector.sha256(),
+        "max_pixels": job.max_pixels, "every": job.every, "detector_sha256": job.detector.sha256(),
     } | {key: value for key, value in made_with.items() if key != "facekit"}  # fmt: skip
     manifest = Manifest(job.outputs[0].folder, settings)
     if manifest.read():
@@ -176,6 +186,23 @@ def _in_ray(looking: Looking, todo: Sequence[Item], workers: Workers) -> Generat
 def _check_reachable(looking: Looking, workers: Workers) -> None:
     if workers.address is not None and not is_store(looking.plan_file):
         log.info("The workers write to %s: it must be one folder on all nodes.", looking.outputs[0].folder)
+
+
+def _join(job: Job, manifest: Manifest, raw: Output, shards: int) -> None:
+    """Writes the outputs from the rows of all shards."""
+    manifest.losses = manifest.losses[: manifest.names_lost]
+    numbered = ((shard, row) for shard in range(shards) for row in rows_of_part(raw, shard))
+    joined = itertools.groupby(job.join(numbered), key=lambda each: each[0])
+    following = next(joined, None)
+    for shard in range(shards):
+        rows: Iterable[Row] = ()
+        if following is not None and following[0] == shard:
+            rows = [row for _, row in following[1]]
+            following = next(joined, None)
+        manifest.add(write_part(shard, rows, job.outputs, job.made_with, manifest.scratch), again=True)
+    manifest.is_joined = True
+    manifest.write()
+    remove_folder(manifest.raw)
 
 
 def rows_of_part(output: Output, shard: int) -> Iterator[Row]:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekit.cluster import tables
+from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
 from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.inputs import Input, find_inputs
+from facekit.pictures.listing import VIDEO_SUFFIXES
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.reading import shown
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ARCHIVE, TABLE = ".tar", ".parquet"
 MAX_RANGE = 1_000_000  # names that {000000..000999} may stand for
-_WHOLE = (ARCHIVE, TABLE)
+_WHOLE = (ARCHIVE, TABLE, *VIDEO_SUFFIXES)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -87,7 +88,7 @@ class Sources:
 
 def is_plain(name: str) -> bool:
     """Whether the plain run knows it, too."""
-    return not is_store(name) and (_suffix(name) not in _WHOLE or Path(name).is_dir())
+    return not is_store(name) and (_suffix(name) not in (ARCHIVE, TABLE) or Path(name).is_dir())
 
 
 def _suffix(name: str) -> str:
@@ -97,8 +98,8 @@ def _suffix(name: str) -> str:
 def _entry_of(item: Input) -> Entry:
     if item.kind == "stdin":
         raise FacekitError("-: standard input is one process's. Give files, or leave `engine` out.")
-    if item.kind == "video":
-        raise FacekitError(f"{item.source}: a video, a camera or a stream. Give pictures here, or leave `engine` out.")
+    if item.kind == "video" and not Path(item.place).is_file():
+        raise FacekitError(f"{item.source}: a camera or a stream is one process's. Give files, or leave `engine` out.")
     return Entry(checked_name(item.place) if scheme_of(item.place) in ("s3", "gs", "file") else item.place, None)
 
 
@@ -112,10 +113,13 @@ def _on_disk(name: str) -> Iterator[Entry]:
 
 
 def _whole(entries: Iterable[Entry], shard_size: int) -> Iterator[Shard]:
-    """An archive is one shard; a table as many as its groups of rows fill."""
+    """An archive is one shard; a table as many as its groups of rows fill, a video as its frames do."""
     for entry in entries:
         if _suffix(entry.name) == ARCHIVE:
             yield Shard("tar", (entry,))
+            continue
+        if _suffix(entry.name) in VIDEO_SUFFIXES:
+            yield from videos.shards_of(entry, shard_size)
             continue
         try:
             yield from tables.shards_of(entry, shard_size)

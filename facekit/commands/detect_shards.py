@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit import __version__
 from facekit.cluster.looking import Format
 from facekit.cluster.pool import workers_of
-from facekit.cluster.run import Done, Job, output_of, rows_of_part, run
+from facekit.cluster.run import Done, Job, Numbered, output_of, rows_of_part, run
 from facekit.cluster.sources import Sources, is_plain, ranged
 from facekit.cluster.stores import address_of, is_store
+from facekit.commands.detecting import LOW_SCORE
+from facekit.commands.watching import Looking, carried
 from facekit.errors import ArgumentError, FacekitError, Loss
+from facekit.pictures.listing import VIDEO_SUFFIXES
 from facekit.results.row import Row, Run
+from facekit.tracks.bytetrack import TrackSettings
 
 if TYPE_CHECKING:
     from facekit.commands.detect import DetectOptions
@@ -46,6 +52,11 @@ class DetectingShards:
         if not any(folders.values()):
             raise ArgumentError("Shards are written: give a folder, on a disk or in a store, as `parquet` or `jsonl`.")
         self.outputs = tuple(output_of(kind, address_of(path)) for kind, path in folders.items() if path is not None)
+        if options.start or options.end:
+            raise ArgumentError("`start` and `end` are of the plain run: leave them or `engine` out.")
+        low = min(LOW_SCORE, options.threshold)
+        tracks = TrackSettings(options.threshold, low) if options.track else None
+        self._looking = Looking(options.threshold, options.min_size, options.every, tracks)
         self._done: Done | None = None
 
     @cached_property
@@ -60,12 +71,12 @@ class DetectingShards:
         digest = hashlib.sha256(b"".join(content for _, content in packed.files)).hexdigest()
         made_with = Run(
             __version__, detector.template.name, packed.files[0][0], digest, detector.protocol(), options.threshold,
-            options.min_size,
+            options.min_size, options.track,
         )  # fmt: skip
         sources = Sources(options.inputs, None if options.from_file is None else str(options.from_file))
         return Job(
-            sources, self.outputs, packed, made_with, options.shard_size, options.batch_size, options.max_pixels,
-            options.resume,
+            sources, self.outputs, packed, made_with, options.shard_size, options.batch_size, options.every,
+            partial(joined, looking=self._looking), options.max_pixels, options.resume,
         )  # fmt: skip
 
     def printed(self) -> None:
@@ -93,3 +104,31 @@ class DetectingShards:
     def text(self) -> str:
         """What was done."""
         return "" if self._done is None else self._done.text()
+
+
+def joined(numbered: Iterable[Numbered], looking: Looking) -> Iterator[Numbered]:
+    """Of a video's frames in their order, and all that the detector says of them, the plain run's rows: tracks go over
+    from shard to shard. What several shards say of a damaged video is one row behind them."""
+    for source, rows in groupby(numbered, key=lambda each: each[1].source):
+        if Path(source).suffix.lower() in VIDEO_SUFFIXES:
+            yield from _one_video(source, rows, looking)
+        else:
+            yield from rows
+
+
+def _one_video(source: str, rows: Iterator[Numbered], looking: Looking) -> Iterator[Numbered]:
+    said: dict[str, None] = {}
+    last = 0  # shard
+
+    def frames() -> Iterator[Numbered]:
+        nonlocal last
+        for last, row in rows:
+            if row.error is None:
+                yield last, row
+            else:
+                said[row.error] = None
+
+    for (shard, row), faces in carried(frames(), lambda each: each[1].faces, looking):
+        yield shard, replace(row, faces=faces)
+    if said:
+        yield last, Row(source, error="; ".join(said))

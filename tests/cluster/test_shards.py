@@ -13,9 +13,13 @@ from facekit.errors import FacekitError
 
 ENTRIES = st.builds(Entry, st.text(st.characters(codec=None)), st.none() | st.integers(0, 1 << 60))
 SHARDS = st.builds(
-    Shard, st.sampled_from(KINDS), st.lists(ENTRIES, min_size=1, max_size=4).map(tuple),
-    st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99)), st.none() | st.integers(0, 999),
-)  # fmt: skip
+    Shard,
+    st.sampled_from(KINDS),
+    st.lists(ENTRIES, min_size=1, max_size=4).map(tuple),
+    st.none() | st.tuples(st.integers(0, 99), st.integers(0, 99)),
+    st.none() | st.tuples(st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
+    st.none() | st.integers(0, 999),
+)
 
 
 @given(SHARDS)
