@@ -85,8 +85,8 @@ def frame_rows(shard: Shard, detector: Detector, every: int) -> Generator[Row, N
             with closing(in_background(video.frames(), frames_ahead(video))) as frames:
                 for frame in frames:
                     seen += 1
-                    faces = detector.detect(frame.image_bgr) if frame.index % every == 0 else NO_FACES
-                    yield Row(name, frame.image_bgr.shape[1::-1], faces, None, frame.index, frame.time_s)
+                    faces = detector.detect(frame.image_bgr) if frame.number % every == 0 else NO_FACES
+                    yield Row(name, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
             losses = [loss.why for loss in video.losses()]
             if not seen:
                 losses.append("opened, but gave no frame. Is it damaged, or in use?")
