@@ -125,7 +125,7 @@ def trying(what: str, job: Callable[[], R]) -> R:
             if attempt == ATTEMPTS - 1 or type(error).__name__ == "NoCredentialsError":
                 raise FacekitError(
                     f"{what}: the store doesn't answer as it should ({_reason(error)}; {attempt + 1} attempts). "
-                    f"Run it again with `resume=True` later."
+                    f"Try it again later."
                 ) from error
         time.sleep(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1))
     raise AssertionError
