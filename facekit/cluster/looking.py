@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -21,7 +21,7 @@ from facekit.cluster.videos import frame_rows
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
-from facekit.results.json_files import jsonl_text
+from facekit.results.json_files import jsonl_text, read_jsonl
 from facekit.results.parquet import write_parquet
 from facekit.results.row import Row, Run
 
@@ -145,7 +145,7 @@ def look(detector: Detector, images: list[NDArray[np.uint8]], batch_size: int) -
 
 
 def write_part(number: int, rows: Iterable[Row], outputs: Sequence[Output], run: Run, scratch: str) -> Part:
-    """Writes the shard's part of every output, in one go through the rows."""
+    """Writes the shard's part of every output; the second is made of the first, so that no rows are held."""
     count = faces = lost = 0
     losses: list[tuple[str, str]] = []
 
@@ -160,12 +160,14 @@ def write_part(number: int, rows: Iterable[Row], outputs: Sequence[Output], run:
             yield row
 
     with ExitStack() as stack:
-        paths = [stack.enter_context(writing(output.part(number), scratch)) for output in outputs]
-        copies = itertools.tee(counted(), len(paths)) if len(paths) > 1 else (counted(),)
-        for output, path, each in zip(outputs, paths, copies, strict=True):
+        written: Path | None = None
+        for output in sorted(outputs, key=lambda output: output.format):  # jsonl is first
+            path = stack.enter_context(writing(output.part(number), scratch))
+            each = counted() if written is None else read_jsonl(written)
             if output.format == "parquet":
                 write_parquet(path, each, run)
             else:
                 with path.open("w", encoding="ascii", newline="\n") as stream:
                     stream.writelines(jsonl_text(each, run))
+            written = path
     return Part(number, count, faces, lost, tuple(losses))
