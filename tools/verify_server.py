@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from served import Served, served
 
@@ -128,7 +129,8 @@ def main() -> None:
         failures += [f"{name} was answered {status}" for name, status in tried if status.startswith("5")]
         failures += [f"{name} was answered 200" for name, status in tried if status == "200" and name != "damaged"]
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}/openapi.json", "--no-color"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        with TemporaryDirectory() as folder:  # where it keeps notes of its own
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         print("\n".join(line for line in done.stdout.splitlines() if "passed" in line or "generated" in line))
         if done.returncode:
             print(done.stdout)
