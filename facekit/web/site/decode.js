@@ -35,19 +35,21 @@ export function planes(pixels, width, height, { size: [w, h], padded: [paddedWid
   const [left, right, partX] = isSame ? [] : steps(width, w);
   const [above, below, partY] = isSame ? [] : steps(height, h);
   for (let y = 0; y < h; y++) {
-    for (let x = 0; x < w; x++) {
-      const at = y * paddedWidth + x;
+    for (let x = 0, at = y * paddedWidth; x < w; x++, at++) {
+      if (isSame) {
+        const from = 4 * (y * width + x);
+        out[at] = pixels[from + 2];
+        out[plane + at] = pixels[from + 1];
+        out[2 * plane + at] = pixels[from];
+        continue;
+      }
+      const a = 4 * (above[y] * width + left[x]), b = 4 * (above[y] * width + right[x]);
+      const c = 4 * (below[y] * width + left[x]), d = 4 * (below[y] * width + right[x]);
+      const px = partX[x], py = partY[y];
       for (let channel = 0; channel < 3; channel++) {
-        let value;
-        if (isSame) {
-          value = pixels[4 * (y * width + x) + channel];
-        } else {
-          const pixel = (row, column) => pixels[4 * (row * width + column) + channel];
-          const top = pixel(above[y], left[x]) * (1 - partX[x]) + pixel(above[y], right[x]) * partX[x];
-          const bottom = pixel(below[y], left[x]) * (1 - partX[x]) + pixel(below[y], right[x]) * partX[x];
-          value = Math.round(top * (1 - partY[y]) + bottom * partY[y]);
-        }
-        out[(2 - channel) * plane + at] = value;
+        const top = pixels[a + channel] * (1 - px) + pixels[b + channel] * px;
+        const bottom = pixels[c + channel] * (1 - px) + pixels[d + channel] * px;
+        out[(2 - channel) * plane + at] = Math.round(top * (1 - py) + bottom * py);
       }
     }
   }
