@@ -204,20 +204,23 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def replacing_set(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write files to that belong together; moves them all into `folder` when the block ends well, in
-    one go, and removes them otherwise. Makes the folder. Raises as replacing()."""
+    """Gives a folder to write files to that belong together, or folders of them; moves them all into `folder` when the
+    block ends well, in one go, and removes them otherwise. Makes the folder. Raises as replacing()."""
     scratch = folder / f".set.{os.getpid()}.part"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         yield scratch
-        made = sorted(scratch.iterdir())
-        for file in made:
-            check_not_input(folder / file.name)
+        files = sorted(path for path in scratch.rglob("*") if path.is_file())
+        made = {file: folder / file.relative_to(scratch) for file in files}
+        for file, place in made.items():
+            check_not_input(place)
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        for file in made:
-            file.replace(folder / file.name)
-        _sync_folder(folder)
+        for file, place in made.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+        for touched in {place.parent for place in made.values()}:
+            _sync_folder(touched)
     except OSError as error:
         raise FacekitError(
             f"{folder}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."

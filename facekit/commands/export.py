@@ -104,7 +104,8 @@ def export(options: ExportOptions) -> Exported:
 
     names = options.names()
     targets = TARGETS.values() if "all" in names else map(find_format, names)
-    check_outputs([weights], [path for target in targets for path in target.paths(options.save_model_to)])
+    folder = options.save_model_to
+    check_outputs([weights], [path for target in targets for path in target.paths(folder, template.name)])
 
     _check_dynamic(options, template)
     with working("loading PyTorch"):
@@ -146,7 +147,8 @@ def export_formats() -> list[Format]:
     rows = []
     for target in map(TARGETS.__getitem__, FORMATS):
         missing = missing_packages(target)
+        files = tuple(file.format(name="NAME") for file in target.files)
         rows.append(
-            Format(target.name, target.files, target.any_size, target.runs, tuple(missing), install_line(missing))
+            Format(target.name, files, target.any_size, target.runs_here, tuple(missing), install_line(missing))
         )
     return rows

@@ -112,7 +112,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
                 done.losses.append(Loss.of(target.name, error))
                 job.remove(target)
                 continue
-            files = [folder / path.name for path in target.paths(scratch)]
+            files = target.paths(folder, template.name)
             done.written.append(Written(target.name, tuple(files), differences))
     return done
 
@@ -134,11 +134,11 @@ class _Job:
         graph = self._graph(target)
         draft = Draft(graph, self.template, graph.about, self._onnx(graph) if target.made_from == "onnx" else None,
                       self.settings.options)  # fmt: skip
-        module, path = load_target(target), target.paths(self.scratch)[0]
+        module, path = load_target(target), target.paths(self.scratch, self.template.name)[0]
         module.write(draft, path)
-        if beside(path) in target.paths(self.scratch):
+        if beside(path) in target.paths(self.scratch, self.template.name):
             write_beside(draft.about, path)
-        if not target.runs:
+        if not target.runs_here:
             log.info("%s: not compared with PyTorch, as it does not run here.", path.name)
             return None
         opened = module.open_weights(path, self.template, None, None)
@@ -171,5 +171,5 @@ class _Job:
 
     def remove(self, target: Target) -> None:
         """Takes what a failed format left out of the scratch folder."""
-        for path in target.paths(self.scratch):
+        for path in target.paths(self.scratch, self.template.name):
             path.unlink(missing_ok=True)

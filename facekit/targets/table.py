@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ from facekit.nearest import did_you_mean
 
 GRAPH_PACKAGES = ("torch", "torchvision", "array_api_compat")  # that build the graph which all targets export
 ONNX_PACKAGES = ("onnx", "onnxscript")  # that write the draft which some are made from
+COMPILERS = ("g++", "clang++", "c++")  # of C++, any of which will do
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Target:
 
     name: str
     module: str  # below facekit.targets
-    files: tuple[str, ...] = ()  # that export writes, the one to open first; a name that ends with / is a folder's
+    # that export writes, the one to open first; a name that ends with / is a folder's, {name} stands for the template
+    files: tuple[str, ...] = ()
     made_from: Literal["graph", "onnx"] | None = None  # the graph in PyTorch or the ONNX draft; None: never written
     reads: tuple[str, ...] = ()  # suffixes of the files that it opens by itself
     packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.extras knows what brings them
@@ -32,6 +36,12 @@ class Target:
     any_size: bool = True  # whether one file takes pictures of any size, where the template does
     architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
     runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
+    programs: tuple[str, ...] = ()  # one of which must be installed to run it; none: it needs none
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run it, given its packages."""
+        return self.runs and (not self.programs or any(map(shutil.which, self.programs)))
 
     @property
     def needed_to_write(self) -> tuple[str, ...]:
@@ -39,9 +49,15 @@ class Target:
         of_draft = ONNX_PACKAGES if self.made_from == "onnx" else ()
         return tuple(dict.fromkeys((*GRAPH_PACKAGES, *of_draft, *self.writers, *self.packages)))
 
-    def paths(self, folder: Path) -> list[Path]:
-        """What an export into the folder writes, the one to open first."""
-        return [folder / name for name in self.files]
+    def paths(self, folder: Path, template_name: str) -> list[Path]:
+        """What an export of a template into the folder writes, the one to open first."""
+        return [folder / file.format(name=identifier(template_name)) for file in self.files]
+
+
+def identifier(template_name: str) -> str:
+    """A template's name as programming languages take names: yunet_n."""
+    plain = re.sub("[^A-Za-z0-9]+", "_", template_name).strip("_")
+    return plain if plain[:1].isalpha() else f"detector_{plain}".rstrip("_")
 
 
 TARGETS = {
@@ -61,6 +77,18 @@ TARGETS = {
                 "index.html", "page.css", "page.js", "worker.js", "decode.js", "detector.json", "detector.onnx",
                 "sample.jpg", "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm",
             ), made_from="onnx", packages=("onnxruntime",),
+        ),
+        Target(
+            "cpp", "cpp", made_from="graph", reads=(".hpp",), programs=COMPILERS, architectures=("yunet", "ultralight"),
+            files=("cpp/facekit_{name}.hpp", "cpp/main.cpp", "cpp/CMakeLists.txt", "cpp/README.md"),
+        ),
+        Target(
+            "libfacedetection", "libfacedetection", made_from="graph", architectures=("yunet",), runs=False,
+            files=("libfacedetection/facedetectcnn-data.cpp", "libfacedetection/README.md"),
+        ),
+        Target(
+            "opencv4", "opencv4", files=("model-opencv4.onnx",), made_from="graph", packages=("cv2",),
+            writers=ONNX_PACKAGES, any_size=False,
         ),
         # Other runtimes of the same .onnx, by name only.
         Target("opencv", "opencv", reads=(".onnx",), packages=("cv2",)),

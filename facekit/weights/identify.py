@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from facekit.errors import FacekitError
+from facekit.reading import read_text
 from facekit.template import TEMPLATES_DIR
 from facekit.weights.ir_file import check_ir_files
 from facekit.weights.onnx_file import check_onnx_file
+
+MAX_HEADER_BYTES = 1 << 28
+HEAD_CHARACTERS = 20_000  # in which a header's constants stand
 
 
 def template_of_weights(path: Path) -> str | None:
@@ -19,9 +24,18 @@ def template_of_weights(path: Path) -> str | None:
     elif path.suffix in (".xml", ".bin") and path.with_suffix(".xml").exists():
         path = path.with_suffix(".xml")
         name = check_ir_files(path).template
+    elif path.suffix == ".hpp":
+        name = _template_of_header(path)
     else:
         name = _template_of_torch_file(path)
     return name or _published(path)
+
+
+def _template_of_header(path: Path) -> str | None:
+    """Of a C++ header: it is code, which is only looked at."""
+    text = read_text(path, MAX_HEADER_BYTES, "Check the path.")[:HEAD_CHARACTERS]
+    found = re.search(r'^inline constexpr char kTemplate\[\] = "([^"\n]{1,300})";$', text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _template_of_torch_file(path: Path) -> str | None:

@@ -66,7 +66,7 @@ def blocks(*languages: str) -> list[tuple[str, str]]:
 def test_every_block_has_a_language() -> None:
     for page in PAGES:
         opened = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)[::2]
-        assert set(opened) <= {"bash", "python", "yaml", "text"}, name_of(page)
+        assert set(opened) <= {"bash", "cpp", "python", "yaml", "text"}, name_of(page)
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))

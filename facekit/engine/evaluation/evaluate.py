@@ -62,7 +62,7 @@ def detect_pictures(
     quiet: bool = False,
 ) -> Measured:
     """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
-    return as_measured(pictures, *detect_each(detector, pictures, None, description, quiet, 1, False))
+    return _measured(pictures, *_detect_each(detector, pictures, None, description, quiet, 1, False))
 
 
 def detect_over_processes(
@@ -81,7 +81,7 @@ def detect_over_processes(
     """
     share: tuple[list[Detections | FacekitError], list[float]] | Exception
     try:
-        share = detect_each(
+        share = _detect_each(
             detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0, batch_size,
             skip_unreadable,
         )  # fmt: skip
@@ -95,10 +95,10 @@ def detect_over_processes(
         if isinstance(part, Exception):
             raise part
         found[number :: world_size()], seconds[number :: world_size()] = part
-    return as_measured(pictures, found, seconds)
+    return _measured(pictures, found, seconds)
 
 
-def detect_each(
+def _detect_each(
     detector: Detector,
     pictures: Sequence[PictureLabels],
     on_picture: OnPicture | None,
@@ -131,7 +131,7 @@ def detect_each(
     return found, seconds
 
 
-def as_measured(
+def _measured(
     pictures: Sequence[PictureLabels], found: Sequence[Detections | FacekitError], seconds: Sequence[float]
 ) -> Measured:
     """Raises FacekitError where all pictures are lost."""
