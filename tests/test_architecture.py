@@ -21,7 +21,6 @@ FLOORS = (
     ("weights",),
     ("training_data", "targets", "web"),
     ("detector",),
-    ("cluster",),
     ("records",),
     ("engine", "pages", "serving"),
     ("commands",),
