@@ -26,6 +26,9 @@ PACKAGES = {
     "uvicorn": ("serve", "facekit serve"),
     "python_multipart": ("serve", "pictures in forms, of facekit serve"),
     "prometheus_client": ("serve", "the figures of facekit serve"),
+    "ray": ("cluster", "work by several processes and machines"),
+    "fsspec": ("cluster", "files in object stores"),
+    "s3fs": ("cluster", "files at s3://"),
     "nncf": ("compress", "INT8 and sparse networks"),
 }
 

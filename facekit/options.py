@@ -38,6 +38,15 @@ Runtime = Literal["auto", "pytorch", "onnx", "openvino", "cpp", "opencv", "faced
 
 LAYOUT = "Kind of a file of others' that can't tell it itself, such as centerface."
 
+# Of commands over many pictures: in this process, or by the workers of a Ray cluster.
+Engine = Literal["local", "ray"]
+ENGINE = "local: this process; ray: worker processes of Ray, here or on a cluster."
+ADDRESS = "Ray cluster: auto, HOST:PORT or ray://HOST:PORT [one of its own, on this machine]."
+NUM_WORKERS = "Ray's worker processes [as many as the cores are enough for]."
+CPUS_PER_WORKER = "Cores of each, and threads of its runtime."
+GPUS_PER_WORKER = "GPUs of each; 0.25: four share one."
+SHARD_SIZE = "Pictures that a worker takes at a time."
+
 MULTI_SCALE = "Look at each picture at these multiples of the size it is fed at, and merge; alone: 0.5,1,2."
 
 MOST_OF_PATH = 300  # characters of a path in a message

@@ -21,6 +21,7 @@ FLOORS = (
     ("weights",),
     ("training_data", "targets", "web"),
     ("detector",),
+    ("cluster",),
     ("records",),
     ("engine", "pages", "serving"),
     ("commands",),

@@ -21,12 +21,13 @@ def detect(**flags: Any) -> None:
     are listed at the end, with exit code 3.
     """
     found = detect_command.detect(**flags)
-    if found.work.outputs.printed is None:
+    parts = found.printed()
+    if parts is None:
         found.run()
     else:
-        _print(found.printed())
-    if text := found.work.text():
-        click.echo(f"Done: {text}", err=found.work.outputs.printed is not None)
+        _print(parts)
+    if text := found.text():
+        click.echo(f"Done: {text}", err=parts is not None)
     finish(found.losses)
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.errors import FacekitError
-from facekit.options import DATA_ROOT, command_options, option, takes
+from facekit.options import (
+    ADDRESS,
+    CPUS_PER_WORKER,
+    DATA_ROOT,
+    ENGINE,
+    GPUS_PER_WORKER,
+    NUM_WORKERS,
+    SHARD_SIZE,
+    Engine,
+    command_options,
+    option,
+    takes,
+)
 
 if TYPE_CHECKING:
-    from facekit.datasets.check import Checked
+    from facekit.cluster.pool import Workers
+    from facekit.datasets.check import Checked, InspectAll, Inspected, Task
     from facekit.datasets.clean import Cleaned
 
 log = logging.getLogger(__name__)
@@ -31,6 +45,12 @@ class CheckOptions:
     json: Path | None = option("Every finding, for programs.", default=None, metavar="FILE", writes=True)
     strict: bool = option("Exit with 1 for warnings too.", default=False)
     workers: int = option("Processes that read data.", default=2, least=0)
+    engine: Engine = option(ENGINE, default="local")
+    address: str | None = option(ADDRESS, default=None)
+    num_workers: int | None = option(NUM_WORKERS, default=None, least=1, most=100_000)
+    cpus_per_worker: int = option(CPUS_PER_WORKER, default=1, least=1, most=1024)
+    gpus_per_worker: float = option(GPUS_PER_WORKER, default=0.0, least=0, most=64)
+    shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
 
 
 @dataclass(frozen=True)
@@ -47,15 +67,18 @@ class CheckResult:
 @takes(CheckOptions)
 def check_data(options: CheckOptions) -> CheckResult:
     """Looks for defects in labels and pictures. Raises FacekitError for labels that can't be read at all."""
+    from facekit.cluster.pool import workers_of
     from facekit.datasets.check import check
     from facekit.datasets.check_report import format_report, write_json
     from facekit.datasets.clean import check_destinations, clean, write_cleaned
     from facekit.labels.formats import read_labels
 
+    workers = workers_of(options)
     check_destinations(options.fix, options.json, [options.labels, options.against])
     pictures = read_labels(options.labels, options.data_root, as_written=True)
     others = read_labels(options.against, options.against_root, as_written=True) if options.against else []
-    checked = check(pictures, others, options.workers)
+    inspect_all = None if workers is None else _over_cluster(workers, options.shard_size)
+    checked = check(pictures, others, options.workers, inspect_all)
     if options.json is not None:
         write_json(checked, options.json)
     report = format_report(checked)
@@ -67,3 +90,28 @@ def check_data(options: CheckOptions) -> CheckResult:
         raise
     is_fine = not (checked.has("error") or (options.strict and checked.has("warning")))
     return CheckResult(checked, report, cleaned, root, is_fine)
+
+
+def _over_cluster(workers: Workers, shard_size: int) -> InspectAll:
+    """What looks at the pictures in the place of this machine's processes."""
+    from facekit.cluster.mapping import mapped
+    from facekit.errors import Interrupted
+
+    def inspect_all(tasks: Sequence[Task]) -> list[Inspected]:
+        results, received = mapped(_inspector, tasks, workers, shard_size, "pictures")
+        found = [result for result in results if result is not None]
+        if len(found) < len(tasks):
+            raise Interrupted(f"Stopped after {len(found)} of {len(tasks)} pictures.", received)
+        return found
+
+    return inspect_all
+
+
+def _inspector() -> Callable[[Sequence[Task]], list[Inspected]]:
+    """Made once a worker."""
+    import cv2
+
+    from facekit.datasets.check import inspect
+
+    cv2.setNumThreads(1)
+    return lambda tasks: [inspect(task) for task in tasks]

@@ -7,10 +7,26 @@ from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError
-from facekit.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
+from facekit.options import (
+    ADDRESS,
+    BACKEND,
+    CPUS_PER_WORKER,
+    ENGINE,
+    GPUS_PER_WORKER,
+    LAYOUT,
+    NUM_WORKERS,
+    SHARD_SIZE,
+    THREADS,
+    Engine,
+    Runtime,
+    command_options,
+    option,
+    takes,
+)
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from facekit.commands.detect_shards import DetectingShards
     from facekit.commands.detecting import Detecting
 
 MODEL = "Weights (.pth, .onnx, .xml, .bin), a work dir, or a template's name [the bundled detector]."
@@ -64,6 +80,12 @@ class DetectOptions:
         "Refuse larger pictures, by their header, before they fill the memory.",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
     )  # fmt: skip
+    engine: Engine = option(ENGINE, default="local")
+    address: str | None = option(ADDRESS, default=None)
+    num_workers: int | None = option(NUM_WORKERS, default=None, least=1, most=100_000)
+    cpus_per_worker: int = option(CPUS_PER_WORKER, default=1, least=1, most=1024)
+    gpus_per_worker: float = option(GPUS_PER_WORKER, default=0.0, least=0, most=64)
+    shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
 
     def __post_init__(self) -> None:
         if not self.inputs and self.from_file is None:
@@ -78,7 +100,7 @@ class DetectOptions:
 
 
 @takes(DetectOptions)
-def detect(options: DetectOptions) -> Detecting:
+def detect(options: DetectOptions) -> Detecting | DetectingShards:
     """Finds faces. What is returned is an iterator of rows, one a picture in the order given, each with source,
     size_wh, faces and error. It works as it is iterated, and files are written once it came to its end: run() goes
     through all.
@@ -86,6 +108,10 @@ def detect(options: DetectOptions) -> Detecting:
     Raises FacekitError, before anything is read, where there is nothing to look at or an output can't be written.
     """
     chosen = choose_model(options.model, options.threads, options.backend, options.layout)
+    from facekit.commands.detect_shards import DetectingShards, is_sharded
+
+    if is_sharded(options):
+        return DetectingShards(options, chosen)
     from facekit.commands.detecting import plan_detect
 
     return plan_detect(options, chosen)

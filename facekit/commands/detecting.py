@@ -254,8 +254,15 @@ class Detecting:
             pass
         return self
 
-    def printed(self) -> Iterator[str]:
-        """As run(); gives the text, in parts, of the format that is to be printed."""
+    def text(self) -> str:
+        """What was done, where something was written."""
+        return self.work.text()
+
+    def printed(self) -> Iterator[str] | None:
+        """None where run() is to be called; else what works as it does, and gives the text to print, in parts."""
+        return None if self.work.outputs.printed is None else self._printed()
+
+    def _printed(self) -> Iterator[str]:
         kind = self.work.outputs.printed
         assert kind is not None
         if kind != "coco":

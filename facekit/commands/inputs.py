@@ -13,6 +13,7 @@ from facekit.files import note_inputs
 from facekit.nearest import did_you_mean_path
 
 if TYPE_CHECKING:
+    from facekit.cluster.packed import PackedDetector
     from facekit.detector import Detector, Passes
     from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
@@ -147,6 +148,12 @@ class Choice:
         return Detector.open(
             self.weights, self.template, passes=passes, threads=self.threads, backend=self.backend, layout=self.layout
         )
+
+    def packed(self, passes: Passes | None = None, threads: int | None = None) -> PackedDetector:
+        """To be opened elsewhere, with so many threads. Raises FacekitError for weights that can't be read."""
+        from facekit.cluster.packed import PackedDetector
+
+        return PackedDetector.of(self.weights, self.template, passes, threads, self.backend, self.layout)
 
 
 def choose_detector(

@@ -7,7 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.commands.inputs import choose_detector
-from facekit.options import BACKEND, DATA_ROOT, LAYOUT, MULTI_SCALE, THREADS, Runtime, command_options, option, takes
+from facekit.options import (
+    ADDRESS,
+    BACKEND,
+    CPUS_PER_WORKER,
+    DATA_ROOT,
+    ENGINE,
+    GPUS_PER_WORKER,
+    LAYOUT,
+    MULTI_SCALE,
+    NUM_WORKERS,
+    SHARD_SIZE,
+    THREADS,
+    Engine,
+    Runtime,
+    command_options,
+    option,
+    takes,
+)
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -41,6 +58,12 @@ class MarkOptions:
         "Refuse larger pictures, by their header, before they fill the memory.",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
     )  # fmt: skip
+    engine: Engine = option(ENGINE, default="local")
+    address: str | None = option(ADDRESS, default=None)
+    num_workers: int | None = option(NUM_WORKERS, default=None, least=1, most=100_000)
+    cpus_per_worker: int = option(CPUS_PER_WORKER, default=1, least=1, most=1024)
+    gpus_per_worker: float = option(GPUS_PER_WORKER, default=0.0, least=0, most=64)
+    shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
 
 
 @dataclass(frozen=True)
@@ -70,15 +93,23 @@ def mark(options: MarkOptions) -> MarkResult:
     """
     chosen = choose_detector(options.load_weights, options.template, options.threads, options.backend, options.layout)
 
+    from facekit.cluster.pool import workers_of
     from facekit.commands.marking import mark as run
     from facekit.commands.marking import plan_mark, write_marked
     from facekit.detector import Passes
     from facekit.errors import Interrupted
 
+    workers = workers_of(options)
     passes = Passes(options.multi_scale)
     pictures = plan_mark(options.source, options.destination, options.data_root, options.unlabelled)
     detector = chosen.open(passes)
-    marked = run(pictures, detector, options.threshold, options.max_pixels)
+    find = None
+    if workers is not None:
+        from facekit.commands.marking_over_cluster import finder
+
+        threads = options.threads or workers.cpus
+        find = finder(chosen.packed(passes, threads), workers, options.shard_size)
+    marked = run(pictures, detector, options.threshold, options.max_pixels, find)
     root = options.source if options.unlabelled and options.source.is_dir() else None
     write_marked(options.destination, marked, root)
     result = MarkResult(options.destination, marked, f"{detector.protocol()}; score over {options.threshold:g}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,23 +101,35 @@ def _read_labels(source: Path, data_root: Path | None) -> list[PictureLabels]:
         raise
 
 
+Found = tuple[list[Detections | None], list[Loss], int]
+Find = Callable[[Sequence[PictureLabels], float, int], Found]
+
+
 def mark(
-    pictures: Sequence[PictureLabels], detector: Detector, least_score: float, max_pixels: int = MAX_PIXELS
+    pictures: Sequence[PictureLabels],
+    detector: Detector,
+    least_score: float,
+    max_pixels: int = MAX_PIXELS,
+    find: Find | None = None,
 ) -> Marked:
     """Pictures with labels keep their boxes, and their landmarks where they have some; a face without gets those of
     the detector's face that is the same (`metrics.matching.same_faces`). Pictures without labels get the detector's
     faces. Only faces over least_score count.
 
     A picture that can't be read keeps the labels it has; without labels it is left out. A signal ends the work early,
-    and what is done is handed back. Raises FacekitError for a detector without landmarks that has nothing to add, and
-    where no picture can be read.
+    and what is done is handed back. find: what finds the faces, where that is not this process.
+
+    Raises FacekitError for a detector without landmarks that has nothing to add, and where no picture can be read.
     """
     if all(picture.is_labelled for picture in pictures) and not detector.head.has_landmarks:
         raise FacekitError(
             f"{detector.template.name} finds no landmarks, and all pictures have labels: there is nothing to add. "
             f"Take a detector with landmarks, such as yunet-n."
         )
-    found, losses, stopped_by = _find(pictures, detector, least_score, max_pixels)
+    find = find or partial(_find, detector)
+    with protecting([picture.path for picture in pictures]):
+        found, losses, stopped_by = find(pictures, least_score, max_pixels)
+    _refuse_none(pictures, found, losses)
     before, marked, scores = [], [], []
     for picture, faces in zip(pictures, found, strict=True):
         if faces is None and not picture.is_labelled:
@@ -139,16 +152,14 @@ def mark(
     )
 
 
-def _find(
-    pictures: Sequence[PictureLabels], detector: Detector, least_score: float, max_pixels: int
-) -> tuple[list[Detections | None], list[Loss], int]:
+def _find(detector: Detector, pictures: Sequence[PictureLabels], least_score: float, max_pixels: int) -> Found:
     """A picture's faces over least_score, or None where it can't be read or wasn't reached; the signal that came."""
     found: list[Detections | None] = []
     losses: list[Loss] = []
     paths = [picture.path for picture in pictures]
     images = read_each(paths, [picture.size_wh for picture in pictures], max_pixels=max_pixels)
     bar = progress_bar(None, total=len(pictures), desc="marking", unit="picture")
-    with protecting(paths), StopSignals() as stop, closing(images), bar:
+    with StopSignals() as stop, closing(images), bar:
         for path, image_bgr in zip(paths, images, strict=True):
             if isinstance(image_bgr, FacekitError):
                 losses.append(Loss.of(path, image_bgr))
@@ -159,11 +170,14 @@ def _find(
             bar.update()
             if stop.received:
                 break
-    if pictures and len(losses) == len(found):
-        first = losses[0] if losses else f"{pictures[0].path}: not reached"
-        raise FacekitError(f"None of the {len(found)} pictures could be marked; the first: {first}")
     found += [None] * (len(pictures) - len(found))
     return found, losses, stop.received
+
+
+def _refuse_none(pictures: Sequence[PictureLabels], found: Sequence[Detections | None], losses: Sequence[Loss]) -> None:
+    if pictures and all(faces is None for faces in found):
+        first = losses[0] if losses else f"{pictures[0].path}: not reached"
+        raise FacekitError(f"None of the {len(found)} pictures could be marked; the first: {first}")
 
 
 def _has_landmarks(picture: PictureLabels) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # its runtimes take a while to come
 
 log = logging.getLogger(__name__)
 
+F = TypeVar("F")
 Draw = Callable[[Frame, Detections], NDArray[np.uint8]]
 
 
@@ -41,11 +42,16 @@ class Looking:
 
 def faces_of(frames: Iterable[Frame], detector: Detector, looking: Looking) -> Iterator[tuple[Frame, Detections]]:
     """Each frame with its faces. Without tracks boxes are carried as they stood; with tracks, where they should be."""
+    return carried(frames, lambda frame: detector.detect(frame.image_bgr), looking)
+
+
+def carried(frames: Iterable[F], find: Callable[[F], Detections], looking: Looking) -> Iterator[tuple[F, Detections]]:
+    """As faces_of(), of what `find` finds in the frames that it is asked for."""
     tracker = None if looking.tracks is None else ByteTracker(looking.tracks)
     faces: Detections | None = None
     for number, frame in enumerate(frames):
         if number % looking.every == 0 or faces is None:
-            found = detector.detect(frame.image_bgr)
+            found = find(frame)
             if looking.min_size:
                 found = found.at_least(looking.min_size)
             faces = found.above(looking.threshold) if tracker is None else tracker.update(found)

@@ -29,12 +29,12 @@ import logging
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -101,6 +101,9 @@ class Finding:
         return f"{self.picture}{face}: {self.got}; expected {self.expected}"
 
 
+Task = tuple[Path, tuple[int, int] | None]  # a picture, and its size as it is labelled
+
+
 class Inspected(NamedTuple):
     """What a picture's file is really like."""
 
@@ -108,6 +111,9 @@ class Inspected(NamedTuple):
     got: str
     size_wh: tuple[int, int] | None
     thumbnail: NDArray[np.uint8] | None
+
+
+InspectAll = Callable[[Sequence[Task]], Sequence[Inspected]]
 
 
 @dataclass(frozen=True)
@@ -127,12 +133,19 @@ class Checked:
         return any(finding.severity == severity for finding in self.findings)
 
 
-def check(pictures: Sequence[PictureLabels], against: Sequence[PictureLabels] = (), workers: int = 2) -> Checked:
+def check(
+    pictures: Sequence[PictureLabels],
+    against: Sequence[PictureLabels] = (),
+    workers: int = 2,
+    inspect_all: InspectAll | None = None,
+) -> Checked:
     """Looks for all kinds of defects in the labels, as they are written, and in their pictures.
 
-    `against` is a set that must have no picture in common with this one. workers 0 decodes in this process.
+    `against` is a set that must have no picture in common with this one. workers 0 decodes in this process;
+    inspect_all: or others do so.
     """
-    inspected = _inspect_all([*pictures, *against], workers)
+    tasks = list(dict.fromkeys((picture.path, picture.size_wh) for picture in [*pictures, *against]))
+    inspected = dict(zip(tasks, inspect_all(tasks), strict=True)) if inspect_all else _inspect_all(tasks, workers)
     of_pictures = [inspected[picture.path, picture.size_wh] for picture in pictures]
     sizes_wh = [found.size_wh for found in of_pictures]
     names = [name_of(picture) for picture in pictures]
@@ -291,7 +304,7 @@ def _prints(inspected: Sequence[Inspected]) -> Prints:
     return prints_of(np.array(thumbnails, dtype=np.uint8).reshape(-1, 32, 32))
 
 
-def inspect(task: tuple[Path, tuple[int, int] | None]) -> Inspected:
+def inspect(task: Task) -> Inspected:
     """Decodes a picture as training would: turned as its EXIF says, unless only the unturned one has the labels' size.
 
     Pictures of another size than labelled are no problem here; the size is told.
@@ -325,10 +338,7 @@ def _why_unreadable(path: Path, error: FacekitError) -> tuple[str, str]:
     return "unreadable-picture", str(error).removeprefix(f"{path}: ").split(". ")[0]
 
 
-def _inspect_all(
-    pictures: Iterable[PictureLabels], workers: int
-) -> dict[tuple[Path, tuple[int, int] | None], Inspected]:
-    tasks = list(dict.fromkeys((picture.path, picture.size_wh) for picture in pictures))
+def _inspect_all(tasks: Sequence[Task], workers: int) -> dict[Task, Inspected]:
     if workers == 0 or len(tasks) <= _IN_PROCESS:
         return _collect(tasks, map(inspect, tasks))
     # Not by fork: a child of a process that has used OpenCV's threads waits for them without end.
@@ -348,7 +358,7 @@ def _begin_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _collect(tasks: list[Any], results: Iterable[Inspected]) -> dict[Any, Inspected]:
+def _collect(tasks: Sequence[Task], results: Iterable[Inspected]) -> dict[Task, Inspected]:
     bar = progress_bar(results, total=len(tasks), desc="pictures", unit="picture")
     return dict(zip(tasks, bar, strict=True))
 

@@ -62,7 +62,7 @@ def detect_pictures(
     quiet: bool = False,
 ) -> Measured:
     """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
-    return _measured(pictures, *_detect_each(detector, pictures, None, description, quiet, 1, False))
+    return as_measured(pictures, *detect_each(detector, pictures, None, description, quiet, 1, False))
 
 
 def detect_over_processes(
@@ -81,7 +81,7 @@ def detect_over_processes(
     """
     share: tuple[list[Detections | FacekitError], list[float]] | Exception
     try:
-        share = _detect_each(
+        share = detect_each(
             detector, pictures[rank() :: world_size()], on_picture, description, quiet or rank() > 0, batch_size,
             skip_unreadable,
         )  # fmt: skip
@@ -95,10 +95,10 @@ def detect_over_processes(
         if isinstance(part, Exception):
             raise part
         found[number :: world_size()], seconds[number :: world_size()] = part
-    return _measured(pictures, found, seconds)
+    return as_measured(pictures, found, seconds)
 
 
-def _detect_each(
+def detect_each(
     detector: Detector,
     pictures: Sequence[PictureLabels],
     on_picture: OnPicture | None,
@@ -131,7 +131,7 @@ def _detect_each(
     return found, seconds
 
 
-def _measured(
+def as_measured(
     pictures: Sequence[PictureLabels], found: Sequence[Detections | FacekitError], seconds: Sequence[float]
 ) -> Measured:
     """Raises FacekitError where all pictures are lost."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.cluster.pool import Workers, workers_of
 from facekit.detector import Detector, Passes
 from facekit.engine.evaluation.details import Details, wider_curve_points, wider_rows
 from facekit.engine.evaluation.evaluate import (
@@ -26,7 +28,7 @@ from facekit.engine.evaluation.evaluate import (
 )
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.engine.evaluation.published import published_figures
-from facekit.errors import FacekitError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.files import check_writable_folder
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
@@ -79,6 +81,7 @@ def measure(
 def _measure(
     own: Template, weights: Path, pictures: list[PictureLabels], options: EvaluateOptions, device: str | None
 ) -> Measurement | None:
+    workers = workers_of(options)
     _check_destinations(options)
     template = with_thresholds(
         at_scale(own, options.scale), options.score_threshold, options.nms_threshold, options.max_detections
@@ -91,21 +94,35 @@ def _measure(
         to_measure = wider_pictures(options.wider_dir, ground_truth)  # complains before anything is run
     elif options.save_predictions is not None:
         result_names(pictures)  # so does this
+    look = _looking(detector, weights, workers, options)
     labelled = wider = None
     if pictures:
-        labelled = detect_over_processes(
-            detector, pictures, _drawer(options, "labelled"), "evaluating", batch_size=options.batch_size,
-            skip_unreadable=True,
-        )  # fmt: skip
+        labelled = look(pictures, _drawer(options, "labelled"), "evaluating", skip_unreadable=True)
     if ground_truth is not None:
-        wider = detect_over_processes(
-            detector, to_measure, _drawer(options, "wider"), "WIDER FACE", batch_size=options.batch_size
-        )
+        wider = look(to_measure, _drawer(options, "wider"), "WIDER FACE")
     if rank() > 0:
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
     return Measurement(record, format_table(record, weights), labelled.losses if labelled else [])
+
+
+def _looking(
+    detector: Detector, weights: Path, workers: Workers | None, options: EvaluateOptions
+) -> Callable[..., Measured]:
+    """What finds the faces of pictures: this process and those started with it, or a cluster's workers."""
+    if workers is None:
+        return partial(detect_over_processes, detector, batch_size=options.batch_size)
+    from facekit.cluster.packed import PackedDetector
+    from facekit.engine.evaluation.over_cluster import detect_over_cluster
+
+    if is_one_of_several():
+        raise ArgumentError("`engine=ray` starts its workers itself: leave torchrun or srun out.")
+    threads = options.threads or workers.cpus
+    packed = PackedDetector.of(weights, detector.template, detector.passes, threads, options.backend)
+    return partial(
+        detect_over_cluster, packed, workers=workers, shard_size=options.shard_size, batch_size=options.batch_size
+    )
 
 
 def _check_destinations(options: EvaluateOptions) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from facekit.options import (
+    ADDRESS,
     ANN_FILES,
     BACKEND,
+    CPUS_PER_WORKER,
     DATA_ROOTS,
+    ENGINE,
+    GPUS_PER_WORKER,
     LAYOUT,
     MULTI_SCALE,
+    NUM_WORKERS,
+    SHARD_SIZE,
     TEMPLATE_OR_NAMED,
     THREADS,
     WEIGHTS,
+    Engine,
     Runtime,
     command_options,
     option,
@@ -54,6 +61,12 @@ class EvaluateOptions:
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
     layout: str | None = option(LAYOUT, default=None, metavar="NAME")
+    engine: Engine = option(ENGINE, default="local")
+    address: str | None = option(ADDRESS, default=None)
+    num_workers: int | None = option(NUM_WORKERS, default=None, least=1, most=100_000)
+    cpus_per_worker: int = option(CPUS_PER_WORKER, default=1, least=1, most=1024)
+    gpus_per_worker: float = option(GPUS_PER_WORKER, default=0.0, least=0, most=64)
+    shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
     threshold: float = option(
         "Score of the boxes that `save_output_to` draws; figures use the template's.", default=0.5, least=0, most=1
     )
