@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Loss
+from facekit.machine.memory import give_back_freed_memory
 from facekit.pictures.av_video import Frame
 from facekit.pictures.frames import Sink, frames_ahead, open_frames, open_sink
 from facekit.pictures.pipeline import Stage, in_background
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # its runtimes take a while to come
 log = logging.getLogger(__name__)
 
 F = TypeVar("F")
+TRIMMED_EVERY, TRIMMED_OVER = 8, 280 << 20  # frames, bytes
 Draw = Callable[[Frame, Detections], NDArray[np.uint8]]
 
 
@@ -108,6 +110,8 @@ def watch(
                 stack.push(_finishing(stage))
             for frame, faces in look(frames):
                 seen.frames += 1
+                if seen.frames % TRIMMED_EVERY == 0:
+                    give_back_freed_memory(TRIMMED_OVER)
                 if stage is not None:
                     stage.put((frame, faces))
                 yield frame, faces

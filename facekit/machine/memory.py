@@ -25,11 +25,12 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
 
 
-def give_back_freed_memory() -> None:
-    """Hands what is free back to the kernel where the process holds more than RESIDENT_LIMIT: pictures of many sizes
-    leave gaps that the next one doesn't fit into, so that a long evaluation grows to twice what it needs."""
+def give_back_freed_memory(resident_limit: int = RESIDENT_LIMIT) -> None:
+    """Hands what is free back to the kernel where the process holds more bytes than that: pictures of many sizes leave
+    gaps that the next one doesn't fit into, so that a long evaluation grows to twice what it needs; frames that one
+    thread makes and another frees do so, too."""
     trim = _of_glibc("malloc_trim")
-    if trim is not None and _resident_bytes() > RESIDENT_LIMIT:
+    if trim is not None and _resident_bytes() > resident_limit:
         trim(0)
 
 

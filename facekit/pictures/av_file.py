@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError, Loss
 from facekit.files import beside_name, check_not_input, check_writable_folder, replacing
+from facekit.machine.cores import usable_cores
 from facekit.pictures.av_video import COPIED, AvVideo, Frame
 from facekit.pictures.video_file import DISK_IS_FULL, FULL_DISK_BYTES, check_video_name
 
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 # FFmpeg's encoder of a codec, with settings whose loss is hard to see.
 ENCODERS = {
-    "h264": ("libx264", {"preset": "veryfast", "crf": "20"}),
+    "h264": (
+        "libx264",
+        {"preset": "veryfast", "crf": "20", "x264-params": "rc-lookahead=4:sync-lookahead=0:bframes=2"},
+    ),
     "hevc": ("libx265", {"preset": "veryfast", "crf": "22", "x265-params": "log-level=none"}),
     "vp8": ("libvpx", {"crf": "12", "b": "4000000", "deadline": "realtime", "cpu-used": "6"}),
     "vp9": ("libvpx-vp9", {"crf": "28", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
@@ -31,6 +35,7 @@ ENCODERS = {
     "mjpeg": ("mjpeg", {"qmin": "2", "qmax": "3"}),
 }
 PLAIN_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")
+MOST_THREADS = 4
 TIME_BASE = Fraction(1, 90_000)  # of what has none of its own
 
 
@@ -92,6 +97,7 @@ class AvFile:
         base = TIME_BASE if source is None or source.time_base is None else source.time_base
         self._base = base if base < Fraction(1, 200) and name != "mpeg4" else Fraction(1, 1000)
         stream.time_base = stream.codec_context.time_base = self._base
+        stream.codec_context.thread_count = min(usable_cores(), MOST_THREADS)  # each holds frames
         if source is not None:
             self._keep_looks(source.codec_context, stream)
         self._stream = stream

@@ -20,7 +20,7 @@ from facekit.pictures.video_file import VideoFile
 
 log = logging.getLogger(__name__)
 
-AHEAD_BYTES, MOST_AHEAD = 40 << 20, 8  # of frames that wait between two stages
+AHEAD_BYTES, MOST_AHEAD = 20 << 20, 8  # of frames that wait between two stages
 
 
 class Frames(Protocol):
