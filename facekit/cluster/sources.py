@@ -14,7 +14,7 @@ from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
 from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
 from facekit.errors import FacekitError, Loss
-from facekit.pictures.inputs import Input, find_inputs
+from facekit.pictures.inputs import ADDRESS_SCHEMES, Input, find_inputs
 from facekit.pictures.listing import VIDEO_SUFFIXES
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.reading import shown
@@ -88,6 +88,8 @@ class Sources:
 
 def is_plain(name: str) -> bool:
     """Whether the plain run knows it, too."""
+    if scheme_of(name) in ADDRESS_SCHEMES:
+        return True
     return not is_store(name) and (_suffix(name) not in (ARCHIVE, TABLE) or Path(name).is_dir())
 
 

@@ -25,6 +25,7 @@ from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_pi
 from facekit.reading import open_file
 
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")
+ADDRESS_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp")
 MAX_LIST_BYTES = 1 << 36
 MAX_LINE_BYTES = 1 << 16  # of a list
 ADDRESS_BYTES = 64 << 20  # of a picture that an address names
@@ -164,7 +165,7 @@ def _address(name: str) -> Input:
     suffix = PurePosixPath(path).suffix.lower()
     if parts.scheme in ("http", "https") and suffix not in STREAM_SUFFIXES:
         return Input("address", name, below if suffix in PICTURE_SUFFIXES else f"{below}.jpg")
-    if parts.scheme not in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp"):
+    if parts.scheme not in ADDRESS_SCHEMES:
         raise FacekitError(f"{name}: {parts.scheme}:// is not read. Give a path, http(s)://, or a stream's rtsp://.")
     return Input("video", name, str(PurePosixPath(below).with_suffix(".mp4")))
 

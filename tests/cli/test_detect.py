@@ -20,6 +20,7 @@ import facekit
 from facekit.errors import ArgumentError, FacekitError
 from facekit.results.json_files import read_jsonl
 from tests.cli.support import fails, run, written
+from tests.conftest import Server
 
 
 @pytest.fixture
@@ -56,6 +57,17 @@ class TestPrinted:
         assert printed == (tmp_path / "a").read_text()
         assert f"1 pictures, 1 faces: {tmp_path / 'a'}" in capsys.readouterr().out
         assert written(tmp_path) == ["a"]  # the journal is gone
+
+    def test_addresses(self, server: Server, capsys: pytest.CaptureFixture[str], portrait: Path) -> None:
+        server.files["a.jpg"], server.content_type = portrait.read_bytes(), "image/jpeg"
+        assert run("detect", server.url("a.jpg?token=abc"), server.url("none.jpg")) == 1
+        server.files["a.jpg?token=abc"] = portrait.read_bytes()
+        capsys.readouterr()
+        assert run("detect", server.url("a.jpg?token=abc"), server.url("none.jpg")) == 3
+        captured = capsys.readouterr()
+        rows = [json.loads(line) for line in captured.out.splitlines()]
+        assert [len(row["faces"]) for row in rows] == [1, 0] and rows[0]["source"].endswith("a.jpg?token=***")
+        assert "404" in rows[1]["error"] and "abc" not in captured.out + captured.err
 
     def test_standard_input(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], portrait: Path

@@ -15,7 +15,9 @@ import pytest
 import facekit
 from facekit.results.json_files import read_jsonl
 from tests.cli.support import fails, run
+from tests.conftest import Server
 from tests.pictures.av_support import make, sound_of, times_ms
+from tests.pictures.support import video
 
 TIMES = [0, 40, 90, 120, 200, 210, 280, 330, 360, 420, 450, 500]
 
@@ -88,6 +90,17 @@ def test_what_breaks_off_has_a_row(walking: Path, capsys: pytest.CaptureFixture[
     assert run("detect", walking, tmp_path / "none.mp4", "--jsonl", tmp_path / "a.jsonl") == 3
     rows = list(read_jsonl(tmp_path / "a.jsonl"))
     assert len(rows) == 13 and "damaged" in (rows[-1].error or "")
+
+
+def test_a_stream(server: Server, project_dir: Path, tmp_path: Path) -> None:
+    """Of a server, live: frames may be dropped, and are counted."""
+    source = video(tmp_path / "a.avi", frames=20)
+    server.files["a.avi"], server.content_type = source.read_bytes(), "video/x-msvideo"
+    found = facekit.detect((server.url("a.avi"),), draw=tmp_path / "out.avi")
+    rows = list(found)
+    assert 1 <= len(rows) <= 20 and len(rows) + found.work.dropped == 20
+    assert rows[-1].frame == 19 and rows[0].source == server.url("a.avi")
+    assert len(times_ms(tmp_path / "out.avi")) == len(rows)
 
 
 def test_a_video_is_not_drawn_over_itself(walking: Path, capsys: pytest.CaptureFixture[str]) -> None:
