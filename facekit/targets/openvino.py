@@ -116,13 +116,16 @@ class OpenVinoStream:
         """What is said of each (1, H, W, 3), in their order; `batches` is read as requests become free, and what waits
         is bounded by them."""
         self.done.clear()
+        fed: dict[int, ov.Tensor] = {}  # which must live until its picture is done, as nothing is copied
         sizes: dict[int, tuple[int, int]] = {}
         given = 0
         try:
             for number, images_bgr in enumerate(batches):
                 sizes[number] = (images_bgr.shape[1], images_bgr.shape[2])
-                self.queue.start_async({0: self.fed(images_bgr)}, number)
+                fed[number] = ov.Tensor(self.fed(images_bgr), shared_memory=True)
+                self.queue.start_async({0: fed[number]}, number, share_inputs=True)
                 while given in self.done:
+                    fed.pop(given)
                     yield self.outputs(self.done.pop(given), sizes.pop(given))
                     given += 1
             self.queue.wait_all()

@@ -28,7 +28,7 @@ class Packing:
 
     names: list[str]  # of the arrays, in the order that `read` takes them
     read: Reader
-    is_ours: bool = False  # and takes any number of pictures
+    is_ours: bool = False  # of all priors, from any number of pictures
     takes_raw: bool = False  # BGR pixels 0..255, as all graphs do that are ours or the Open Model Zoo's
     unsure: str = ""  # what shapes and values leave open, if anything
 
@@ -72,7 +72,7 @@ def our_faces(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
     def read(arrays: list[NDArray[Any]], _: SizeHw) -> Decoded:
         return Decoded(*(array[None] for array in arrays))
 
-    return Packing(names, read, is_ours=True, takes_raw=True)
+    return Packing(names, read, takes_raw=True)
 
 
 def our_levels(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
