@@ -31,7 +31,7 @@ def shards_of(entry: Entry, shard_size: int) -> Iterator[Shard]:
         for group in range(table.num_row_groups):
             rows += table.metadata.row_group(group).num_rows
             if rows >= shard_size or group == table.num_row_groups - 1:
-                yield Shard("parquet", (entry,), (first, group + 1), rows)
+                yield Shard("parquet", (entry,), (first, group + 1), pictures=rows)
                 first, rows = group + 1, 0
 
 
