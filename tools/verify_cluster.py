@@ -128,10 +128,9 @@ class Watch(threading.Thread):
         self.is_over.set()
         parts = []
         for kind, sizes in self.mib.items():
-            third = max(1, len(sizes) // 3)
-            parts.append(
-                f"{kind} at most {max(sizes)} MiB (by thirds {[max(sizes[i : i + third]) for i in (0, third, -third)]})"
-            )
+            third = -(-len(sizes) // 3)
+            thirds = [max(sizes[start : start + third]) for start in range(0, len(sizes), third)]
+            parts.append(f"{kind} at most {max(sizes)} MiB (by thirds of the time {thirds})")
         return "; ".join(parts)
 
 
