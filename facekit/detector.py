@@ -98,13 +98,13 @@ class Detector:
         layout: str | None = None,
         mode: Literal["latency", "throughput"] = "latency",
     ) -> Detector:
-        """Loads .pth, .onnx, .xml or .bin weights of a template (its name, its file, or a work dir), or a file of
-        others' as it is.
+        """Loads .pth weights, a file that export writes, or one of others' as it is.
 
-        `template`: None where the file names its own, as facekit's do, or where its outputs tell what it is. `layout`:
-        for others' files that can't tell, a name of facekit.targets.layouts.LAYOUTS, such as centerface. `device`:
-        PyTorch's. `threads`: None for the cores that this process may use. `backend`: pytorch, onnx, openvino, opencv;
-        `auto` for the fastest that is installed and reads the file; None for the file's own.
+        `template`: a name, a file or a work dir; None where the file names its own, as facekit's do, or where its
+        outputs tell what it is. `layout`: for others' files that can't tell, a name of facekit.targets.layouts.LAYOUTS,
+        such as centerface. `device`: PyTorch's; of .onnx also tensorrt. `threads`: None for the cores that this process
+        may use. `backend`: a name of facekit.targets.BACKENDS, such as onnx or openvino; `auto` for the fastest that is
+        installed and reads the file; None for the file's own.
         `mode`: throughput keeps several of detect_batch()'s pictures on their way at once, in OpenVINO.
         Raises FacekitError for weights that are missing, damaged or of another detector.
         """

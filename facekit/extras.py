@@ -29,6 +29,12 @@ PACKAGES = {
     "ray": ("cluster", "work by several processes and machines"),
     "fsspec": ("cluster", "files in object stores"),
     "s3fs": ("cluster", "files at s3://"),
+    "ncnn": ("ncnn", "running ncnn's .param and .bin"),
+    "pnnx": ("ncnn", "writing ncnn's .param and .bin"),
+    "MNN": ("mnn", "writing and running .mnn"),
+    "ai_edge_litert": ("tflite", "running .tflite"),
+    "executorch": ("executorch", "writing and running .pte"),
+    "coremltools": ("coreml", "writing .mlpackage"),
     "nncf": ("compress", "INT8 and sparse networks"),
 }
 

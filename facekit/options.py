@@ -27,14 +27,17 @@ from facekit.reading import shown
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
 TEMPLATE_OR_NAMED = "Template name, template.yaml or work dir [the one that the weights name]."
-WEIGHTS = ".pth, .onnx, .xml or .bin; bundled [a work dir's best or newest]."
+WEIGHTS = ".pth, .onnx, .xml or another exported file; bundled [a work dir's best or newest]."
 ANN_FILES = "Labels of any format; several with commas between them, or the flag repeated."
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."
 
 THREADS = "Threads of the runtime [the cores that the process may use]."
 BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the file's own]."
-Runtime = Literal["auto", "pytorch", "onnx", "openvino", "cpp", "opencv", "facedetectoryn"]  # facekit.targets.BACKENDS
+Runtime = Literal[
+    "auto", "pytorch", "onnx", "openvino", "cpp", "opencv", "facedetectoryn", "ncnn", "torchscript", "executorch", 
+    "tflite", "mnn",
+]  # fmt: skip
 
 LAYOUT = "Kind of a file of others' that can't tell it itself, such as centerface."
 

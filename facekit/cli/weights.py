@@ -61,6 +61,8 @@ def export(**flags: Any) -> None:
         for path in one.files:
             click.echo(f"{path} ({sum(file_sizes(path)) / 1024:.1f} KiB)")
         click.echo(f"  {one.format}, against PyTorch: {agrees}")
+    if done.readme is not None:
+        click.echo(f"{done.readme}: how each is run")
     finish(done.losses)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_SUFFIXES = (".pth", ".onnx", ".xml", ".bin")
+WEIGHTS_SUFFIXES = (".pth", ".onnx", ".xml", ".bin", ".param", ".mnn", ".ts", ".pt2", ".pte", ".tflite")
 BUNDLED, BUNDLED_TEMPLATE = "bundled", "yunet-n"  # the name for weights that come with facekit
 
 
@@ -81,12 +81,8 @@ def find_detector(
 
         return loaded, TEMPLATES_DIR / BUNDLED_TEMPLATE / bundled
     if template is None and load_weights is not None:
-        from facekit.weights.identify import template_of_weights
-
-        template = template_of_weights(load_weights)
-        if template is None:
-            raise FacekitError(f"{load_weights}: says nothing of its template. Give `template`, such as yunet-n.")
-    elif template is None:
+        return _named_template(load_weights), load_weights
+    if template is None:
         raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
     return read_template(template), find_weights(load_weights, template)
 
@@ -102,12 +98,29 @@ def find_measured(load_weights: Path | None, template: str | None, layout: str |
     if load_weights is None or template is not None or load_weights.suffix.lower() not in GRAPH_SUFFIXES:
         return find_detector(load_weights, template, "facekit.onnx")
     from facekit.targets import open_backend
+    from facekit.targets.table import target_of
     from facekit.weights.identify import template_of_weights
 
-    named = None if layout is not None else template_of_weights(load_weights)
-    if named is not None:
-        return read_template(named), load_weights
+    target = target_of(load_weights)
+    is_graph = target is not None and target.name in ("onnx", "openvino")
+    if layout is None and is_graph and template_of_weights(load_weights) is not None:
+        return _named_template(load_weights), load_weights
     return open_backend(load_weights, threads=1, layout=layout).template, load_weights
+
+
+def _named_template(weights: Path) -> Template:
+    """The template that weights name themselves; of an exported file with the thresholds that it was exported with."""
+    from facekit.targets.about import parse_about, template_for
+    from facekit.targets.table import target_of
+    from facekit.weights.identify import said_by_graph, template_of_weights
+
+    target = target_of(weights)
+    if target is not None and target.name not in ("pytorch", "onnx", "openvino"):
+        from facekit.targets import open_backend
+
+        return open_backend(weights).template
+    said = parse_about(said_by_graph(weights), weights)
+    return template_for(None, said, weights, template_of_weights(weights))
 
 
 def _check_bundled(template: str | None) -> None:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 SCRIPTS = {
     "train": "Trains or fine-tunes this work dir's detector.",
-    "eval": "Measures weights of this work dir's detector: .pth, .onnx, .xml or .bin.",
+    "eval": "Measures weights of this work dir's detector: .pth, .onnx, .xml or another exported file.",
     "export": "Exports weights of this work dir's detector to ONNX and OpenVINO.",
     "compress": "Compresses weights of this work dir's detector to INT8, sparse, or both.",
     "visualize": "Shows what this work dir's detector finds in pictures or on video.",

@@ -46,7 +46,7 @@ class MarkOptions:
         template=True,
     )
     load_weights: Path | None = option(
-        "Its weights: .pth, .onnx, .xml or .bin; bundled [a work dir's best or newest; else bundled].",
+        "Its weights: .pth, .onnx, .xml or another exported file; bundled [a work dir's best or newest; else bundled].",
         default=None, reads=True, names=("bundled",),
     )  # fmt: skip
     threshold: float = option("Least score taken.", default=0.3, least=0, most=1)

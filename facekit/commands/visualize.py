@@ -27,7 +27,7 @@ class VisualizeOptions:
         template=True,
     )
     load_weights: Path | None = option(
-        ".pth, .onnx, .xml or .bin; bundled [a work dir's best or newest; else bundled].",
+        ".pth, .onnx, .xml or another exported file; bundled [a work dir's best or newest; else bundled].",
         default=None, reads=True, names=("bundled",),
     )  # fmt: skip
     video: str | None = option("Camera (number or device), video file or URL.", default=None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from facekit.structures import RawOutputs
 
 Activation = Callable[[], nn.Module]
 
@@ -56,6 +59,24 @@ def relu() -> nn.Module:
 
 def leaky_relu() -> nn.Module:
     return nn.LeakyReLU(0.1, inplace=True)
+
+
+class LevelMaps(NamedTuple):
+    """What a network's levels give before they become RawOutputs: (B, priors * columns, H, W) each, finest first."""
+
+    class_logits: Sequence[Tensor]
+    box_deltas: Sequence[Tensor]
+    objectness_logits: Sequence[Tensor] | None = None
+    landmark_deltas: Sequence[Tensor] | None = None
+
+    def rows(self, classes: int) -> RawOutputs:
+        """`classes`: columns of a prior's class logits."""
+        return RawOutputs(
+            level_rows(self.class_logits, classes),
+            level_rows(self.box_deltas, 4),
+            None if self.objectness_logits is None else level_rows(self.objectness_logits, 1).squeeze(-1),
+            None if self.landmark_deltas is None else level_rows(self.landmark_deltas, 10),
+        )
 
 
 def level_rows(levels: Iterable[Tensor], columns: int) -> Tensor:

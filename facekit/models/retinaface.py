@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2, efficientnet_b0, mobilenet_v3_small
 
 from facekit.models.detector_network import DetectorNetwork
-from facekit.models.layers import Tapped, conv_norm, leaky_relu, level_rows, separable
+from facekit.models.layers import LevelMaps, Tapped, conv_norm, leaky_relu, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
 from facekit.schema import Range
@@ -54,13 +54,16 @@ class RetinaFace(DetectorNetwork):
         return self.body
 
     def forward(self, images: Tensor) -> RawOutputs:
+        return self.maps(images).rows(classes=2)
+
+    def maps(self, images: Tensor) -> LevelMaps:
         pyramid = self.fpn(self.body(images))
         levels = [self.get_submodule(f"ssh{number}")(level) for number, level in enumerate(pyramid, start=1)]
-        logits, deltas, landmarks = (
-            level_rows((head(level) for head, level in zip(heads, levels, strict=True)), columns)
-            for heads, columns in ((self.ClassHead, 2), (self.BboxHead, 4), (self.LandmarkHead, 10))
+        classes, boxes, landmarks = (
+            [head(level) for head, level in zip(heads, levels, strict=True)]
+            for heads in (self.ClassHead, self.BboxHead, self.LandmarkHead)
         )
-        return RawOutputs(logits, deltas, landmark_deltas=landmarks)
+        return LevelMaps(classes, boxes, landmark_deltas=landmarks)
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         losses = multibox_losses(

@@ -13,7 +13,7 @@ from torchvision.ops import distance_box_iou_loss
 
 from facekit.machine.reductions import mean_over_processes
 from facekit.models.detector_network import DetectorNetwork
-from facekit.models.layers import Tapped, conv_norm, level_rows, relu, separable
+from facekit.models.layers import LevelMaps, Tapped, conv_norm, relu, separable
 from facekit.models.necks.fpn import top_down
 from facekit.ops.assigners import atss_assign
 from facekit.ops.boxes import paired_iou
@@ -49,11 +49,14 @@ class SCRFD(DetectorNetwork):
         self.level_heads = nn.ModuleList(_LevelHead(priors) for priors in self.head.priors_a_cell)
 
     def forward(self, images: Tensor) -> RawOutputs:
+        return self.maps(images).rows(classes=1)
+
+    def maps(self, images: Tensor) -> LevelMaps:
         levels = self.neck(self.backbone(images))
         classes, boxes, landmarks = zip(
             *(head(level) for head, level in zip(self.level_heads, levels, strict=True)), strict=True
         )
-        return RawOutputs(level_rows(classes, 1), level_rows(boxes, 4), landmark_deltas=level_rows(landmarks, 10))
+        return LevelMaps(classes, boxes, landmark_deltas=landmarks)
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assert raw.landmark_deltas is not None

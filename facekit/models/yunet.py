@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from facekit.machine.reductions import mean_over_processes
 from facekit.models.detector_network import DetectorNetwork
-from facekit.models.layers import level_rows
+from facekit.models.layers import LevelMaps
 from facekit.ops.assigners import sim_ota_assign
 from facekit.ops.head import declared_head
 from facekit.ops.ignored import background_priors
@@ -69,7 +69,10 @@ class YuNet(DetectorNetwork):
             nn.init.constant_(branch.conv2.bias, math.log(0.01 / 0.99))
 
     def forward(self, images: Tensor) -> RawOutputs:
-        return cast(RawOutputs, self.bbox_head(self.neck(self.backbone(images))))
+        return self.maps(images).rows(classes=1)
+
+    def maps(self, images: Tensor) -> LevelMaps:
+        return cast(LevelMaps, self.bbox_head(self.neck(self.backbone(images))))
 
     def losses(self, raw: RawOutputs, targets: Targets, priors: Priors) -> dict[str, Tensor]:
         assert raw.objectness_logits is not None and raw.landmark_deltas is not None
@@ -157,7 +160,7 @@ class _Backbone(nn.Module):
             if stage in TAP_STAGES:
                 taps.append(x)
             if stage in POOLED_STAGES:
-                x = F.max_pool2d(x, kernel_size=2)
+                x = F.max_pool2d(x, kernel_size=2, stride=2)
         return taps
 
 
@@ -188,15 +191,12 @@ class _HeadBranches(nn.Module):
         self.multi_level_obj = nn.ModuleList(_Unit(channels, 1, activated=False) for channels in tap_channels)
         self.multi_level_kps = nn.ModuleList(_Unit(channels, 10, activated=False) for channels in tap_channels)
 
-    def forward(self, levels: list[Tensor]) -> RawOutputs:
+    def forward(self, levels: list[Tensor]) -> LevelMaps:
         levels = [shared(level) for shared, level in zip(self.multi_level_share_convs, levels, strict=True)]
-        logits, deltas, objectness, landmarks = (
-            level_rows((branch(level) for branch, level in zip(branches, levels, strict=True)), columns)
-            for branches, columns in (
-                (self.multi_level_cls, 1),
-                (self.multi_level_bbox, 4),
-                (self.multi_level_obj, 1),
-                (self.multi_level_kps, 10),
+        classes, boxes, objectness, landmarks = (
+            [branch(level) for branch, level in zip(branches, levels, strict=True)]
+            for branches in (
+                self.multi_level_cls, self.multi_level_bbox, self.multi_level_obj, self.multi_level_kps
             )
-        )
-        return RawOutputs(logits, deltas, objectness.squeeze(-1), landmarks)
+        )  # fmt: skip
+        return LevelMaps(classes, boxes, objectness, landmarks)

@@ -52,8 +52,9 @@ def clip_to(boxes_xyxy: Array, size_hw: tuple[int, int]) -> Array:
     """(..., 4) -> (..., 4) within 0..width and 0..height."""
     height, width = size_hw
     xp = array_namespace(boxes_xyxy)
-    x, y = boxes_xyxy[..., 0::2].clip(0, width), boxes_xyxy[..., 1::2].clip(0, height)
-    return xp.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], axis=-1)
+    # Column by column: converters to ncnn know no slices with a step.
+    columns = [boxes_xyxy[..., column].clip(0, (width, height)[column % 2]) for column in range(4)]
+    return xp.stack(columns, axis=-1)
 
 
 def border_distances(points_xy: Array, boxes_xyxy: Array) -> Array:

@@ -131,7 +131,7 @@ def template_for(given: Template | None, said: About | None, weights: Path, name
     """
     found = given or stated_template(said, weights, named)
     if found is None:
-        raise FacekitError(f"{weights}: says nothing of its template. Give it: template, such as yunet-n.")
+        raise FacekitError(f"{weights}: says nothing of its template. Give `template`, such as yunet-n.")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from facekit.targets.draft import Draft, GraphOptions
 from facekit.targets.graph import ExportGraph
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.readme import readme, readme_path
 from facekit.targets.table import DEFAULT_FORMATS, FORMATS, TARGETS, find_format, missing_packages
 from facekit.targets.verify import FLOAT, HALF, Differences, verify_export, verify_faces
 from facekit.template import Template
@@ -43,6 +45,7 @@ class Exported:
 
     written: list[Written] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    readme: Path | None = None  # that says how each is run
 
     @property
     def files(self) -> list[Path]:
@@ -114,6 +117,10 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
                 continue
             files = target.paths(folder, template.name)
             done.written.append(Written(target.name, tuple(files), differences))
+        if done.written:
+            done.readme = readme_path(folder)
+            before = done.readme.read_text(encoding="utf-8") if done.readme.is_file() else None
+            (scratch / done.readme.name).write_text(readme(job.done, before), encoding="utf-8")
     return done
 
 
@@ -125,6 +132,7 @@ class _Job:
     ) -> None:
         self.backend, self.template, self.settings = backend, template, settings
         self.scratch, self.drafts = scratch, drafts
+        self.done: list[tuple[Target, Draft]] = []  # what was written
         self.onnx: dict[tuple[int, int] | None, Path] = {}  # drafts, by the only size that they take
         backend.network.to(memory_format=torch.contiguous_format)
         self.pictures = check_pictures(settings.check_pictures)
@@ -140,10 +148,15 @@ class _Job:
             write_beside(draft.about, path)
         if not target.runs_here:
             log.info("%s: not compared with PyTorch, as it does not run here.", path.name)
+            self.done.append((target, draft))
             return None
-        opened = module.open_weights(path, self.template, None, None)
-        found = self._compared(target, path.name, opened)
-        log.info("%s agrees with PyTorch on %d pictures: %s", path.name, len(self.pictures), found)
+        found = None
+        for model in target.models(self.scratch, self.template.name):
+            opened = module.open_weights(model, self.template, None, None)
+            one = self._compared(target, model.name, opened)
+            log.info("%s agrees with PyTorch on %d pictures: %s", model.name, len(self.pictures), one)
+            found = one if found is None else found.joined(one)
+        self.done.append((target, draft))
         if target.name == "onnx" and self.settings.options == GraphOptions():  # else of no use to others
             self.onnx[draft.about.size_hw] = path
         return found
@@ -172,4 +185,6 @@ class _Job:
     def remove(self, target: Target) -> None:
         """Takes what a failed format left out of the scratch folder."""
         for path in target.paths(self.scratch, self.template.name):
+            if path.is_dir():
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)

@@ -34,18 +34,14 @@ TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float1
 class OnnxBackend:
     """An .onnx in ONNX Runtime, on a CUDA GPU where the runtime has one."""
 
-    def __init__(self, weights: Path, template: Given, threads: int | None) -> None:
+    def __init__(self, weights: Path, template: Given, threads: int | None, device: str | None = None) -> None:
         check_onnx_file(weights)  # the runtime would open whatever file the model names
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal only: what goes wrong is raised, too
         # By itself the runtime takes a thread for every core of the machine, whatever the process may use.
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
-        providers = [
-            provider
-            for provider in ("CUDAExecutionProvider", "CPUExecutionProvider")
-            if provider in onnxruntime.get_available_providers()
-        ]
+        providers = choose_providers(device)
         try:
             self.session = onnxruntime.InferenceSession(weights, options, providers=providers)
         except Exception as error:  # the runtime's own classes have no common base but this one
@@ -78,9 +74,27 @@ class OnnxBackend:
         return self.outputs(found, images_bgr.shape[1:3])
 
 
+def choose_providers(device: str | None) -> list[str]:
+    """ONNX Runtime's, the one to take first: a CUDA GPU where the runtime has one; "tensorrt" is asked for by name, as
+    it takes minutes to build an engine for each size of picture.
+
+    Raises FacekitError for tensorrt where the runtime hasn't it.
+    """
+    present = onnxruntime.get_available_providers()
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if device == "tensorrt":
+        wanted.insert(0, "TensorrtExecutionProvider")
+        if wanted[0] not in present:
+            raise FacekitError(
+                "device tensorrt: this ONNX Runtime has no TensorRT. Install onnxruntime-gpu in place of onnxruntime, "
+                "and TensorRT."
+            )
+    return [provider for provider in wanted if provider in present]
+
+
 def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OnnxBackend:
     """Raises FacekitError for a file that is no ONNX graph, or none of the template's."""
-    return OnnxBackend(weights, template, threads)
+    return OnnxBackend(weights, template, threads, device)
 
 
 def write(draft: Draft, path: Path) -> None:

@@ -33,6 +33,7 @@ class Target:
     reads: tuple[str, ...] = ()  # suffixes of the files that it opens by itself
     packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.extras knows what brings them
     writers: tuple[str, ...] = ()  # that write it, besides those of what it is made from
+    alike: tuple[str, ...] = ()  # suffixes of files, besides the first, that are the same model once more
     any_size: bool = True  # whether one file takes pictures of any size, where the template does
     architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
     runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
@@ -48,6 +49,11 @@ class Target:
         """All packages that writing and comparing it needs, by the names to import."""
         of_draft = ONNX_PACKAGES if self.made_from == "onnx" else ()
         return tuple(dict.fromkeys((*GRAPH_PACKAGES, *of_draft, *self.writers, *self.packages)))
+
+    def models(self, folder: Path, template_name: str) -> list[Path]:
+        """Those of paths() that are opened, each of which is a whole model."""
+        first, *others = self.paths(folder, template_name)
+        return [first, *(path for path in others if path.suffix in self.alike)]
 
     def paths(self, folder: Path, template_name: str) -> list[Path]:
         """What an export of a template into the folder writes, the one to open first."""
@@ -93,6 +99,27 @@ TARGETS = {
         # Other runtimes of the same .onnx, by name only.
         Target("opencv", "opencv", reads=(".onnx",), packages=("cv2",)),
         Target("facedetectoryn", "face_detector_yn", reads=(".onnx",), packages=("cv2",), architectures=("yunet",)),
+        Target(
+            "ncnn", "ncnn", files=("model.ncnn.param", "model.ncnn.bin", "model.ncnn.param.facekit.yaml"),
+            made_from="graph", reads=(".param",), packages=("ncnn",), writers=("pnnx",),
+        ),
+        Target(
+            "torchscript", "torchscript", files=("model.ts", "model.pt2"), made_from="graph", reads=(".ts", ".pt2"),
+            alike=(".pt2",), packages=("torch",),
+        ),
+        Target(
+            "executorch", "executorch", files=("model.pte",), made_from="graph", reads=(".pte",),
+            packages=("executorch", "torch"),
+        ),
+        Target(
+            "tflite", "tflite", files=("model.tflite", "model.nhwc.tflite"), made_from="graph", reads=(".tflite",),
+            alike=(".tflite",), packages=("ai_edge_litert",), any_size=False,
+        ),
+        Target(
+            "coreml", "coreml", files=("model.mlpackage/",), made_from="graph", writers=("coremltools",),
+            any_size=False, runs=False,
+        ),
+        Target("mnn", "mnn", files=("model.mnn",), made_from="onnx", reads=(".mnn",), packages=("MNN",)),
     )
 }  # fmt: skip
 FORMATS = tuple(name for name, target in TARGETS.items() if target.made_from is not None)

@@ -41,10 +41,10 @@ class Differences:
     scores: float = 0.0
     boxes_px: float = 0.0
     landmarks_px: float | None = None  # None: of a detector without landmarks
+    excess_px: float = 0.0  # of boxes and landmarks, beyond what float32 leaves of large numbers
 
     def within(self, tolerance: Tolerance) -> bool:
-        places = (self.boxes_px, 0.0 if self.landmarks_px is None else self.landmarks_px)
-        return self.scores <= tolerance.scores and all(far <= tolerance.places_px for far in places)
+        return self.scores <= tolerance.scores and self.excess_px <= tolerance.places_px
 
     def joined(self, other: Differences) -> Differences:
         """The larger of each."""
@@ -53,6 +53,7 @@ class Differences:
             float(np.maximum(self.scores, other.scores)),  # which keeps NaN
             float(np.maximum(self.boxes_px, other.boxes_px)),
             float(np.max(marks)) if marks else None,
+            float(np.maximum(self.excess_px, other.excess_px)),
         )
 
     def __str__(self) -> str:
@@ -144,21 +145,18 @@ def _faces(backend: Backend, fed: NDArray[np.uint8], template: Template) -> Dete
 
 def compare_priors(expected: Decoded, got: Decoded, counted: NDArray[np.bool_]) -> Differences:
     """Of one picture's priors in the same order: scores of all, places of those that are counted."""
-    landmarks = None
+    pairs = [(expected.boxes_xyxy, got.boxes_xyxy)]
     if expected.landmarks_xy is not None:
-        landmarks = math.inf if got.landmarks_xy is None else _distance(
-            expected.landmarks_xy[counted], got.landmarks_xy[counted])  # fmt: skip
+        lost = np.full_like(expected.landmarks_xy, np.inf)
+        pairs.append((expected.landmarks_xy, lost if got.landmarks_xy is None else got.landmarks_xy))
+    far = [np.abs(these[counted] - those[counted]) for these, those in pairs]
+    beyond = [part - RELATIVE_TOLERANCE * np.abs(these[counted]) for part, (these, _) in zip(far, pairs, strict=True)]
     return Differences(
         float(np.abs(expected.scores - got.scores).max()),
-        _distance(expected.boxes_xyxy[counted], got.boxes_xyxy[counted]),
-        landmarks,
+        float(far[0].max(initial=0)),
+        float(far[1].max(initial=0)) if len(far) > 1 else None,
+        float(np.max([part.max(initial=0) for part in beyond])),  # NaN where either has one
     )
-
-
-def _distance(expected: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """The largest difference beyond what float32 leaves of large numbers; NaN where either has one."""
-    beyond = np.abs(expected - got) - RELATIVE_TOLERANCE * np.abs(expected)
-    return float(np.maximum(beyond, 0).max()) if beyond.size else 0.0
 
 
 def compare_faces(expected: Detections, got: Detections, least_score: float) -> Differences:
@@ -168,7 +166,7 @@ def compare_faces(expected: Detections, got: Detections, least_score: float) -> 
     for these, those in ((expected, got), (got, expected)):
         for face in np.flatnonzero(these.scores > least_score):
             if not len(those.scores):
-                return Differences(math.inf, math.inf, math.inf)
+                return Differences(math.inf, math.inf, math.inf, math.inf)
             far = np.abs(those.boxes_xyxy - these.boxes_xyxy[face]).max(axis=1)
             nearest = int(far.argmin())
             landmarks = None
@@ -177,5 +175,6 @@ def compare_faces(expected: Detections, got: Detections, least_score: float) -> 
                 if those.landmarks_xy is not None:
                     landmarks = float(np.abs(these.landmarks_xy[face] - those.landmarks_xy[nearest]).max())
             score = float(abs(these.scores[face] - those.scores[nearest]))
-            found = found.joined(Differences(score, float(far[nearest]), landmarks))
+            box = float(far[nearest])
+            found = found.joined(Differences(score, box, landmarks, max(box, landmarks or 0.0)))
     return found

@@ -38,6 +38,16 @@ def _template_of_header(path: Path) -> str | None:
     return found[1] if found else None
 
 
+def said_by_graph(path: Path) -> str | None:
+    """What an .onnx or an .xml says of itself, as facekit.targets.about wrote it; None for other files, and where
+    nothing is said. Raises FacekitError as template_of_weights()."""
+    if path.suffix == ".onnx":
+        return check_onnx_file(path).metadata.get("facekit")
+    if path.suffix in (".xml", ".bin") and path.with_suffix(".xml").exists():
+        return check_ir_files(path.with_suffix(".xml")).about
+    return None
+
+
 def _template_of_torch_file(path: Path) -> str | None:
     from facekit.weights.checkpoint import FORMAT
     from facekit.weights.torch_file import read_torch_file

@@ -29,6 +29,7 @@ class IrFiles:
     binary_bytes: int
     layers: int = 0
     template: str | None = None  # that the .xml names, if facekit wrote it
+    about: str | None = None  # what it says of itself besides, as JSON
     _open: list[str] = field(default_factory=list)  # elements around the current one
     _layer: str = ""
     _dims: list[int] = field(default_factory=list)
@@ -108,6 +109,8 @@ def _start(name: str, attributes: dict[str, str], found: IrFiles) -> None:
         found._digits = ""
     elif name == "template" and found._open[-2:] == ["rt_info", "facekit"]:
         found.template = attributes.get("value")
+    elif name == "about" and found._open[-2:] == ["rt_info", "facekit"]:
+        found.about = attributes.get("value")
     found._open.append(name)
 
 

@@ -79,6 +79,22 @@ class TestChooseDetector:
         with pytest.raises(ArgumentError, match="Give `load_weights`"):
             find_detector(None, None)
 
+    def test_thresholds_are_those_of_the_export(self, tmp_path: Path) -> None:
+        """Also where the template of that name has others: a work dir's may have been edited."""
+        import dataclasses
+
+        import onnx
+
+        from facekit.detector import BUNDLED_WEIGHTS
+        from facekit.targets.about import KEY, about_export
+
+        template, _ = find_detector(BUNDLED_WEIGHTS, None)
+        model = onnx.load(BUNDLED_WEIGHTS)
+        said = dataclasses.replace(about_export(template, None), score_threshold=0.7)
+        onnx.helper.set_model_props(model, {KEY: said.to_json(), "facekit_template": "yunet-n"})
+        onnx.save(model, tmp_path / "a.onnx")
+        assert find_detector(tmp_path / "a.onnx", None)[0].evaluation.score_threshold == 0.7
+
     def test_weights_that_name_their_template(self) -> None:
         assert choose_detector(Path("a.onnx"), None) == Choice(Path("a.onnx"), None)
 

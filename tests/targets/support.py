@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from facekit.feed import candidates
+from facekit.models import build_model
 from facekit.ops.head import declared_head
 from facekit.structures import Decoded
 from facekit.targets import Backend
+from facekit.targets.draft import Draft
+from facekit.targets.graph import ExportGraph
+from facekit.template import Template
 
 
 def decoded(backend: Backend, images_bgr: NDArray[np.uint8]) -> Decoded:
@@ -27,3 +35,49 @@ def check_equal(got: Decoded, expected: Decoded, scores_atol: float = 1e-5, plac
     assert (got.landmarks_xy is None) == (expected.landmarks_xy is None)
     if got.landmarks_xy is not None:
         np.testing.assert_allclose(got.landmarks_xy, expected.landmarks_xy, atol=places_atol, rtol=1e-3)
+
+
+class ShortBackbone(nn.Module):
+    """One convolution an octave. The real ones are plain chains of layers, and converting them takes half a minute."""
+
+    def __init__(self, first_stride: int, tap_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        stem = (3, *[8] * (int(math.log2(first_stride)) - 1), tap_channels[0])
+        self.stem = nn.Sequential(*(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(stem)))
+        self.rest = nn.ModuleList(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(tap_channels))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        taps = [self.stem(images)]
+        for layer in self.rest:
+            taps.append(layer(taps[-1].relu()))
+        return taps
+
+
+# Where the architecture keeps it, and the channels of its taps.
+SHORT = {
+    "yunet": ("backbone", (64, 64, 64)),
+    "retinaface": ("body", (64, 128, 256)),
+    "scrfd": ("backbone", (72, 152, 288)),
+}
+
+
+def short_network(template: Template) -> nn.Module:
+    """A network of the template's with lively random weights, and a short backbone."""
+    torch.manual_seed(3)
+    network: Any = build_model(template)
+    if template.model.architecture in SHORT:
+        part, tap_channels = SHORT[template.model.architecture]
+        setattr(network, part, ShortBackbone(8, tap_channels))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            norm: Any = module
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(norm.weight, 0.8, 1.6)
+    return network.eval()  # type: ignore[no-any-return]
+
+
+def draft_of(network: nn.Module, template: Template, size_hw: tuple[int, int] | None = None) -> Draft:
+    """As an export makes it; targets that are made from ONNX need that besides."""
+    graph = ExportGraph(network, template, size_hw).eval()
+    return Draft(graph, template, graph.about, None)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from facekit.models import build_model
 from facekit.targets import Backend, open_backend
@@ -23,7 +21,7 @@ from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
-from tests.targets.support import check_equal, decoded
+from tests.targets.support import ShortBackbone, check_equal, decoded
 
 FCOS, RETINAFACE, SCRFD = "face-detection-0205", "retinaface-mobilenetv1-0.25-p3", "scrfd-0.5g"
 PER_LEVEL = [f"{kind}_{stride}" for kind in ("cls", "bbox", "kps") for stride in (8, 16, 32)]
@@ -33,22 +31,6 @@ OUTPUTS = {
     RETINAFACE: PER_LEVEL,
     SCRFD: PER_LEVEL,
 }
-
-
-class ShortBackbone(nn.Module):
-    """One convolution an octave. The real ones are plain chains of layers, and tracing them takes half a minute."""
-
-    def __init__(self, first_stride: int, tap_channels: tuple[int, ...]) -> None:
-        super().__init__()
-        stem = (3, *[8] * (int(math.log2(first_stride)) - 1), tap_channels[0])
-        self.stem = nn.Sequential(*(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(stem)))
-        self.rest = nn.ModuleList(nn.Conv2d(*sides, 3, stride=2, padding=1) for sides in pairwise(tap_channels))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        taps = [self.stem(images)]
-        for layer in self.rest:
-            taps.append(layer(taps[-1].relu()))
-        return taps
 
 
 SHORT = {FCOS: ("backbone", (32, 96, 320)), RETINAFACE: ("body", (64, 128, 256))}

@@ -18,6 +18,7 @@ from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
 from facekit.options import Runtime
 from facekit.targets import BACKENDS
+from facekit.targets.onnx import choose_providers
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "data" / "demo" / "astronaut.jpg"
 FACE_XYXY = (180, 54, 273, 174)  # measured by hand
@@ -61,6 +62,23 @@ def test_a_backend_that_does_not_read_the_file(tmp_path: Path) -> None:
         Detector.bundled(backend="pytorch")
     with pytest.raises(FacekitError, match="threads: expected 1 or more, got 0"):
         Detector.bundled(threads=0)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [(None, ["CUDA", "CPU"]), ("cpu", ["CPU"]), ("cuda", ["CUDA", "CPU"]), ("tensorrt", ["Tensorrt", "CUDA", "CPU"])],
+)
+def test_tensorrt_is_asked_for_by_name(
+    device: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
+    assert choose_providers(device) == [f"{name}ExecutionProvider" for name in expected]
+
+
+def test_tensorrt_that_is_not_there() -> None:
+    with pytest.raises(FacekitError, match="device tensorrt: this ONNX Runtime has no TensorRT"):
+        Detector.bundled(device="tensorrt")
 
 
 def test_the_command_line_knows_every_backend() -> None:

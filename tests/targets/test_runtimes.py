@@ -1,0 +1,137 @@
+"""Each further format: written, opened without a template, and equal to PyTorch at sizes it was not traced with; and
+damaged or foreign files of it, refused in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from facekit import Detector
+from facekit.errors import FacekitError
+from facekit.targets import open_backend
+from facekit.targets.about import write_beside
+from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.table import TARGETS
+from facekit.targets.tflite import OVERLAY
+from facekit.template import Template, find_template, load_template
+from tests.targets.support import check_equal, decoded, draft_of, short_network
+
+ANY_SIZE = ("ncnn", "torchscript", "executorch", "mnn")
+SIZES_HW = [(96, 160), (128, 64)]
+
+
+class Exported(NamedTuple):
+    template: Template
+    files: list[Path]  # each a whole model
+    reference: PyTorchBackend
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
+    @cache
+    def export(format: str, name: str) -> Exported:
+        from facekit.targets.onnx import write_graph
+        from facekit.targets.overlay import DONE, overlay_folder
+
+        target, folder = TARGETS[format], tmp_path_factory.mktemp(format)
+        for package in target.needed_to_write:
+            pytest.importorskip(package)
+        if format == "tflite" and not (overlay_folder(OVERLAY) / DONE).is_file():
+            pytest.skip("needs the environment in the cache that the first `facekit export --formats tflite` makes")
+        template = load_template(find_template(name))
+        network = short_network(template)
+        draft = draft_of(network, template, None if target.any_size else (96, 160))
+        if target.made_from == "onnx":
+            write_graph(draft.graph, folder / "draft.onnx", draft.about)
+            draft = dataclasses.replace(draft, onnx=folder / "draft.onnx")
+        path = target.paths(folder, name)[0]
+        importlib.import_module(f"facekit.targets.{target.module}").write(draft, path)
+        if any(file.endswith(".facekit.yaml") for file in target.files):
+            write_beside(draft.about, path)
+        for file in target.paths(folder, name):
+            assert file.is_file()
+        return Exported(template, target.models(folder, name), PyTorchBackend(network, template))
+
+    return export
+
+
+@pytest.mark.parametrize("format", ANY_SIZE)
+def test_equal_to_pytorch_at_any_size(exported: Callable[[str, str], Exported], format: str) -> None:
+    template, files, reference = exported(format, "yunet-s")
+    for file in files:
+        opened = open_backend(file)
+        assert opened.template.name == template.name and opened.fixed_size_hw is None
+        for size_hw in SIZES_HW:
+            picture = np.random.default_rng(0).integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
+            check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
+
+
+def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[[str, str], Exported]) -> None:
+    """pnnx writes down the sizes of the picture that was traced; RetinaFace takes sizes that no stride divides."""
+    template, (file,), reference = exported("ncnn", "retinaface-mobilenetv1-0.25-p3")
+    opened = open_backend(file, template)
+    for size_hw in ((97, 255), (64, 96), (9, 31)):
+        picture = np.random.default_rng(0).integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
+        check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
+
+
+def test_tflite_of_both_layouts(exported: Callable[[str, str], Exported]) -> None:
+    _, files, reference = exported("tflite", "yunet-s")
+    assert [file.name for file in files] == ["model.tflite", "model.nhwc.tflite"]
+    picture = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3), dtype=np.uint8)
+    for file in files:
+        opened = open_backend(file)
+        assert opened.fixed_size_hw == (96, 160)
+        check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
+        assert Detector.open(file).template.evaluation.resize == "letterbox"  # fitted into the one size
+
+
+def test_executorch_says_how_large_a_picture_may_be(exported: Callable[[str, str], Exported]) -> None:
+    _, (file,), _ = exported("executorch", "yunet-s")
+    with pytest.raises(FacekitError, match="4096x64 is larger than the 2048x2048"):
+        open_backend(file)(np.zeros((1, 64, 4096, 3), np.uint8))
+
+
+@pytest.mark.parametrize("format", [*ANY_SIZE, "tflite"])
+class TestRefused:
+    def copied(self, exported: Callable[[str, str], Exported], format: str, folder: Path) -> list[Path]:
+        files = exported(format, "yunet-s").files
+        for file in files[0].parent.iterdir():
+            shutil.copy(file, folder)
+        return [folder / file.name for file in files]
+
+    def check(self, file: Path, template: Template | None = None) -> str:
+        with pytest.raises(FacekitError) as caught:
+            open_backend(file, template)
+        message = str(caught.value)
+        assert "\n" not in message and len(message) < 600
+        assert str(file.with_suffix("")) in message
+        return message
+
+    @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+    def test_cut_off(self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path, kept: float) -> None:
+        for file in self.copied(exported, format, tmp_path):
+            data = file.read_bytes()
+            file.write_bytes(data[: int(kept * len(data))])
+            self.check(file)
+
+    @pytest.mark.parametrize("content", [b"<html>", b"\x00" * 1000, b"version https://git-lfs.github.com/spec/v1\n"])
+    def test_something_else(
+        self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path, content: bytes
+    ) -> None:
+        for file in self.copied(exported, format, tmp_path):
+            file.write_bytes(content)
+            self.check(file)
+
+    def test_of_another_detector(self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path) -> None:
+        for file in self.copied(exported, format, tmp_path):
+            self.check(file, load_template(find_template("face-detection-0200")))
+            self.check(file, load_template(find_template("scrfd-0.5g")))
