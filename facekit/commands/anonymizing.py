@@ -30,7 +30,7 @@ from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, write_picture
+from facekit.pictures.write import WITH_EXIF, WRITTEN_SUFFIXES, check_picture_name, write_picture
 from facekit.progress import progress_bar
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
@@ -197,6 +197,9 @@ class _Work:
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))
         covered = cover_faces(image_bgr, faces.boxes_xyxy, self.cover)
         write_picture(target, covered, Path(item.place) if self.options.keep_metadata and item.kind == "file" else None)
+        if self.options.keep_metadata and target.suffix.lower() not in WITH_EXIF:
+            reason = f"its EXIF is not kept: {target.suffix} has no room for it; write .jpg, .png or .webp"
+            self.done.losses.append(Loss(str(target), reason))
         self.done.pictures += 1
         self.done.faces += len(faces)
         self.done.written.append(target)

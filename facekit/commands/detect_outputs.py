@@ -84,6 +84,8 @@ class Outputs:
             return
         plain = PurePosixPath(row.name).with_suffix("")
         for number, face in enumerate(row.faces):
+            if face.is_interpolated:  # nobody has seen it here
+                continue
             cut = align(image_bgr, face) if self.is_aligned else crop(image_bgr, face)
             if cut is None:
                 self.losses.append(Loss(f"{row.source}, face {number}", "not cut out: it lies outside the picture"))

@@ -108,6 +108,9 @@ class Finding:
     def rows(self) -> Generator[Row, None, None]:
         """Rows of the run before, then new ones; behind the last the files."""
         options, outputs = self.options, self.outputs
+        if options.align and not self.detector.head.has_landmarks:
+            name = self.detector.template.name
+            raise FacekitError(f"`align`: {name} finds no landmarks. Take a detector that does, such as yunet-n.")
         with ExitStack() as stack:
             stack.enter_context(protecting(self.inputs.files, self.written()))
             waiting = iter(self.inputs)

@@ -16,7 +16,7 @@ from facekit.pictures.read import MAX_PICTURE_BYTES
 from facekit.reading import open_regular, read_bytes
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
+WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
 SIGNATURE = b"Drawn by facekit\0"
 SEARCHED_BYTES = 4096  # at each end of a file
 # EXIF with one entry: tag 0x0131, Software, ASCII.
@@ -26,14 +26,15 @@ _EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 
 def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None = None) -> None:
     """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
 
-    exif_of: a picture whose EXIF is taken over, but for previews, where the kind has room for it and it can be read.
+    exif_of: a picture whose EXIF is taken over, but for previews, where the kind has room for it (WITH_EXIF) and it can
+    be read.
     Raises FacekitError where that fails, and for a file that the command reads.
     """
     check_picture_name(path)
     suffix = path.suffix.lower()
     done, data = False, np.empty(0, np.uint8)
     try:
-        if suffix in _WITH_EXIF:
+        if suffix in WITH_EXIF:
             kept = None if exif_of is None else _exif_of(exif_of)
             exif = np.frombuffer(_EXIF if kept is None else kept, np.uint8)
             done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [exif])

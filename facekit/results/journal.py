@@ -8,6 +8,7 @@ video behind which no other row stands, are cut away.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from typing import IO, Any
 from facekit.errors import FacekitError
 from facekit.files import check_not_input
 from facekit.results.row import Row, row_of_json
+
+log = logging.getLogger(__name__)
 
 _FRAME = re.compile(rb'\{"schema":\d+,"source":"(?:[^"\\]|\\.)*","frame":(\d+)')
 SUFFIX = ".unfinished"
@@ -70,6 +73,10 @@ class Journal:
             if resume and path.exists():
                 self.done = self._cut(head, group)
             else:
+                if path.exists():
+                    log.info(
+                        "Starting anew: %s, of a run that was broken off, is replaced. `resume` goes on with it.", path
+                    )
                 path.write_bytes(head)
             self._file: IO[bytes] = path.open("ab")
         except OSError as error:

@@ -140,7 +140,7 @@ class TestFiles:
         (row,) = facekit.detect(tmp_path / "turned.jpg")
         assert row.size_wh == (400, 512) and len(row.faces) == 1
 
-    def test_settings_matter(self, portrait: Path, ssd_weights: Path) -> None:
+    def test_settings_matter(self, portrait: Path, ssd_weights: Path, tmp_path: Path) -> None:
         def found(**settings: Any) -> Any:
             (row,) = facekit.detect(portrait, **settings)
             return row.faces
@@ -152,6 +152,8 @@ class TestFiles:
         assert np.abs(boxes[0] - boxes[1]).max() < 16
         with pytest.raises(FacekitError, match="`longest_side`: face-detection-0200"):
             list(facekit.detect(portrait, model=ssd_weights, longest_side=256))
+        with pytest.raises(FacekitError, match="`align`: face-detection-0200 finds no landmarks"):
+            list(facekit.detect(portrait, model=ssd_weights, crops=tmp_path, align=True))
 
     def test_names_the_model(self, portrait: Path, project_dir: Path) -> None:
         graph = project_dir / "model_templates" / "face-detection" / "yunet-n" / "facekit.onnx"

@@ -44,9 +44,11 @@ def test_goes_on_behind_whole_groups_of_whole_rows(tmp_path: Path, lost: int, gr
     assert path.read_bytes() == whole
 
 
-def test_without_resume_it_starts_anew(tmp_path: Path) -> None:
+def test_without_resume_it_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written(tmp_path / "a.unfinished")
-    journal = Journal(tmp_path / "a.unfinished", MADE, resume=False)
+    with caplog.at_level("INFO", "facekit"):
+        journal = Journal(tmp_path / "a.unfinished", MADE, resume=False)
+    assert "Starting anew; `resume` would" in caplog.text
     assert journal.done == 0 and not list(journal.rows())
 
 
