@@ -74,9 +74,7 @@ class Journal:
                 self.done = self._cut(head, group)
             else:
                 if path.exists():
-                    log.info(
-                        "Starting anew: %s, of a run that was broken off, is replaced. `resume` goes on with it.", path
-                    )
+                    log.info("Starting anew; `resume` would go on with what a broken-off run left in %s", path)
                 path.write_bytes(head)
             self._file: IO[bytes] = path.open("ab")
         except OSError as error:
