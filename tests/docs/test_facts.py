@@ -50,6 +50,10 @@ LIMITS = {
     "report that is read back: bytes": ["pages.evaluation:MAX_PAGE_BYTES"],
     "download of a file whose size nobody states: bytes": ["download:MAX_UNKNOWN_BYTES"],
     "download: silence, headers": ["download:TIMEOUT_S", "download:ANSWER_S", "download:WINDOW_S"],
+    "`facekit serve`: bodies, decoded pictures at a time": [
+        "serving.settings:MAX_HELD_BYTES", "serving.settings:MAX_DECODED_BYTES",
+    ],
+    "`facekit serve`: connections, silence": ["serving.settings:MAX_CONNECTIONS", "serving.settings:IDLE_S"],
     "`facekit flops --input-size`": ["commands.flops:LONGEST_SIDE"],
 }  # fmt: skip
 
