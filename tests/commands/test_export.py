@@ -102,7 +102,7 @@ class TestExport:
         monkeypatch.setattr("facekit.targets.openvino.write", fail)
         monkeypatch.setattr("facekit.targets.export.FORMATS", ("onnx", "openvino"))
         assert run("export", "--load-weights", "bundled", "--save-model-to", tmp_path, "--formats", "all") == 3
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.onnx"]
         assert "Left out: openvino: the converter failed" in capsys.readouterr().err
 
     def test_python_returns_what_was_written(self, tmp_path: Path) -> None:
