@@ -175,8 +175,8 @@ def move(kind: str) -> Change:
     ("change", "wrong"),
     [
         (swap_channels, r"scores differ by (?!\S+e-0[5-9])"),
-        (move("bbox"), r"boxes by [0-9]\.[0-9]+ px, landmarks by 0 px"),
-        (move("kps"), r"boxes by 0 px, landmarks by [0-9]\.[0-9]+ px"),
+        (move("bbox"), r"boxes by [0-9]\.[0-9]+ px, landmarks by (0\.000\d+|\S+e-\d+) px"),
+        (move("kps"), r"boxes by (0\.000\d+|\S+e-\d+) px, landmarks by [0-9]\.[0-9]+ px"),
     ],
     ids=["channels swapped", "boxes moved", "landmarks moved"],
 )
