@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def _numbers(parts: list[str]) -> dict[int, list[float]]:
     for part in parts:
         key, _, text = part.partition("=")
         number = int(key)
+        if re.fullmatch(r'"[0-9whdcn,+*/()-]{1,100}"', text):  # a size worked out of those of inputs: "0h,0n"
+            continue
         numbers = [float(item) for item in text.split(",")]
         if number <= -23300:  # a list, whose length stands first
             number, numbers = -number - 23300, numbers[1:]

@@ -30,6 +30,13 @@ def test_both_files_by_either_name(tmp_path: Path) -> None:
     assert check_ncnn_files(path).outputs == 1
 
 
+def test_sizes_that_are_worked_out(tmp_path: Path) -> None:
+    text = GOOD.replace("0=0 1=2 2=2", '6="0h,0n"')
+    assert check_ncnn_files(network(tmp_path, text)).outputs == 1
+    with pytest.raises(FacekitError):
+        check_ncnn_files(network(tmp_path, text.replace("0h", "0h;x")))
+
+
 def complaint(path: Path) -> str:
     with pytest.raises(FacekitError) as caught:
         check_ncnn_files(path)
