@@ -4,7 +4,8 @@ python tools/verify_cluster.py FOLDER [CHECK]...    in FOLDER, which may grow by
 pictures of FACEKIT_SHARED repeated under other names, one in a hundred of them broken. Checks, all by default:
 
 rows      the rows of two workers are those of the plain run; its memory, sampled twice a second
-speed     two workers beside two plain processes, at the same time of day
+speed     two workers beside two plain processes, in turns: pictures a second, for a machine that does nothing else
+cost      the same in seconds of cores a picture, which others' work on the machine hardly changes
 overhead  shards of 16, 64 and 256 pictures
 deaths    five workers killed, then the driver; then resumed
 nodes     two raylets, one of which is killed midway
@@ -134,6 +135,36 @@ class Watch(threading.Thread):
         return "; ".join(parts)
 
 
+class CoreSeconds(threading.Thread):
+    """Of a process and all beneath it, the last that was seen of each."""
+
+    def __init__(self, root: int) -> None:
+        super().__init__(daemon=True)
+        self.root = root
+        self.seen: dict[int, float] = {}
+        self.is_over = threading.Event()
+
+    def run(self) -> None:
+        while not self.is_over.wait(0.2):
+            parents, seconds = {}, {}
+            for process in Path("/proc").iterdir():
+                try:
+                    fields = (process / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                number = int(process.name) if process.name.isdigit() else 0
+                parents[number] = int(fields[1])
+                seconds[number] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            beneath = {self.root} & set(parents)
+            while more := {number for number, parent in parents.items() if parent in beneath} - beneath:
+                beneath |= more
+            self.seen |= {number: seconds[number] for number in beneath}
+
+    def total(self) -> float:
+        self.is_over.set()
+        return sum(self.seen.values())
+
+
 def workers_alive() -> list[int]:
     """Process numbers of Ray's workers that hold a detector."""
     found = []
@@ -238,6 +269,31 @@ class Checks:
         whole_s = time.monotonic() - begun
         times = sorted(part.stat().st_mtime for part in out.glob("part-*"))
         return whole_s, (count - 2 * shard_size) / (times[-1] - times[1])
+
+    def cost(self) -> None:
+        """Of a run and all that it starts, Ray's own processes too; what a larger run takes more than a small one."""
+        names = self.list.read_text().splitlines()
+        core_s: dict[str, list[float]] = {"plain": [], "ray": []}
+        few, many = 300, min(1500, self.count)
+        for count in (few, many):
+            listed = self.folder / f"cost-{count}.txt"
+            listed.write_text("\n".join(names[:count]) + "\n")
+            for name, more in (("plain", []), ("ray", RAY)):
+                log = self.folder / f"cost-{name}.log"
+                process = started(
+                    ["--from-file", str(listed), "--jsonl", str(self.out(f"cost-{name}-{count}")), *more], log
+                )
+                watch = CoreSeconds(process.pid)
+                watch.start()
+                finished(process, log)
+                core_s[name].append(watch.total())
+        each_ms = {name: 1000 * (more - less) / (many - few) for name, (less, more) in core_s.items()}
+        starts = {name: less - few * each_ms[name] / 1000 for name, (less, _) in core_s.items()}
+        print(
+            f"cost: plain {each_ms['plain']:.2f} ms of a core a picture, ray {each_ms['ray']:.2f} (plain is "
+            f"{each_ms['plain'] / each_ms['ray']:.2f} of it); to start {starts['plain']:.1f} and {starts['ray']:.1f} s",
+            flush=True,
+        )
 
     def overhead(self) -> None:
         """Shards that do nothing, and the same pictures in shards of other sizes, in turns."""
@@ -345,7 +401,7 @@ class Checks:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    checks = ("rows", "speed", "overhead", "deaths", "nodes", "store")
+    checks = ("rows", "speed", "cost", "overhead", "deaths", "nodes", "store")
     parser.add_argument("folder", type=Path)
     parser.add_argument("checks", nargs="*", choices=[*checks, []], metavar="CHECK", help=", ".join(checks))
     parser.add_argument("--pictures", type=int, default=20_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -45,6 +46,14 @@ def test_commands(project_dir: Path) -> None:
     assert len(lines) >= 7
     for line in lines:
         check_flags(line)
+
+
+def test_the_plan_is_the_tool_s(project_dir: Path) -> None:
+    page = (project_dir / "docs" / "cluster.md").read_text(encoding="utf-8")
+    match = re.search(r"<!-- plan: (.*?) -->\n(\|.*?)\n\n", page, re.DOTALL)
+    assert match
+    command = [sys.executable, project_dir / "tools" / "plan_cluster.py", *match[1].split()]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == match[2]
 
 
 def test_scripts_are_bash(project_dir: Path) -> None:
