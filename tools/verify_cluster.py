@@ -138,9 +138,9 @@ class Watch(threading.Thread):
 class CoreSeconds(threading.Thread):
     """Of a process and all beneath it, the last that was seen of each."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
-        self.root = root
+        self.process = process
         self.seen: dict[int, float] = {}
         self.is_over = threading.Event()
 
@@ -155,7 +155,7 @@ class CoreSeconds(threading.Thread):
                 number = int(process.name) if process.name.isdigit() else 0
                 parents[number] = int(fields[1])
                 seconds[number] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            beneath = {self.root} & set(parents)
+            beneath = {self.process.pid} & set(parents)
             while more := {number for number, parent in parents.items() if parent in beneath} - beneath:
                 beneath |= more
             self.seen |= {number: seconds[number] for number in beneath}
@@ -271,29 +271,43 @@ class Checks:
         return whole_s, (count - 2 * shard_size) / (times[-1] - times[1])
 
     def cost(self) -> None:
-        """Of a run and all that it starts, Ray's own processes too; what a larger run takes more than a small one."""
+        """Plain: what a larger run takes more than a small one. Ray: what workers take a picture, and its own processes
+        a second, while all work."""
         names = self.list.read_text().splitlines()
-        core_s: dict[str, list[float]] = {"plain": [], "ray": []}
         few, many = 300, min(1500, self.count)
+        plain_s = []
         for count in (few, many):
-            listed = self.folder / f"cost-{count}.txt"
-            listed.write_text("\n".join(names[:count]) + "\n")
-            for name, more in (("plain", []), ("ray", RAY)):
-                log = self.folder / f"cost-{name}.log"
-                process = started(
-                    ["--from-file", str(listed), "--jsonl", str(self.out(f"cost-{name}-{count}")), *more], log
-                )
-                watch = CoreSeconds(process.pid)
-                watch.start()
-                finished(process, log)
-                core_s[name].append(watch.total())
-        each_ms = {name: 1000 * (more - less) / (many - few) for name, (less, more) in core_s.items()}
-        starts = {name: less - few * each_ms[name] / 1000 for name, (less, _) in core_s.items()}
+            watch, _, log = self._begun("cost-plain", names[:count], [])
+            finished(watch.process, log)
+            plain_s.append(watch.total())
+        plain_ms = 1000 * (plain_s[1] - plain_s[0]) / (many - few)
+
+        shards = min(2500, self.count) // 64
+        watch, out, log = self._begun("cost-ray", names[: 64 * shards], RAY)
+        marks = []
+        for parts in (3, shards - 3):
+            wait_for_parts(out, parts, watch.process)
+            marks.append((time.monotonic(), parts_done(out), dict(watch.seen), set(workers_alive())))
+        finished(watch.process, log)
+        watch.is_over.set()
+        (begun_s, before, at_first, workers), (ended_s, after, at_last, _) = marks
+        spent = {number: seconds - at_first.get(number, 0.0) for number, seconds in at_last.items()}
+        of_workers = sum(seconds for number, seconds in spent.items() if number in workers)
+        worker_ms = 1000 * of_workers / (64 * (after - before))
+        own = (sum(spent.values()) - of_workers) / (ended_s - begun_s)
+        rate = (2 - own) / 2 * plain_ms / worker_ms
         print(
-            f"cost: plain {each_ms['plain']:.2f} ms of a core a picture, ray {each_ms['ray']:.2f} (plain is "
-            f"{each_ms['plain'] / each_ms['ray']:.2f} of it); to start {starts['plain']:.1f} and {starts['ray']:.1f} s",
-            flush=True,
-        )
+            f"cost: plain {plain_ms:.2f} ms of a core a picture, a worker {worker_ms:.2f}; Ray's own processes and the "
+            f"driver {own:.2f} of a core: on two cores {rate:.2f} of two plain processes", flush=True,
+        )  # fmt: skip
+
+    def _begun(self, name: str, names: list[str], more: list[str]) -> tuple[CoreSeconds, Path, Path]:
+        """A run, watched; where it writes to, and its log."""
+        listed, out, log = self.folder / f"{name}.txt", self.out(f"{name}-{len(names)}"), self.folder / f"{name}.log"
+        listed.write_text("\n".join(names) + "\n")
+        watch = CoreSeconds(started(["--from-file", str(listed), "--jsonl", str(out), *more], log))
+        watch.start()
+        return watch, out, log
 
     def overhead(self) -> None:
         """Shards that do nothing, and the same pictures in shards of other sizes, in turns."""
