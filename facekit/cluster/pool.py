@@ -150,6 +150,8 @@ def ray_of(workers: Workers) -> Generator[int, None, None]:
     # Told before Ray is imported, which else reports its use to its makers, and prints lines of its own for each actor.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if workers.address is None:  # else workers would give way to all other work on this machine, at niceness 15
+        os.environ.setdefault("RAY_worker_niceness", "0")
     with optional_packages():
         import ray
         import ray.data
