@@ -190,6 +190,19 @@ class TestCompilers:
         assert (tmp_path / "Makefile").exists() or (tmp_path / "build.ninja").exists()
 
 
+def test_two_of_one_name_keep_their_weights(yunet: HeaderBackend, yunet_header: Path, tmp_path: Path) -> None:
+    text, path = yunet_header.read_text(encoding="utf-8"), tmp_path / "other.hpp"
+    last = text[: text.index("\n};\n")].rindex("\n") + 1
+    end = text.index("\n};\n")
+    numbers = text[last:end].split()
+    path.write_text(text[:last] + " ".join(["9.0f,"] * len(numbers)) + text[end:], encoding="utf-8")
+    picture = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    before = yunet(picture).landmarks_xy
+    other = HeaderBackend(path, None, 1, (COMPILERS[0], "-O1"))
+    assert not np.allclose(other(picture).landmarks_xy, before)
+    np.testing.assert_array_equal(yunet(picture).landmarks_xy, before)
+
+
 class TestOnlyOwnCodeIsCompiled:
     def refused(self, path: Path, text: str, match: str) -> None:
         path.write_text(text, encoding="utf-8")

@@ -143,7 +143,8 @@ def _compiled(text: str, name: str, commands: tuple[tuple[str, ...], ...], sourc
         shim.write_text(f"{text}\n#define FACEKIT_NAME {name}\n{part('shim.cpp')}", encoding="utf-8")
         reason = ""
         for command in commands:
-            whole = [*command, "-std=c++17", "-shared", "-fPIC", str(shim), "-o", str(library)]
+            flags = ("-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden")
+            whole = [*command, *flags, str(shim), "-o", str(library)]
             try:
                 done = subprocess.run(whole, capture_output=True, timeout=COMPILE_TIMEOUT_S, check=False)
             except (OSError, subprocess.TimeoutExpired) as error:

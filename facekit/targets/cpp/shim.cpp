@@ -1,9 +1,11 @@
-// The header behind a C interface: what facekit calls to run it.
+// The header behind a C interface: what facekit calls to run it. Nothing else is seen from outside: of two headers in one
+// process each must have its own weights, which g++ would make one of by their name.
 
 #include <cstring>
 
 using FacekitDetector = facekit::Detector;
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 void* facekit_open(int threads) {
@@ -43,3 +45,4 @@ long long facekit_detect(void* detector, const std::uint8_t* bgr, int width, int
 
 const char* facekit_vectors() { return facekit::FACEKIT_NAME::kVectors; }
 }
+#pragma GCC visibility pop
