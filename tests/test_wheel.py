@@ -77,6 +77,7 @@ def measured(*command: object, folder: Path) -> tuple[float, float]:
 def wheel(project_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built of a copy: setuptools keeps what an earlier build left in build/."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    shutil.copytree(project_dir / "data" / "demo", source / "data" / "demo")
     for name in ("facekit", "model_templates"):
         shutil.copytree(project_dir / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):

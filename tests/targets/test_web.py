@@ -34,7 +34,7 @@ def test_an_export(small_runtime: Path, tmp_path: Path, drawn_weights: Path, dra
     done = export_weights(drawn_weights, template, tmp_path / "page", ExportSettings(("web",)))
     (written,) = done.written
     assert written.files[0].name == INDEX and written.differences is not None
-    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == sorted(TARGETS["web"].files)
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == sorted([*TARGETS["web"].files, "README.md"])
     declared = json.loads((tmp_path / "page" / "detector.json").read_text())
     assert (declared["name"], declared["head"]["strides"]) == ("yunet-n", [8, 16, 32])
     assert (tmp_path / "page" / "sample.jpg").stat().st_size > 10_000
