@@ -140,7 +140,7 @@ class EvaluationRecord:
 def to_json(record: EvaluationRecord) -> str:
     """Everything but the crops, as strict JSON in ASCII: what is not defined (NaN) becomes null."""
     content = dataclasses.asdict(dataclasses.replace(record, crops=()))
-    return json.dumps({"facekit_evaluation": VERSION, **_without_nan(content)}, allow_nan=False)
+    return json.dumps({"facekit_evaluation": VERSION, **without_nan(content)}, allow_nan=False)
 
 
 def from_json(text: str, where: str) -> EvaluationRecord:
@@ -165,11 +165,12 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain data with None in place of numbers that JSON has no words for."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value

@@ -9,9 +9,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from facekit.records.evaluation import Metric
+from facekit.records.evaluation import Metric, without_nan
 
 VERSION = 1  # of the json
 AP_SHORT = {"widerface_e": "easy", "widerface_m": "medium", "widerface_h": "hard", "ap": "AP", "ap_50": "AP50"}
@@ -93,7 +92,7 @@ class Comparison:
     def to_json(self) -> str:
         """Everything; what is not defined is null."""
         content = {"facekit_comparison": VERSION, **dataclasses.asdict(self)}
-        return json.dumps(_without_nan(content), allow_nan=False, indent=1) + "\n"
+        return json.dumps(without_nan(content), allow_nan=False, indent=1) + "\n"
 
     def to_csv(self) -> str:
         """A row a detector and number of threads, with the protocol in its last column."""
@@ -140,13 +139,3 @@ def _lines(row: Measured, keys: Sequence[str]) -> list[list[str]]:
 
 def _rounded(value: float | None) -> float | str | None:
     return "" if value is None else value if isinstance(value, int) else round(value, 3)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
