@@ -60,7 +60,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        from facekit.extras import optional_packages
+        from facekit.base.extras import optional_packages
 
         with optional_packages():
             return getattr(importlib.import_module(_MODULES[name]), name)

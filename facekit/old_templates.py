@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from facekit.base.schema import plain_data
 from facekit.errors import FacekitError
-from facekit.schema import plain_data
 
 if TYPE_CHECKING:
     from facekit.template import Template

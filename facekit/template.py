@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from facekit.base.installation import templates_dir
+from facekit.base.reading import read_text, shown
+from facekit.base.schema import MAX_YAML_BYTES, Length, Range, Section, compose_yaml, read_node
+from facekit.base.urls import check_url
 from facekit.errors import FacekitError
-from facekit.installation import templates_dir
 from facekit.old_templates import bring_up_to_date, with_head
-from facekit.reading import read_text, shown
-from facekit.schema import MAX_YAML_BYTES, Length, Range, Section, compose_yaml, read_node
-from facekit.urls import check_url
 
 TEMPLATES_DIR = templates_dir()
 MAX_INPUT_PIXELS = 1 << 25

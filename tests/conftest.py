@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
-from facekit import download
+from facekit.base import download
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -13,8 +13,8 @@ FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 
 # From the bottom; a floor may import itself and those below it, never one above.
 FLOORS = (
-    ("errors", "extras", "files", "installation", "nearest", "options", "progress", "reading", "urls"),
-    ("machine", "download", "schema", "structures", "old_templates", "template", "protocol"),
+    ("errors", "base"),
+    ("machine", "structures", "old_templates", "template", "protocol"),
     ("ops",),
     ("pictures", "labels", "feed", "tracks"),
     ("results", "models", "metrics", "datasets"),

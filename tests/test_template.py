@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from facekit.base.schema import plain_data
 from facekit.errors import FacekitError
-from facekit.schema import plain_data
 from facekit.template import TEMPLATES_DIR, AdamW, Sgd, StepDecay, Template, find_recipe, find_template, load_template
 
 BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))

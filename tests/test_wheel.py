@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from facekit import __version__
-from facekit.extras import PACKAGES
+from facekit.base.extras import PACKAGES
 
 RUNS = 5
 MAX_RATIO = 3.0  # of a cold start to the written picture, over the bare script's

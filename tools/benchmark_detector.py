@@ -25,7 +25,7 @@ from facekit import Detector
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.ops.nms import suppress
 from facekit.pictures.read import read_picture
-from facekit.targets.outputs import planes
+from facekit.targets.reading.outputs import planes
 
 SIZES_WH = ((320, 320), (640, 640), (1280, 960))
 PICTURE = Path(__file__).resolve().parent.parent / "data" / "demo" / "astronaut.jpg"

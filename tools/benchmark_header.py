@@ -26,8 +26,8 @@ from facekit.detector import BUNDLED_WEIGHTS
 from facekit.feed import prepare
 from facekit.pictures.read import read_picture
 from facekit.targets.cpp import HeaderBackend
-from facekit.targets.export import ExportSettings, export_weights
-from facekit.targets.outputs import planes
+from facekit.targets.reading.outputs import planes
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import Template, find_template, load_template
 
 SIZES_WH = ((320, 240), (640, 480))

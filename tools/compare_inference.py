@@ -24,7 +24,7 @@ from facekit.detector import Detector
 from facekit.errors import ArgumentError
 from facekit.pictures.read import read_picture
 from facekit.protocol import at_scale, with_thresholds
-from facekit.targets.check_pictures import portrait
+from facekit.targets.writing.check_pictures import portrait
 
 # What the modes are called where facekit's own commands take --scale.
 SCALES = {"AUTO": "template", "VGA": "vga", "ORIGIN": "origin"}

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
+from facekit.base.files import write_text
 from facekit.cli import run_command
 from facekit.errors import FacekitError
-from facekit.files import write_text
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
 BLOCK = re.compile(r"(<!-- comparison -->\n).*?(<!-- end of comparison -->\n)", re.DOTALL)

@@ -23,16 +23,16 @@ import click
 import yaml
 
 from facekit import Detector, __version__
+from facekit.base.files import write_text
 from facekit.cli import run_command
 from facekit.errors import FacekitError
 from facekit.feed import fitted
-from facekit.files import write_text
 from facekit.pictures.read import read_picture
 from facekit.structures import Detections
-from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.table import FORMATS, TARGETS, missing_packages
-from facekit.targets.verify import Differences, Tolerance, compare_faces
+from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.verify import Differences, Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -20,11 +20,11 @@ import torch
 import yaml
 
 from facekit import Detector
+from facekit.base.files import write_text
 from facekit.cli import run_command
-from facekit.files import write_text
 from facekit.machine.environment import environment
 from facekit.pictures.read import as_uint8, read_picture
-from facekit.targets.export import ExportSettings, export_weights
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -15,6 +15,7 @@ import copy
 import importlib.util
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -250,7 +251,7 @@ def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
         for name, tensor in other["state_dict"].items()
         if tensor.is_floating_point() and "running_" not in name
     )
-    return float(sum(squares)) ** 0.5
+    return math.sqrt(sum(squares))
 
 
 def train_for(row: Row, machine: Machine, work: Path, precision: str, seconds: float) -> None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from facekit.detector import Detector
 from facekit.pictures.read import read_picture
-from facekit.targets.check_pictures import drawn_faces, noise, portrait
 from facekit.targets.cpp import HeaderBackend
-from facekit.targets.export import ExportSettings, export_weights
-from facekit.targets.verify import Differences, Tolerance, compare_faces
+from facekit.targets.writing.check_pictures import drawn_faces, noise, portrait
+from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.verify import Differences, Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 
 STRICT = ("-Wall", "-Wextra", "-Werror")

@@ -27,7 +27,7 @@ import click
 import cv2
 import numpy as np
 
-from facekit.files import is_half_written
+from facekit.base.files import is_half_written
 from facekit.template import TEMPLATES_DIR
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -230,7 +230,7 @@ def main(kills: int, seed: int, only: str) -> None:
     import facekit.commands.compress
     import facekit.detector
     import facekit.engine.compress.run
-    import facekit.targets.export  # noqa: F401
+    import facekit.targets.writing.export  # noqa: F401
 
     rng, failed = random.Random(seed), False
     click.echo(f"{'':<28}{'seconds':>8}{'old':>6}{'new':>6}{'mixed':>7}{'BROKEN':>8}  cleared by the next run")

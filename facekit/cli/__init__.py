@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from facekit import __version__
+from facekit.base.extras import explain_import_error
 from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, LazyCommands, as_flags
 from facekit.errors import ArgumentError, FacekitError, Interrupted, masked
-from facekit.extras import explain_import_error
 
 
 class _Screen(logging.Handler):

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
+from facekit.base.nearest import did_you_mean
+from facekit.base.options import OptionInfo, flag_of, info_of, types_of
 from facekit.errors import Loss
-from facekit.nearest import did_you_mean
-from facekit.options import OptionInfo, flag_of, info_of, types_of
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from facekit.base.reading import open_regular, shown
 from facekit.cluster.stores import Entry, bare, file_system, is_store, trying
 from facekit.errors import FacekitError
 from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES
-from facekit.reading import open_regular, shown
 
 MAX_MEMBERS = 1_000_000
 MAX_HEADER_BYTES = 1 << 20  # of a name or of extended headers, which tarfile reads as a whole

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from facekit.base.reading import shown
 from facekit.cluster.looking import LOSSES_TOLD, Part
 from facekit.cluster.shards import Plan, read_plan
 from facekit.cluster.stores import Entry, exists, is_store, joined, read_bytes, writing
 from facekit.errors import FacekitError, Loss
-from facekit.reading import shown
 
 log = logging.getLogger(__name__)
 

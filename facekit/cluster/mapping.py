@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from facekit.base.progress import progress_bar
 from facekit.cluster.pool import Workers, over_workers, ray_of
 from facekit.cluster.trials import Trial
 from facekit.machine.signals import StopSignals
-from facekit.progress import progress_bar
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -7,10 +7,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from facekit.base.files import SIBLINGS
+from facekit.base.reading import read_bytes
 from facekit.detector import BUNDLED_WEIGHTS, Detector, Passes
 from facekit.errors import FacekitError
-from facekit.files import SIBLINGS
-from facekit.reading import read_bytes
 from facekit.template import Template, find_template, load_template
 
 MAX_BYTES = 2 << 30  # of weights

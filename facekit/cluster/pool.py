@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facekit import __version__
+from facekit.base.extras import optional_packages
+from facekit.base.options import Engine
 from facekit.cluster.trials import MOST_DEATHS, Trial, Trials
 from facekit.errors import ArgumentError, FacekitError
-from facekit.extras import optional_packages
 from facekit.machine.cores import usable_cores
-from facekit.options import Engine
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facekit.base.progress import progress_bar
 from facekit.cluster.looking import Format, LookAtShards, Looking, Output, Part, write_part
 from facekit.cluster.manifest import Manifest
 from facekit.cluster.packed import PackedDetector
@@ -22,7 +23,6 @@ from facekit.cluster.trials import Trial
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.machine.cores import usable_cores
 from facekit.machine.signals import StopSignals
-from facekit.progress import progress_bar
 from facekit.results.json_files import read_jsonl
 from facekit.results.parquet import read_parquet
 from facekit.results.row import Row, Run

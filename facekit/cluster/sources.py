@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facekit.base.reading import shown
 from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
 from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
@@ -17,7 +18,6 @@ from facekit.errors import FacekitError, Loss
 from facekit.pictures.inputs import ADDRESS_SCHEMES, Input, find_inputs
 from facekit.pictures.listing import VIDEO_SUFFIXES
 from facekit.pictures.read import PICTURE_SUFFIXES
-from facekit.reading import shown
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from facekit.base.extras import optional_packages
+from facekit.base.files import check_not_input
+from facekit.base.reading import open_regular, shown
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
-from facekit.files import check_not_input
-from facekit.reading import open_regular, shown
 
 # Scheme: the package that speaks to it; None: to be had without one.
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "file": None}

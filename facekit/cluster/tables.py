@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from facekit.base.extras import optional_packages
+from facekit.base.reading import shown
 from facekit.cluster.shards import Shard
 from facekit.cluster.stores import Entry, bare, checked_name, file_system, is_store, read_bytes, scheme_of, trying
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
 from facekit.pictures.read import MAX_PICTURE_BYTES
-from facekit.reading import shown
 
 BYTES_COLUMNS = ("image", "bytes", "picture", "jpg", "jpeg", "png", "content", "data")
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "url", "uri", "image", "picture", "location")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from facekit.base.options import BACKEND, THREADS, Runtime, command_options, option, takes
 from facekit.commands.detect import MODEL
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError
-from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_outputs, check_writable_folder, protecting, replacing
+from facekit.base.progress import progress_bar
 from facekit.commands.inputs import Choice
 from facekit.commands.watching import Looking, Seen, faces_of, watch
 from facekit.errors import ArgumentError, FacekitError, Interrupted, Loss
-from facekit.files import check_outputs, check_writable_folder, protecting, replacing
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.contact_sheet import ContactSheet
@@ -31,7 +32,6 @@ from facekit.pictures.video import find_source
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
 from facekit.pictures.write import WITH_EXIF, WRITTEN_SUFFIXES, check_picture_name, write_picture
-from facekit.progress import progress_bar
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
 from facekit.structures import Detections

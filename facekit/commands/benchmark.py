@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.options import LAYOUT, Runtime, command_options, option, takes
 from facekit.commands.compare import SIZE, parse_size
 from facekit.errors import ArgumentError
-from facekit.options import LAYOUT, Runtime, command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.commands.compare import Compared
@@ -42,11 +42,11 @@ def benchmark(options: BenchmarkOptions) -> Compared:
     """Measures one detector in a process of its own. Raises FacekitError for weights that can't be run."""
     size_wh = parse_size(options.size)
 
+    from facekit.base.files import check_writable_folder, write_text
     from facekit.commands.compare import Compared
     from facekit.engine.comparison.compare import Plan, compare_detectors
     from facekit.engine.comparison.contender import Named, parse_named
-    from facekit.files import check_writable_folder, write_text
-    from facekit.targets.check_pictures import portrait
+    from facekit.targets.writing.check_pictures import portrait
 
     if options.json is not None:
         check_writable_folder(options.json.parent)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facekit.base.options import DATA_ROOT, command_options, option, takes
 from facekit.commands.inputs import read_template
-from facekit.options import DATA_ROOT, command_options, option, takes
 
 
 @command_options
@@ -30,7 +30,7 @@ def browse_data(options: BrowseOptions) -> Path:
     """
     template = read_template(options.augment) if options.augment is not None else None
 
-    from facekit.files import write_text
+    from facekit.base.files import write_text
     from facekit.labels.formats import read_labels
     from facekit.pages.browse import Augmentation, browse_page
 

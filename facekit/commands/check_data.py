@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.errors import FacekitError
-from facekit.options import (
+from facekit.base.options import (
     ADDRESS,
     CPUS_PER_WORKER,
     DATA_ROOT,
@@ -22,6 +21,7 @@ from facekit.options import (
     option,
     takes,
 )
+from facekit.errors import FacekitError
 
 if TYPE_CHECKING:
     from facekit.cluster.pool import Workers

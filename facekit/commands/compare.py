@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.options import command_options, option, takes
 from facekit.errors import ArgumentError, Loss
-from facekit.options import command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.engine.comparison.compare import DataSet
@@ -70,10 +70,10 @@ def compare(options: CompareOptions) -> Compared:
     size_wh = parse_size(options.size)
     runtimes = tuple(name.strip() for text in options.runtimes for name in text.split(",") if name.strip())
 
+    from facekit.base.files import check_outputs, check_writable_folder, write_text
     from facekit.engine.comparison.compare import Plan, compare_detectors
     from facekit.engine.comparison.contender import distinct, parse_named
-    from facekit.files import check_outputs, check_writable_folder, write_text
-    from facekit.targets.check_pictures import portrait
+    from facekit.targets.writing.check_pictures import portrait
 
     outputs = [path for path in (options.csv, options.json, options.report) if path is not None]
     for path in outputs:

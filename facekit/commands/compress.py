@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_outputs
+from facekit.base.options import takes
+from facekit.base.progress import working
 from facekit.commands.inputs import check_roots, find_detector, read_label_files
 from facekit.engine.compress.options import CompressOptions
-from facekit.files import check_outputs
-from facekit.options import takes
-from facekit.progress import working
 
 if TYPE_CHECKING:
     from facekit.engine.compress.run import Footprint

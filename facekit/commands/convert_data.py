@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from facekit.base.options import command_options, option, takes
 from facekit.commands.inputs import check_roots
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import ArgumentError
-from facekit.options import command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.datasets.convert import Summary

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import choose_model
-from facekit.errors import ArgumentError
-from facekit.options import (
+from facekit.base.options import (
     ADDRESS,
     BACKEND,
     CPUS_PER_WORKER,
@@ -23,6 +21,8 @@ from facekit.options import (
     option,
     takes,
 )
+from facekit.commands.inputs import choose_model
+from facekit.errors import ArgumentError
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_writable_folder, replacing
+from facekit.base.reading import open_file
 from facekit.errors import ArgumentError, FacekitError, Loss
-from facekit.files import check_writable_folder, replacing
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.headers import read_header
@@ -21,7 +22,6 @@ from facekit.pictures.read import HEAD_BYTES
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
-from facekit.reading import open_file
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import csv_text, read_csv
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit import __version__
+from facekit.base.files import protecting
+from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
 from facekit.commands.watching import Looking, Seen, faces_of, watch
 from facekit.errors import FacekitError, Interrupted, Loss
-from facekit.files import protecting
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
 from facekit.pictures.draw import draw_faces
@@ -27,7 +28,6 @@ from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, r
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
-from facekit.progress import progress_bar
 from facekit.results.journal import SUFFIX, Journal, journal_path
 from facekit.results.names import Names
 from facekit.results.row import Row, Run

@@ -14,9 +14,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal
 
+from facekit.base.extras import PACKAGES, explain_import_error
+from facekit.base.options import command_options, option, takes
 from facekit.errors import FacekitError
-from facekit.extras import PACKAGES, explain_import_error
-from facekit.options import command_options, option, takes
 
 BASE_PACKAGES = ("numpy", "cv2", "onnxruntime", "yaml", "click", "tqdm")
 LEAST_FREE_BYTES = 2 << 30
@@ -148,7 +148,7 @@ class Diagnosis:
 def doctor(options: DoctorOptions) -> Diagnosis:
     """Looks at Python, processor, GPU, packages, cache and disk, and tries the bundled detector."""
     from facekit import __version__
-    from facekit.installation import package_dir
+    from facekit.base.installation import package_dir
     from facekit.machine.cores import core_quota, usable_cores
     from facekit.machine.processor import cpu_name, gpus, instruction_sets, memory_bytes
     from facekit.weights.snapshots import cache_dir

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from facekit.base.options import command_options, option, takes
 from facekit.errors import ArgumentError
-from facekit.options import command_options, option, takes
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from urllib.parse import urlparse
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_outputs, check_writable_folder, protecting
+from facekit.base.progress import progress_bar
 from facekit.commands.watching import Seen, watch
 from facekit.errors import FacekitError, Interrupted, Loss
-from facekit.files import check_outputs, check_writable_folder, protecting
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces, draw_label
@@ -28,7 +29,6 @@ from facekit.pictures.video import Source, find_source
 from facekit.pictures.video_file import check_video_name
 from facekit.pictures.window import has_display, show
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, write_picture
-from facekit.progress import progress_bar
 from facekit.structures import Detections
 
 if TYPE_CHECKING:  # PyTorch takes seconds to come: plans are made, and refused, without it

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekit.options import command_options, option, takes
+from facekit.base.options import command_options, option, takes
 
 log = logging.getLogger(__name__)
 

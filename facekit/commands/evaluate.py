@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facekit.base.options import takes
 from facekit.commands.inputs import check_roots, find_measured, read_label_files
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.errors import ArgumentError
-from facekit.options import takes
 
 if TYPE_CHECKING:
     from facekit.engine.evaluation.measure import Measurement
@@ -27,8 +27,8 @@ def evaluate(options: EvaluateOptions) -> Measurement | None:
     check_roots(options.test_ann_files, options.test_data_roots, "test_ann_files", "test_data_roots")
     template, weights = find_measured(options.load_weights, options.template, options.layout)
 
+    from facekit.base.files import write_text
     from facekit.engine.evaluation.measure import measure
-    from facekit.files import write_text
 
     pictures = read_label_files(options.test_ann_files, options.test_data_roots, "test")
     measurement = measure(template, weights, pictures, options)

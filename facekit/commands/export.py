@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_outputs
+from facekit.base.options import TEMPLATE_OR_NAMED, command_options, option, takes
+from facekit.base.progress import working
 from facekit.commands.inputs import find_detector
 from facekit.errors import ArgumentError
-from facekit.files import check_outputs
-from facekit.options import TEMPLATE_OR_NAMED, command_options, option, takes
-from facekit.progress import working
 
 if TYPE_CHECKING:
-    from facekit.targets.export import Exported
+    from facekit.targets.writing.export import Exported
     from facekit.template import Template
 
 
@@ -109,8 +109,8 @@ def export(options: ExportOptions) -> Exported:
 
     _check_dynamic(options, template)
     with working("loading PyTorch"):
-        from facekit.targets.draft import GraphOptions
-        from facekit.targets.export import ExportSettings, export_weights
+        from facekit.targets.writing.draft import GraphOptions
+        from facekit.targets.writing.export import ExportSettings, export_weights
 
     asked = GraphOptions(options.nms, options.half, options.opset, options.uint8_input)
     settings = ExportSettings(names, options.size_hw(), options.check_pictures, asked)
@@ -141,7 +141,7 @@ class Format:
 
 def export_formats() -> list[Format]:
     """All formats that export knows, and what is missing here for each."""
-    from facekit.extras import install_line
+    from facekit.base.extras import install_line
     from facekit.targets.table import FORMATS, TARGETS, missing_packages
 
     rows = []

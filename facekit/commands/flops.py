@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from facekit.base.options import command_options, option, takes
 from facekit.commands.inputs import read_template
 from facekit.errors import ArgumentError, FacekitError
-from facekit.options import command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.ops.complexity import LayerCost

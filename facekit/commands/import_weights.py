@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from facekit.base.options import TEMPLATE, command_options, option, takes
 from facekit.commands.inputs import read_template
-from facekit.options import TEMPLATE, command_options, option, takes
 
 
 @command_options

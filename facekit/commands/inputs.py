@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import note_inputs
+from facekit.base.nearest import did_you_mean_path
 from facekit.errors import ArgumentError, FacekitError
-from facekit.files import note_inputs
-from facekit.nearest import did_you_mean_path
 
 if TYPE_CHECKING:
     from facekit.cluster.packed import PackedDetector
@@ -92,7 +92,7 @@ def find_measured(load_weights: Path | None, template: str | None, layout: str |
 
     Raises FacekitError where neither does.
     """
-    from facekit.targets.outputs import GRAPH_SUFFIXES
+    from facekit.targets.reading.outputs import GRAPH_SUFFIXES
 
     _check_layout(load_weights, template, layout)
     if load_weights is None or template is not None or load_weights.suffix.lower() not in GRAPH_SUFFIXES:
@@ -110,7 +110,7 @@ def find_measured(load_weights: Path | None, template: str | None, layout: str |
 
 def _named_template(weights: Path) -> Template:
     """The template that weights name themselves; of an exported file with the thresholds that it was exported with."""
-    from facekit.targets.about import parse_about, template_for
+    from facekit.targets.reading.about import parse_about, template_for
     from facekit.targets.table import target_of
     from facekit.weights.identify import said_by_graph, template_of_weights
 

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_writable_folder, replacing_set, write_text
+from facekit.base.options import command_options, option, takes
 from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE
 from facekit.errors import ArgumentError, FacekitError
-from facekit.files import check_writable_folder, replacing_set, write_text
-from facekit.options import command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.template import Template

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.commands.inputs import choose_detector
-from facekit.options import (
+from facekit.base.options import (
     ADDRESS,
     BACKEND,
     CPUS_PER_WORKER,
@@ -25,6 +24,7 @@ from facekit.options import (
     option,
     takes,
 )
+from facekit.commands.inputs import choose_detector
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_outputs, check_writable_folder, protecting, write_text
+from facekit.base.progress import progress_bar
+from facekit.base.reading import open_regular
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
-from facekit.files import check_outputs, check_writable_folder, protecting, write_text
 from facekit.labels.formats import read_labels
 from facekit.labels.formats.coco import to_coco
 from facekit.labels.layout import name_in
@@ -27,8 +29,6 @@ from facekit.pictures.headers import MAX_PIXELS, read_header
 from facekit.pictures.listing import list_pictures
 from facekit.pictures.read import HEAD_BYTES, picture_size
 from facekit.pictures.read_ahead import read_each
-from facekit.progress import progress_bar
-from facekit.reading import open_regular
 from facekit.structures import Detections
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from facekit.options import command_options, option, takes
+from facekit.base.options import command_options, option, takes
 
 
 @command_options

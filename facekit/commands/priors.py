@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.options import DATA_ROOT, TEMPLATE, command_options, option, takes
+from facekit.base.options import DATA_ROOT, TEMPLATE, command_options, option, takes
 
 if TYPE_CHECKING:
     from facekit.training_data.prior_choice import PriorChoice

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_outputs, check_writable_folder
+from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option, takes
+from facekit.base.progress import signs_of_life, working
 from facekit.commands.inputs import check_roots, read_label_files
 from facekit.errors import ArgumentError, FacekitError, Loss
-from facekit.files import check_outputs, check_writable_folder
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option, takes
-from facekit.progress import signs_of_life, working
 
 if TYPE_CHECKING:
     from facekit.engine.compress.post_training import FileFigures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.options import command_options, option, takes
+from facekit.base.options import command_options, option, takes
 
 
 @command_options
@@ -20,7 +20,7 @@ class ReportOptions:
 @takes(ReportOptions)
 def report(options: ReportOptions) -> Path:
     """Lays the reports beside each other on one page, which is returned. Raises FacekitError for other pages."""
-    from facekit.files import write_text
+    from facekit.base.files import write_text
     from facekit.pages.comparison import comparison_page, run_names
     from facekit.pages.evaluation import read_record
 

@@ -7,10 +7,19 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekit.base.options import (
+    ANN_FILES,
+    DATA_ROOTS,
+    arguments_of,
+    checked,
+    command_options,
+    option,
+    split_paths,
+    takes,
+)
 from facekit.commands.train import read_pictures
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError, FacekitError
-from facekit.options import ANN_FILES, DATA_ROOTS, arguments_of, checked, command_options, option, split_paths, takes
 
 if TYPE_CHECKING:
     from facekit.labels.picture_labels import PictureLabels
@@ -73,7 +82,7 @@ def reproduce(options: ReproduceOptions) -> str:
 def recorded_options(record: RunRecord, path: Path, **changes: Any) -> TrainOptions:
     """The run's flags as train() takes them, some of them changed. Raises FacekitError, naming `path`, for flags that
     this facekit lacks."""
-    from facekit.schema import from_plain
+    from facekit.base.schema import from_plain
 
     flags = dict(record.flags)
     for name, value in flags.items():

@@ -8,12 +8,12 @@ import socket
 from pathlib import Path
 from typing import Literal
 
+from facekit.base.extras import optional_packages
+from facekit.base.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.base.reading import read_input
 from facekit.commands.detect import MODEL
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError, FacekitError
-from facekit.extras import optional_packages
-from facekit.options import BACKEND, THREADS, Runtime, command_options, option, takes
-from facekit.reading import read_input
 
 TOKEN = "FACEKIT_TOKEN"
 LEAST_TOKEN, MOST_TOKEN = 16, 4096  # characters

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from facekit.base.options import command_options, option, takes
 from facekit.errors import FacekitError
-from facekit.options import command_options, option, takes
 
 MEASURED = "measured.yaml"  # beside the templates: what tools/verify_parity.py measured
 SPEED = "speed.yaml"  # and tools/measure_speed.py
@@ -93,7 +93,7 @@ def templates(options: TemplatesOptions) -> TemplateTable:
 
     Raises FacekitError, which names the nearest template, where there is none.
     """
-    from facekit.nearest import did_you_mean
+    from facekit.base.nearest import did_you_mean
     from facekit.template import bundled_templates
 
     measured, speed = _read(MEASURED), _read(SPEED)

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_outputs
+from facekit.base.options import arguments_of, takes
 from facekit.commands.inputs import check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
-from facekit.files import check_outputs
-from facekit.options import arguments_of, takes
 
 if TYPE_CHECKING:
     from facekit.labels.picture_labels import PictureLabels

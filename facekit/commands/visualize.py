@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.commands.inputs import choose_detector
 from facekit.errors import ArgumentError
-from facekit.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.pictures.headers import MAX_PIXELS
 
 if TYPE_CHECKING:

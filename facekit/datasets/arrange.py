@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.base.files import write_text
 from facekit.datasets.convert import with_sizes
 from facekit.errors import FacekitError
-from facekit.files import write_text
 from facekit.labels.formats import read_labels
 from facekit.labels.formats.labelv2 import write_labelv2
 from facekit.labels.formats.text_lines import read_lines

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facekit.base.download import Identity
 from facekit.datasets.unpack import Limits
-from facekit.download import Identity
 
 
 @dataclass(frozen=True)

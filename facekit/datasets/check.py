@@ -40,13 +40,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.progress import progress_bar
 from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of, thumbnail_of
 from facekit.errors import FacekitError
 from facekit.labels.keypoints import contradict
 from facekit.labels.learnable import count_faces, why_nothing_to_learn
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
-from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from facekit.base.files import write_text
 from facekit.datasets.check import SEVERITIES, WHOLE_SET, Checked
-from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.labels.picture_paths import explain_missing
 

@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facekit.base.files import check_writable_folder, making_folder, sync_disk, write_text
+from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, making_folder, sync_disk, write_text
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally, drop_unusable_boxes
 from facekit.pictures.read import picture_size
-from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facekit.base.download import DownloadError, Identity, digests, download, partial_path
+from facekit.base.files import check_writable_folder, write_text
+from facekit.base.reading import read_text
 from facekit.datasets.catalogue import Archive, DataSet
 from facekit.datasets.unpack import MARKER, unpack
-from facekit.download import DownloadError, Identity, digests, download, partial_path
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, write_text
-from facekit.reading import read_text
 
 log = logging.getLogger(__name__)
 

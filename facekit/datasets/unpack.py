@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from facekit.base.files import check_writable_folder, sync_disk, write_text
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, sync_disk, write_text
-from facekit.progress import progress_bar
 
 MARKER = ".facekit-unpacked"  # in the new folder: what it was unpacked from
 CHUNK_BYTES = 1 << 20

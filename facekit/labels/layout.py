@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.labels.picture_labels import PictureLabels, has_drive
 
 Named = tuple[str, PictureLabels]  # the picture's path in its data set, with /, and its labels

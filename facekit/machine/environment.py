@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from facekit import __version__
-from facekit.installation import checkout_dir
+from facekit.base.installation import checkout_dir
+from facekit.base.schema import Range
 from facekit.machine.processor import cpu_name
-from facekit.schema import Range
 
 if TYPE_CHECKING:
     import torch

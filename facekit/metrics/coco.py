@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facekit.base.extras import optional_packages
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
 from facekit.metrics.overlaps import as_rows
 
 MAX_DETECTIONS = 100  # a picture, best score first

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.extras import optional_packages
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
 from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.curves import area_under_envelope
 from facekit.metrics.overlaps import intersection_areas, ratio_of

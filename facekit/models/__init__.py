@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from facekit.base.reading import shown
+from facekit.base.schema import place
 from facekit.errors import FacekitError
 from facekit.models.atss import ATSS
 from facekit.models.detector_network import DetectorNetwork
@@ -15,8 +17,6 @@ from facekit.models.ssd import SSD
 from facekit.models.ultralight import UltraLight
 from facekit.models.yunet import YuNet
 from facekit.ops.head import declared_head
-from facekit.reading import shown
-from facekit.schema import place
 from facekit.template import ModelSettings, Template
 
 MODELS: dict[str, Callable[[ModelSettings], DetectorNetwork]] = {

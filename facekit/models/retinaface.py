@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2, efficientnet_b0, mobilenet_v3_small
 
+from facekit.base.schema import Range
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import LevelMaps, Tapped, conv_norm, leaky_relu, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
-from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x1_0
 
+from facekit.base.schema import Range
 from facekit.models.backbones.mobilenetv2 import MobileNetV2, TinyMobileNetV2
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import level_rows
 from facekit.ops.head import declared_head
 from facekit.ops.losses import balance
 from facekit.ops.multibox import multibox_losses
-from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facekit.base.schema import Range
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import conv_norm, level_rows, relu, separable
 from facekit.ops.head import declared_head
 from facekit.ops.multibox import multibox_losses
-from facekit.schema import Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facekit.base.schema import Length, Range
 from facekit.machine.reductions import mean_over_processes
 from facekit.models.detector_network import DetectorNetwork
 from facekit.models.layers import LevelMaps
@@ -22,7 +23,6 @@ from facekit.ops.head import declared_head
 from facekit.ops.ignored import background_priors
 from facekit.ops.losses import eiou_loss
 from facekit.ops.multibox import landmark_loss
-from facekit.schema import Length, Range
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import ModelSettings
 

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from facekit.base.schema import place
 from facekit.errors import FacekitError
 from facekit.ops.boxes import clip_to
 from facekit.ops.coders import Coder, DeltaCoder, DistanceCoder, SigmoidCoder
-from facekit.schema import place
 from facekit.structures import Activated, Array, Decoded, Priors, RawOutputs
 from facekit.template import DeltaCoding, DistanceCoding, HeadSettings, ModelSettings
 

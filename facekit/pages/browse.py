@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.base.progress import progress_bar
 from facekit.datasets.check_report import statistics
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels, finish_reading
@@ -31,7 +32,6 @@ from facekit.pages.shell import (
     warning,
 )
 from facekit.pictures.read import read_picture
-from facekit.progress import progress_bar
 from facekit.template import Template
 from facekit.training_data.transforms import mean_colour_bgr
 

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
+from facekit.base.reading import open_file
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.pages.charts import Line, Panel, draw_panels
-from facekit.reading import open_file
 
 log = logging.getLogger(__name__)
 

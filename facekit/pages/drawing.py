@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from facekit.extras import optional_packages
+from facekit.base.extras import optional_packages
 from facekit.pages.shell import CSS, Html, printable
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays for it

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from facekit.base.reading import read_text
 from facekit.errors import FacekitError
 from facekit.pages.charts import Bars, Line, bar_chart, calibration_chart, legend, line_chart
 from facekit.pages.figures import (
@@ -35,7 +36,6 @@ from facekit.pages.shell import (
     page,
     table,
 )
-from facekit.reading import read_text
 from facekit.records.evaluation import Crop, CurvePoints, EvaluationRecord, GroupRow, Metric, from_json, to_json
 
 DATA_ID = "facekit-evaluation"

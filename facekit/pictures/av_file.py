@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import beside_name, check_not_input, check_writable_folder, replacing
 from facekit.errors import FacekitError, Loss
-from facekit.files import beside_name, check_not_input, check_writable_folder, replacing
 from facekit.machine.cores import usable_cores
 from facekit.pictures.av_video import COPIED, AvVideo, Frame
 from facekit.pictures.video_file import DISK_IS_FULL, FULL_DISK_BYTES, check_video_name

@@ -16,13 +16,13 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.download import fetch
+from facekit.base.download import fetch
+from facekit.base.files import note_inputs
+from facekit.base.reading import open_file
 from facekit.errors import FacekitError, Loss, masked
-from facekit.files import note_inputs
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
 from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size, read_picture
-from facekit.reading import open_file
 
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")
 ADDRESS_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp")

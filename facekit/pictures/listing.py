@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facekit.base.files import is_half_written, real_path
+from facekit.base.nearest import did_you_mean_path
 from facekit.errors import FacekitError, Loss
-from facekit.files import is_half_written, real_path
-from facekit.nearest import did_you_mean_path
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
 

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.reading import open_file, read_bytes
 from facekit.errors import FacekitError
 from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, read_header
 from facekit.pictures.heif import decode_heif
-from facekit.reading import open_file, read_bytes
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",

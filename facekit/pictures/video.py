@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import real_path
+from facekit.base.nearest import did_you_mean_path
 from facekit.errors import FacekitError, Loss, masked
-from facekit.files import real_path
-from facekit.nearest import did_you_mean_path
 
 log = logging.getLogger(__name__)
 

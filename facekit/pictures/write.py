@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
+from facekit.base.reading import open_regular, read_bytes
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.pictures.exif import without_pictures
 from facekit.pictures.read import MAX_PICTURE_BYTES
-from facekit.reading import open_regular, read_bytes
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
 WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")

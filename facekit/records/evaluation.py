@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from facekit.base.schema import NullIsNan, from_plain
 from facekit.errors import FacekitError
-from facekit.schema import NullIsNan, from_plain
 
 VERSION = 1  # of the json; raised when old readers would misread it
 MAX_JSON_CHARACTERS = 2 << 20  # ten times what the largest evaluation needs

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from facekit.base.files import write_text
+from facekit.base.reading import read_text
 from facekit.errors import FacekitError
-from facekit.files import write_text
-from facekit.reading import read_text
 from facekit.records.evaluation import EvaluationRecord, ThresholdRow, rounded
 from facekit.targets.table import files_of
 

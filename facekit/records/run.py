@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from facekit.base.files import real_path, write_text
+from facekit.base.progress import progress_bar
+from facekit.base.reading import read_text, shown
+from facekit.base.schema import Range, from_plain, plain_data
 from facekit.errors import FacekitError, masked
-from facekit.files import real_path, write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import Environment
-from facekit.progress import progress_bar
-from facekit.reading import read_text, shown
-from facekit.schema import Range, from_plain, plain_data
 from facekit.template import Template, load_template, parse_template
 
 NAME = "run.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from facekit.base.reading import open_file, shown
 from facekit.errors import FacekitError
-from facekit.reading import open_file, shown
 from facekit.results.row import Row, Run
 from facekit.structures import LANDMARK_NAMES
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from facekit.base.reading import open_file, shown
 from facekit.errors import FacekitError
-from facekit.reading import open_file, shown
 from facekit.results.row import NO_FACES, Row, Run
 from facekit.structures import LANDMARK_NAMES, Detections
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from facekit.base.files import check_not_input
 from facekit.errors import FacekitError
-from facekit.files import check_not_input
 from facekit.results.row import Row, row_of_json
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from facekit.base.reading import open_file
 from facekit.errors import FacekitError
-from facekit.reading import open_file
 from facekit.results.row import Row, Run, row_of_json
 from facekit.structures import SCHEMA_VERSION
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from facekit.base.extras import optional_packages
+from facekit.base.reading import shown
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
-from facekit.reading import shown
 from facekit.results.row import Row, Run
 from facekit.structures import LANDMARK_NAMES, SCHEMA_VERSION
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from facekit.base.reading import shown
 from facekit.errors import FacekitError
-from facekit.reading import shown
 from facekit.structures import SCHEMA_VERSION, Detections
 
 NO_FACES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.reading import open_file, read_text, shown
 from facekit.errors import FacekitError
-from facekit.files import is_half_written, sync_disk, write_text
 from facekit.metrics.overlaps import as_rows
-from facekit.reading import open_file, read_text, shown
 from facekit.results.names import Names
 from facekit.results.row import Row
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facekit.files import sync_disk, write_text
+from facekit.base.files import sync_disk, write_text
 from facekit.results.row import Row
 
 

@@ -14,8 +14,8 @@ from fastapi.responses import FileResponse
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.serving.refusal import Refusal, busy
-from facekit.targets.about import about_export
 from facekit.targets.onnx import OnnxBackend
+from facekit.targets.reading.about import about_export
 from facekit.web.page import INDEX, ISOLATION, MODEL, POLICY, TYPES, page_files
 from facekit.web.runtime import FILES, cached_runtime, fetch_runtime
 

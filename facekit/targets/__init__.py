@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.extras import optional_packages
 from facekit.errors import ArgumentError, FacekitError
-from facekit.extras import optional_packages
 from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
 from facekit.targets.table import BACKENDS, TARGETS, WEIGHT_SUFFIXES, Target, files_of, main_file
 from facekit.template import Template
 
 if TYPE_CHECKING:
-    from facekit.targets.layouts import Layout
+    from facekit.targets.reading.layouts import Layout
 
 __all__ = [
     "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target", "open_backend",
@@ -75,10 +75,10 @@ def open_backend(
     """Loads weights of any kind that we run.
 
     `template`: None where the file names its own, or tells by its outputs what it is. `layout`: a name of
-    facekit.targets.layouts, in place of a template, for a file that can't. `device` is PyTorch's ("cpu", "cuda"); None:
-    a GPU where there is one. `threads`: None for the cores that this process may use. `backend`: a name of TARGETS,
-    `auto` for the runtime that is the fastest here of those that are installed and read the file, None for the file's
-    own.
+    facekit.targets.reading.layouts, in place of a template, for a file that can't. `device` is PyTorch's ("cpu",
+    "cuda"); None: a GPU where there is one. `threads`: None for the cores that this process may use. `backend`: a name
+    of TARGETS, `auto` for the runtime that is the fastest here of those that are installed and read the file, None for
+    the file's own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
     weights = main_file(weights)
@@ -93,8 +93,8 @@ def open_backend(
 
 
 def _told_layout(weights: Path, template: Template | None, layout: str) -> Layout:
-    from facekit.targets.layouts import find_layout
-    from facekit.targets.outputs import GRAPH_SUFFIXES
+    from facekit.targets.reading.layouts import find_layout
+    from facekit.targets.reading.outputs import GRAPH_SUFFIXES
 
     if template is not None:
         raise ArgumentError(f"`layout={layout}` stands in place of a template: leave `template` out.")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.errors import FacekitError
-from facekit.targets.about import KEY
+from facekit.targets.reading.about import KEY
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 
 def write(draft: Draft, path: Path) -> None:
@@ -22,7 +22,7 @@ def write(draft: Draft, path: Path) -> None:
     FacekitError where that fails."""
     import torch
 
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.writing.graph import quiet_tracing
 
     with _quiet(), quiet_tracing(), torch.no_grad():
         import coremltools

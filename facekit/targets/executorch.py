@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
+from facekit.base.reading import HEAD_BYTES, open_file, stand_in
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.native_output import native_output_hidden
-from facekit.reading import HEAD_BYTES, open_file, stand_in
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import KEY, parse_about, template_for
-from facekit.targets.outputs import GraphOutputs, check_size
+from facekit.targets.reading.about import KEY, parse_about, template_for
+from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.template import Template
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 MAX_BYTES = 1 << 30
 MAX_SIDE = 2048  # pixels, of files that take any size: the runtime sets memory aside for the largest

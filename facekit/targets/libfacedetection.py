@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit import __version__
+from facekit.base.files import write_text
+from facekit.base.reading import read_text
 from facekit.errors import FacekitError
-from facekit.files import write_text
-from facekit.reading import read_text
 from facekit.template import Template
 
 if TYPE_CHECKING:
     from torch import nn
 
     from facekit.models.yunet import YuNet
-    from facekit.targets.draft import Draft
-    from facekit.targets.folding import Convolution
+    from facekit.targets.writing.draft import Draft
+    from facekit.targets.writing.folding import Convolution
 
 OWN_ROWS = 53  # NUM_CONV_LAYER of libfacedetection itself, whose network is yunet-s
 STEM_INPUTS = 32  # 27 of 3x3 pixels' three channels, and zeros
@@ -48,7 +48,7 @@ class Row:
 def rows_of(network: YuNet) -> list[Row]:
     """The table in libfacedetection's order: backbone, neck, shared units if any, then class, box, objectness and
     points of the three levels in turn."""
-    from facekit.targets.folding import fold, yunet_unit
+    from facekit.targets.writing.folding import fold, yunet_unit
 
     stem = network.get_submodule("backbone.model0")
     first = fold("backbone.model0.conv1", cast("nn.Module", stem.conv1), cast("nn.Module", stem.bn1), relu=True)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import read_beside, template_for
-from facekit.targets.converters import run_converter
-from facekit.targets.outputs import GraphOutputs, check_size
+from facekit.targets.reading.about import read_beside, template_for
+from facekit.targets.reading.outputs import GraphOutputs, check_size
+from facekit.targets.writing.converters import run_converter
 from facekit.template import Template
 from facekit.weights.ncnn_file import check_ncnn_files
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 
 class NcnnBackend:
@@ -107,8 +107,8 @@ def write(draft: Draft, path: Path) -> None:
     import pnnx
     import torch
 
-    from facekit.targets.graph import quiet_tracing
-    from facekit.targets.maps import MapsGraph, has_maps
+    from facekit.targets.writing.graph import quiet_tracing
+    from facekit.targets.writing.maps import MapsGraph, has_maps
 
     graph = draft.graph
     if graph.per_level and not has_maps(graph.network):

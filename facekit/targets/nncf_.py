@@ -22,8 +22,8 @@ import torch  # noqa: E402
 from nncf.torch.quantization import extensions, reference  # noqa: E402
 from torch import nn  # noqa: E402
 
+from facekit.base.reading import shown  # noqa: E402
 from facekit.errors import FacekitError  # noqa: E402
-from facekit.reading import shown  # noqa: E402
 from facekit.weights.checkpoint import Checkpoint, load_state  # noqa: E402
 
 __all__ = ["describe_compression", "nncf", "restore_compressed"]

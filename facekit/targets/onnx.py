@@ -9,21 +9,21 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Given
-from facekit.targets.about import KEY, About, parse_about, stated_template
-from facekit.targets.layouts import GraphFacts, read_graph
-from facekit.targets.outputs import TEMPLATE_KEY, GraphInput
+from facekit.targets.reading.about import KEY, About, parse_about, stated_template
+from facekit.targets.reading.layouts import GraphFacts, read_graph
+from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from facekit.targets.draft import Draft, GraphOptions
-    from facekit.targets.graph import ExportGraph
+    from facekit.targets.writing.draft import Draft, GraphOptions
+    from facekit.targets.writing.graph import ExportGraph
     from facekit.template import EvaluationSettings
 
 OPSET = 18
@@ -109,11 +109,11 @@ def write_graph(
     """write() of the graph alone; `rule`: the protocol to suppress by, where that is asked for."""
     import onnx
 
-    from facekit.targets.draft import GraphOptions
+    from facekit.targets.writing.draft import GraphOptions
 
     options = options or GraphOptions()
     if options.nms:
-        from facekit.targets.suppression import DecodedGraph, add_suppression
+        from facekit.targets.writing.suppression import DecodedGraph, add_suppression
 
         assert rule is not None
         decoded = DecodedGraph(graph)
@@ -150,7 +150,7 @@ def _traced(
     import torch
     from torch.export import Dim
 
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.writing.graph import quiet_tracing
 
     shape: dict[int, object] = {0: Dim("batch", min=1, max=1024)} if batch is None else {}
     if graph.any_size:

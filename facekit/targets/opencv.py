@@ -13,9 +13,9 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Given
-from facekit.targets.about import KEY, parse_about, stated_template
-from facekit.targets.layouts import GraphFacts, read_graph
-from facekit.targets.outputs import TEMPLATE_KEY, GraphInput
+from facekit.targets.reading.about import KEY, parse_about, stated_template
+from facekit.targets.reading.layouts import GraphFacts, read_graph
+from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
 
 

@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import KEY, parse_about, template_for
-from facekit.targets.outputs import planes
+from facekit.targets.reading.about import KEY, parse_about, template_for
+from facekit.targets.reading.outputs import planes
 from facekit.template import Template
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 OPSET = 18
 UNREADABLE = ("Shape", "GatherND", "Loop", "If", "NonZero")  # besides a Slice that goes backwards
@@ -88,7 +88,7 @@ def write(draft: Draft, path: Path) -> None:
     import onnx
     import torch
 
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.writing.graph import quiet_tracing
 
     graph = draft.graph
     with quiet_tracing(), torch.no_grad():

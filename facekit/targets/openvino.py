@@ -10,20 +10,20 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Given
-from facekit.targets.about import About, parse_about, stated_template
-from facekit.targets.layouts import GraphFacts, read_graph
-from facekit.targets.outputs import GraphInput
+from facekit.targets.reading.about import About, parse_about, stated_template
+from facekit.targets.reading.layouts import GraphFacts, read_graph
+from facekit.targets.reading.outputs import GraphInput
 from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
-    from facekit.targets.graph import ExportGraph
+    from facekit.targets.writing.draft import Draft
+    from facekit.targets.writing.graph import ExportGraph
 
 
 class OpenVinoBackend:
@@ -203,7 +203,7 @@ def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
     """Converts straight from PyTorch: the way for compressed networks, whose fake quantisers ONNX has no words for."""
     import torch
 
-    from facekit.targets.graph import NamedOutputs, quiet_tracing
+    from facekit.targets.writing.graph import NamedOutputs, quiet_tracing
 
     sides = (-1, -1) if graph.any_size else graph.example_size_hw
     with quiet_tracing(), torch.no_grad():

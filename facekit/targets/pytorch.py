@@ -15,7 +15,7 @@ from facekit.models import build_model
 from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
 from facekit.structures import Activated
-from facekit.targets.about import template_for
+from facekit.targets.reading.about import template_for
 from facekit.template import Template
 from facekit.weights.checkpoint import load_state
 from facekit.weights.identify import template_of_weights

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from facekit.base.nearest import did_you_mean
 from facekit.errors import FacekitError
-from facekit.nearest import did_you_mean
 
 GRAPH_PACKAGES = ("torch", "torchvision", "array_api_compat")  # that build the graph which all targets export
 ONNX_PACKAGES = ("onnx", "onnxscript")  # that write the draft which some are made from
@@ -31,7 +31,7 @@ class Target:
     files: tuple[str, ...] = ()
     made_from: Literal["graph", "onnx"] | None = None  # the graph in PyTorch or the ONNX draft; None: never written
     reads: tuple[str, ...] = ()  # suffixes of the files that it opens by itself
-    packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.extras knows what brings them
+    packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.base.extras knows what brings them
     writers: tuple[str, ...] = ()  # that write it, besides those of what it is made from
     alike: tuple[str, ...] = ()  # suffixes of files, besides the first, that are the same model once more
     any_size: bool = True  # whether one file takes pictures of any size, where the template does
@@ -125,7 +125,10 @@ TARGETS = {
 FORMATS = tuple(name for name, target in TARGETS.items() if target.made_from is not None)
 DEFAULT_FORMATS = ("onnx", "openvino")
 WEIGHT_SUFFIXES = tuple(dict.fromkeys(suffix for target in TARGETS.values() for suffix in target.reads))
-BACKENDS = ("auto", *(name for name, target in TARGETS.items() if target.reads))  # facekit.options.Runtime lists them
+BACKENDS = (
+    "auto",
+    *(name for name, target in TARGETS.items() if target.reads),
+)  # base.options.Runtime lists them
 
 # Files of one name but for the suffix that are opened together: the second by way of the first.
 PAIRS = {".xml": ".bin", ".param": ".bin"}

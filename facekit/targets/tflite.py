@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
+from facekit.base.reading import HEAD_BYTES, open_file, stand_in
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import native_output_hidden
-from facekit.reading import HEAD_BYTES, open_file, stand_in
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import About, parse_about, template_for
-from facekit.targets.converters import run_converter
-from facekit.targets.outputs import GraphInput, GraphOutputs, check_size
+from facekit.targets.reading.about import About, parse_about, template_for
+from facekit.targets.reading.outputs import GraphInput, GraphOutputs, check_size
+from facekit.targets.writing.converters import run_converter
 from facekit.template import Template
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 MAX_BYTES = 1 << 30
 MAX_ABOUT_BYTES = 100_000
@@ -128,8 +128,8 @@ def write(draft: Draft, path: Path) -> None:
     """
     import torch
 
-    from facekit.targets.graph import quiet_tracing
-    from facekit.targets.overlay import overlay_python
+    from facekit.targets.writing.graph import quiet_tracing
+    from facekit.targets.writing.overlay import overlay_python
 
     graph = draft.graph
     python = overlay_python(OVERLAY, PACKAGES, "TFLite's converter (about 190 MB to download, 800 MB installed)")
@@ -144,7 +144,7 @@ def write(draft: Draft, path: Path) -> None:
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         run_converter(
-            [python, Path(__file__).with_name("tflite_convert.py"), "job.json"],
+            [python, Path(__file__).parent / "writing" / "tflite_convert.py", "job.json"],
             folder,
             "litert-torch",
             {"PYTHONPATH": ""},

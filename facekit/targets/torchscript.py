@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets.about import KEY, parse_about, template_for
-from facekit.targets.outputs import GraphOutputs, check_size
+from facekit.targets.reading.about import KEY, parse_about, template_for
+from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.template import Template
 from facekit.weights.torch_programs import check_exported_program, check_torchscript
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 MAX_SIDE = 16384  # pixels; torch.export wants a bound
 
@@ -96,7 +96,7 @@ def write(draft: Draft, path: Path) -> None:
 
 def write_script(draft: Draft, path: Path) -> None:
     """A frozen trace: batch norms are folded, and one method is left."""
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.writing.graph import quiet_tracing
 
     with quiet_tracing(), torch.no_grad():
         traced = torch.jit.trace(draft.graph, draft.graph.example(), check_trace=False)
@@ -110,7 +110,7 @@ def exported_program(draft: Draft, most_px: int = MAX_SIDE, batch: int = 1024) -
     pictures at once."""
     from torch.export import Dim
 
-    from facekit.targets.graph import quiet_tracing
+    from facekit.targets.writing.graph import quiet_tracing
 
     graph = draft.graph
     shape: dict[int, object] = {0: Dim("batch", min=1, max=batch)} if batch > 1 else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from facekit.targets.draft import Draft
 from facekit.targets.onnx import OnnxBackend
+from facekit.targets.writing.draft import Draft
 from facekit.template import Template
 from facekit.web.page import MODEL, page_files
 from facekit.web.runtime import fetch_runtime

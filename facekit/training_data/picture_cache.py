@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_writable_folder, replacing
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import check_writable_folder, replacing
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.cores import usable_cores
 from facekit.pictures.read import picture_size, read_picture
-from facekit.progress import progress_bar
 from facekit.weights.snapshots import cache_dir
 
 log = logging.getLogger(__name__)

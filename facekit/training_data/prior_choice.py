@@ -12,13 +12,13 @@ import torch
 import yaml
 from torch import Tensor
 
+from facekit.base.files import write_text
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import write_text
 from facekit.labels.picture_labels import PictureLabels
 from facekit.ops.coders import DistanceCoder
 from facekit.ops.head import Head, declared_head
 from facekit.ops.prior_clusters import best_prior_iou, cluster_sizes, refine_sizes
-from facekit.progress import progress_bar
 from facekit.template import Template, parse_template
 from facekit.training_data.training_set import TrainingSet
 from facekit.training_data.transforms import mean_colour_bgr

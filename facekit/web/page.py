@@ -6,7 +6,7 @@ import html
 import json
 from pathlib import Path
 
-from facekit.targets.check_pictures import portrait
+from facekit.targets.writing.check_pictures import portrait
 from facekit.template import Template
 from facekit.web.declaration import declaration
 from facekit.web.runtime import VERSION

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from facekit.download import DownloadError, Identity, download
+from facekit.base.download import DownloadError, Identity, download
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.weights.snapshots import cache_dir
 
 VERSION = "1.30.0"

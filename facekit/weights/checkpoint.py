@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from facekit.base.files import replacing
+from facekit.base.reading import shown
+from facekit.base.schema import Length, Range, from_plain
 from facekit.errors import FacekitError
-from facekit.files import replacing
-from facekit.reading import shown
-from facekit.schema import Length, Range, from_plain
 from facekit.template import Template
 from facekit.weights.torch_file import BRING_AGAIN, DamagedCheckpointError
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from facekit.base.reading import open_file, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import open_file, shown, stand_in
 from facekit.weights.torch_file import MAX_BYTES, SAVE_ALONE, look_through
 
 log = logging.getLogger(__name__)

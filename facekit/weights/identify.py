@@ -6,8 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from facekit.base.reading import read_text
 from facekit.errors import FacekitError
-from facekit.reading import read_text
 from facekit.template import TEMPLATES_DIR
 from facekit.weights.ir_file import check_ir_files
 from facekit.weights.onnx_file import check_onnx_file
@@ -39,7 +39,7 @@ def _template_of_header(path: Path) -> str | None:
 
 
 def said_by_graph(path: Path) -> str | None:
-    """What an .onnx or an .xml says of itself, as facekit.targets.about wrote it; None for other files, and where
+    """What an .onnx or an .xml says of itself, as targets.reading.about wrote it; None for other files, and where
     nothing is said. Raises FacekitError as template_of_weights()."""
     if path.suffix == ".onnx":
         return check_onnx_file(path).metadata.get("facekit")

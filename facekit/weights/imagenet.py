@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from facekit.download import Identity, digests, download, partial_path
+from facekit.base.download import Identity, digests, download, partial_path
 from facekit.errors import FacekitError
 from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.template import InputSettings, Template

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from facekit.base.reading import HEAD_BYTES, open_file, read_bytes, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import HEAD_BYTES, open_file, read_bytes, shown, stand_in
 
 MAX_XML_BYTES = 32 << 20
 MAX_BIN_BYTES = 1 << 30

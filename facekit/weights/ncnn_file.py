@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from facekit.base.reading import HEAD_BYTES, open_file, read_bytes, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import HEAD_BYTES, open_file, read_bytes, shown, stand_in
 
 MAGIC = "7767517"
 MAX_PARAM_BYTES = 4 << 20

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from facekit.base.reading import HEAD_BYTES, read_bytes, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import HEAD_BYTES, read_bytes, shown, stand_in
 
 MAX_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 26  # of one tensor that the graph states or asks for

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facekit.base.extras import optional_packages
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
 from facekit.models import build_model
 from facekit.template import Template
 from facekit.weights.onnx_file import check_onnx_file

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.extras import optional_packages
 from facekit.errors import FacekitError
-from facekit.extras import optional_packages
 from facekit.template import Template
 from facekit.weights.ir_file import check_ir_files
 

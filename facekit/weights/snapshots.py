@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
-from facekit.download import DownloadError, Identity, digests, download
+from facekit.base.download import DownloadError, Identity, digests, download
+from facekit.base.files import replacing
 from facekit.errors import FacekitError
-from facekit.files import replacing
 from facekit.template import RemoteFile, SnapshotSource, Template
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from facekit.base.reading import HEAD_BYTES, open_file, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import HEAD_BYTES, open_file, shown, stand_in
 
 MAX_BYTES = 4 << 30  # the largest template's checkpoint, with optimiser and average, has a quarter
 MAX_UNPACKED = 4  # times the file's own size

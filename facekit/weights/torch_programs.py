@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from facekit.base.reading import HEAD_BYTES, open_file, shown, stand_in
 from facekit.errors import FacekitError
-from facekit.reading import HEAD_BYTES, open_file, shown, stand_in
 
 MAX_BYTES = 1 << 30
 MAX_UNPACKED = 4  # times the file's own size, and a little

@@ -9,10 +9,10 @@ import numpy
 import pytest
 
 import facekit
+from facekit.base.extras import PACKAGES
 from facekit.cli import main
 from facekit.commands import doctor
 from facekit.errors import FacekitError
-from facekit.extras import PACKAGES
 
 
 def run(*args: str) -> int:

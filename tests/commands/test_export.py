@@ -9,13 +9,13 @@ import pytest
 
 from facekit.commands.export import ExportOptions, export, export_formats
 from facekit.errors import ArgumentError, FacekitError
-from facekit.targets.check_pictures import check_pictures, portrait
-from facekit.targets.export import choose_formats
 from facekit.targets.table import FORMATS
+from facekit.targets.writing.check_pictures import check_pictures, portrait
+from facekit.targets.writing.export import choose_formats
 from facekit.template import find_template, load_template
 from tests.cli.support import fails, run
 
-ONNX = ("facekit.targets.onnx.write", "facekit.targets.export.write_graph")
+ONNX = ("facekit.targets.onnx.write", "facekit.targets.writing.export.write_graph")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ class TestFormats:
 
     def test_missing_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By name it is an error that says what to do; of all the others are made."""
-        monkeypatch.setattr("facekit.targets.export.missing_packages", missing_openvino)
+        monkeypatch.setattr("facekit.targets.writing.export.missing_packages", missing_openvino)
         template = load_template(find_template("yunet-n"))
         with pytest.raises(FacekitError, match=r'not installed: openvino for .*pip install "facekit\[openvino\]"'):
             choose_formats(("openvino",), template)
@@ -101,7 +101,7 @@ class TestExport:
             raise FacekitError("the converter failed")
 
         monkeypatch.setattr("facekit.targets.openvino.write", fail)
-        monkeypatch.setattr("facekit.targets.export.FORMATS", ("onnx", "openvino"))
+        monkeypatch.setattr("facekit.targets.writing.export.FORMATS", ("onnx", "openvino"))
         assert run("export", "--load-weights", "bundled", "--save-model-to", tmp_path, "--formats", "all") == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.onnx"]
         assert "Left out: openvino: the converter failed" in capsys.readouterr().err

@@ -86,7 +86,7 @@ class TestChooseDetector:
         import onnx
 
         from facekit.detector import BUNDLED_WEIGHTS
-        from facekit.targets.about import KEY, about_export
+        from facekit.targets.reading.about import KEY, about_export
 
         template, _ = find_detector(BUNDLED_WEIGHTS, None)
         model = onnx.load(BUNDLED_WEIGHTS)

@@ -20,11 +20,11 @@ import pytest
 from scipy.io import savemat
 
 from facekit import cli
+from facekit.base.download import Identity
 from facekit.datasets import arrange, catalogue
 from facekit.datasets.arrange import arrange_fddb, arrange_widerface
 from facekit.datasets.catalogue import DATA_SETS, FDDB, WIDERFACE, Archive, DataSet
 from facekit.datasets.obtain import obtain, plan_download
-from facekit.download import Identity
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels, recognise
 from facekit.metrics.wider import find_wider_ground_truth, read_wider_ground_truth

@@ -12,7 +12,7 @@ import torch
 
 from facekit.models import MODELS, build_model
 from facekit.structures import Targets
-from facekit.targets.export import ExportSettings, export_weights
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from tests.docs.support import block

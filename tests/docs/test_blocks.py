@@ -67,7 +67,7 @@ def test_one_detector_and_several_are_timed(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
-    from facekit.targets.export import ExportSettings, export_weights
+    from facekit.targets.writing.export import ExportSettings, export_weights
     from facekit.template import TEMPLATES_DIR, load_template
 
     folder = tmp_path_factory.mktemp("exported")
@@ -106,7 +106,7 @@ def test_opencv_scores_are_the_root(exported_dir: Path) -> None:
 
 
 def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> None:
-    from facekit.targets.export import ExportSettings, export_weights
+    from facekit.targets.writing.export import ExportSettings, export_weights
     from facekit.template import TEMPLATES_DIR, load_template
 
     weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from scipy.io import savemat
 
+from facekit.base.schema import plain_data
 from facekit.engine.training.options import TrainOptions
 from facekit.machine.environment import environment
 from facekit.models import build_model
 from facekit.records.run import RunRecord, RunResult, Session, digest_data, write_record
-from facekit.schema import plain_data
 from facekit.template import find_template, load_template
 from facekit.weights.checkpoint import new_meta
 

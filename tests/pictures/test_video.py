@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facekit.base.files import protecting
 from facekit.errors import FacekitError
-from facekit.files import protecting
 from facekit.pictures import video as sources
 from facekit.pictures.video import Video, boxes, find_source, open_capture
 from facekit.pictures.video_file import VideoFile

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from facekit.base.files import protecting
 from facekit.errors import FacekitError
-from facekit.files import protecting
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 from facekit.pictures.write import WRITTEN_SUFFIXES, is_drawn, write_picture
 from tests.pictures.support import HEIGHT, WIDTH, black

@@ -105,8 +105,8 @@ class TestRecord:
 
     @pytest.mark.parametrize("name", sorted(path.parent.name for path in TEMPLATES_DIR.glob("*/template.yaml")))
     def test_every_template_comes_back(self, run: Path, name: str) -> None:
+        from facekit.base.schema import plain_data
         from facekit.models import build_model
-        from facekit.schema import plain_data
 
         template = load_template(find_template(name))
         record = dataclasses.replace(read_record(run / "out" / "run.json"), template=plain_data(template))

@@ -16,8 +16,8 @@ from facekit.models import build_model
 from facekit.ops.head import declared_head
 from facekit.structures import Decoded
 from facekit.targets import Backend
-from facekit.targets.draft import Draft
-from facekit.targets.graph import ExportGraph
+from facekit.targets.writing.draft import Draft
+from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template
 
 

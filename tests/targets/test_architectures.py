@@ -15,10 +15,10 @@ from torch import nn
 
 from facekit.models import build_model
 from facekit.targets import Backend, open_backend
-from facekit.targets.export import ExportSettings, export_weights
-from facekit.targets.graph import ExportGraph
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from tests.targets.support import ShortBackbone, check_equal, decoded

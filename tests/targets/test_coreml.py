@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from facekit.targets.about import KEY, parse_about
+from facekit.targets.reading.about import KEY, parse_about
 from facekit.targets.table import TARGETS
 from facekit.template import find_template, load_template
 from tests.targets.support import draft_of, short_network

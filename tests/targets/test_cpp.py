@@ -24,8 +24,8 @@ from facekit.structures import Detections
 from facekit.targets import open_backend
 from facekit.targets.cpp import HeaderBackend
 from facekit.targets.cpp.header import PARTS, check_template
-from facekit.targets.export import ExportSettings, export_weights
-from facekit.targets.verify import Tolerance, compare_faces
+from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.verify import Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from facekit.weights.identify import template_of_weights

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.models import build_model
 from facekit.pictures.read import read_picture
-from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.libfacedetection import Row, read_data
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
 from facekit.weights.load import load_weights
 

@@ -14,9 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from facekit import Detector
+from facekit.base.options import Runtime
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
-from facekit.options import Runtime
 from facekit.targets import BACKENDS
 from facekit.targets.onnx import choose_providers
 

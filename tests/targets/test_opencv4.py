@@ -13,9 +13,9 @@ from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
 from facekit.targets import open_backend
-from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.opencv4 import open_weights, unreadable_nodes
-from facekit.targets.verify import Tolerance, compare_faces
+from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.verify import Tolerance, compare_faces
 from facekit.template import find_template, load_template
 
 # Of each architecture.

@@ -17,8 +17,8 @@ import pytest
 from facekit import Detector
 from facekit.errors import FacekitError
 from facekit.targets import open_backend
-from facekit.targets.about import write_beside
 from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.reading.about import write_beside
 from facekit.targets.table import TARGETS
 from facekit.targets.tflite import OVERLAY
 from facekit.template import Template, find_template, load_template
@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], E
     @cache
     def export(format: str, name: str) -> Exported:
         from facekit.targets.onnx import write_graph
-        from facekit.targets.overlay import DONE, overlay_folder
+        from facekit.targets.writing.overlay import DONE, overlay_folder
 
         target, folder = TARGETS[format], tmp_path_factory.mktemp(format)
         for package in target.needed_to_write:

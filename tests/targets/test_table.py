@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from facekit.base.extras import PACKAGES, install_line
 from facekit.errors import FacekitError
-from facekit.extras import PACKAGES, install_line
 from facekit.targets import open_backend
 from facekit.targets.table import DEFAULT_FORMATS, FORMATS, TARGETS, find_format, main_file, target_of
 from facekit.targets.table import files_of as parts_of

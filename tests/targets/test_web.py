@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from facekit.base.download import Identity
 from facekit.detector import Detector
-from facekit.download import Identity
 from facekit.errors import FacekitError
-from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.table import TARGETS
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
 from facekit.web import runtime
 from facekit.web.page import INDEX, MODEL

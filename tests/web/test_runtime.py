@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facekit.download import DownloadError, Identity
+from facekit.base.download import DownloadError, Identity
 from facekit.errors import FacekitError
 from facekit.web import runtime
 from tests.conftest import Server

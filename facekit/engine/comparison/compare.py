@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from facekit.base.progress import progress_bar
 from facekit.engine.comparison.contender import Contender, Named
 from facekit.engine.evaluation.evaluate import (
     Measured as Found,
@@ -27,13 +28,12 @@ from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
 from facekit.metrics.wider import WiderGroundTruth, wider_curves
-from facekit.progress import progress_bar
 from facekit.records.evaluation import Metric
 from facekit.records.speed import Comparison, Measured, Timing
 from facekit.structures import Detections
-from facekit.targets.complexity import Complexity, file_complexity
-from facekit.targets.layouts import LAYOUTS
-from facekit.targets.outputs import GRAPH_SUFFIXES
+from facekit.targets.reading.complexity import Complexity, file_complexity
+from facekit.targets.reading.layouts import LAYOUTS
+from facekit.targets.reading.outputs import GRAPH_SUFFIXES
 from facekit.targets.table import files_of
 from facekit.template import find_template, known_templates, load_template
 from facekit.weights.onnx_file import check_onnx_file

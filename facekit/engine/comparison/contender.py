@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from facekit.base.installation import package_dir
+from facekit.base.nearest import did_you_mean, did_you_mean_path
 from facekit.errors import FacekitError
-from facekit.installation import package_dir
-from facekit.nearest import did_you_mean, did_you_mean_path
-from facekit.targets.layouts import LAYOUTS
+from facekit.targets.reading.layouts import LAYOUTS
 from facekit.targets.table import BACKENDS, main_file, target_of
 
 LONGEST_ANSWER = 64 << 20  # characters

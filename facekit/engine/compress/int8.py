@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 from torch import Tensor, nn
 
-from facekit.targets.graph import quiet_tracing
 from facekit.targets.nncf_ import nncf
+from facekit.targets.writing.graph import quiet_tracing
 from facekit.template import QuantizationSettings
 
 

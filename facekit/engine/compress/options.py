@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option
 from facekit.errors import ArgumentError
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option
 
 
 @command_options

@@ -19,21 +19,21 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing
+from facekit.base.progress import progress_bar, working
 from facekit.detector import Detector
 from facekit.engine.evaluation.details import Details
 from facekit.engine.evaluation.evaluate import Measured, detect_pictures
 from facekit.errors import FacekitError
 from facekit.feed import prepare
-from facekit.files import replacing
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.cores import usable_cores
 from facekit.metrics.landmarks import landmark_error
 from facekit.pictures.read import read_picture
-from facekit.progress import progress_bar, working
-from facekit.targets.about import about_export
 from facekit.targets.nncf_ import nncf
 from facekit.targets.onnx import OnnxBackend
 from facekit.targets.openvino import OpenVinoBackend, save_ir
+from facekit.targets.reading.about import about_export
 from facekit.template import Template
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from facekit.base.files import check_writable_folder, replacing_set
+from facekit.base.progress import progress_bar, signs_of_life, working
 from facekit.detector import Detector
 from facekit.engine.compress.int8 import quantize
 from facekit.engine.compress.options import CompressOptions
@@ -23,7 +25,6 @@ from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.feed import prepare
-from facekit.files import check_writable_folder, replacing_set
 from facekit.labels.learnable import check_learnable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
@@ -31,11 +32,10 @@ from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
-from facekit.progress import progress_bar, signs_of_life, working
-from facekit.targets.graph import ExportGraph
 from facekit.targets.nncf_ import describe_compression
 from facekit.targets.openvino import write_from_torch
 from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
 from facekit.weights.load import load_weights

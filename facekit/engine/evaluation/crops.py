@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.progress import progress_bar
 from facekit.engine.evaluation.evaluate import Measured
 from facekit.metrics.mistakes import Mistake
 from facekit.pictures.draw import draw_box
 from facekit.pictures.read import as_uint8, read_picture
-from facekit.progress import progress_bar
 from facekit.records.evaluation import Crop
 
 CONTEXT = 2.5  # sides of a crop in sides of its box: a face is judged by what is around it

@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.progress import progress_bar
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.labels.formats.coco import to_coco
@@ -26,11 +27,10 @@ from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.pictures.read_ahead import read_each
-from facekit.progress import progress_bar
 from facekit.records.evaluation import Metric
 from facekit.structures import Detections
-from facekit.targets.complexity import file_complexity
-from facekit.targets.outputs import is_foreign
+from facekit.targets.reading.complexity import file_complexity
+from facekit.targets.reading.outputs import is_foreign
 from facekit.template import Template
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import check_writable_folder
 from facekit.cluster.pool import Workers, workers_of
 from facekit.detector import Detector, Passes
 from facekit.engine.evaluation.details import Details, wider_curve_points, wider_rows
@@ -29,7 +30,6 @@ from facekit.engine.evaluation.evaluate import (
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.engine.evaluation.published import published_figures
 from facekit.errors import ArgumentError, FacekitError, Loss
-from facekit.files import check_writable_folder
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
 from facekit.machine.processes import is_one_of_several, join_processes, leave_processes, lost_process, rank

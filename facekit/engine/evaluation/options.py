@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facekit.options import (
+from facekit.base.options import (
     ADDRESS,
     ANN_FILES,
     BACKEND,

@@ -6,8 +6,8 @@ import logging
 import re
 from pathlib import Path
 
+from facekit.base.files import link_or_copy
 from facekit.errors import FacekitError
-from facekit.files import link_or_copy
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, save_checkpoint
 from facekit.weights.load import load_weights

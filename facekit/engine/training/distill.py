@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facekit.base.files import is_half_written
 from facekit.errors import FacekitError
 from facekit.feed import Scale, candidates, prepare
-from facekit.files import is_half_written
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.reductions import mean_over_processes

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.extras import optional_packages
-from facekit.files import check_writable_folder
+from facekit.base.extras import optional_packages
+from facekit.base.files import check_writable_folder
 from facekit.machine.processes import rank
 from facekit.pictures.draw import BOX_BGR, draw_box, draw_landmarks
 from facekit.structures import Targets

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
+from facekit.base.progress import progress_bar
 from facekit.engine.training.distill import Teacher, TeacherTargets
 from facekit.engine.training.frozen import keep_frozen_in_eval
 from facekit.engine.training.meter import Meter, one_line
@@ -24,7 +25,6 @@ from facekit.machine.reductions import largest_over_processes
 from facekit.machine.signals import shield_worker
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
-from facekit.progress import progress_bar
 from facekit.structures import Priors, RawOutputs, Targets
 from facekit.template import Template
 from facekit.training_data.balance import folder_shares, systematic_draws

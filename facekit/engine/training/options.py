@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, option
 from facekit.errors import ArgumentError
-from facekit.options import ANN_FILES, DATA_ROOTS, TEMPLATE, command_options, option
 
 AUTO = Path("auto")  # to resume from: what stands in the folder to save to, if anything does
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from facekit.base.files import check_writable_folder, remove_leftovers
 from facekit.detector import Detector
 from facekit.engine.evaluation.evaluate import metric_value
 from facekit.engine.training.average import WeightAverage
@@ -47,7 +48,6 @@ from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
 from facekit.engine.training.validation import measure
 from facekit.errors import FacekitError, Interrupted
-from facekit.files import check_writable_folder, remove_leftovers
 from facekit.labels.learnable import check_learnable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import environment

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facekit.base.files import note_inputs
 from facekit.errors import FacekitError
-from facekit.files import note_inputs
 from facekit.labels.formats.coco import looks_like_coco, read_coco, write_coco
 from facekit.labels.formats.cvat_xml import looks_like_cvat, read_cvat
 from facekit.labels.formats.fddb import looks_like_fddb, read_fddb

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from facekit.base.files import write_text
 from facekit.errors import FacekitError
-from facekit.files import write_text
 from facekit.labels.formats.coco_points import AS_SEEN, CocoPoints
 from facekit.labels.formats.coco_values import attributes_of, has_box, is_crowd, known_attributes, polygon_box, size_of
 from facekit.labels.formats.json_file import load_json

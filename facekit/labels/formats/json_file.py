@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from facekit.base.reading import read_input
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import MAX_LABEL_BYTES, refuse_foreign
-from facekit.reading import read_input
 
 MAX_JSON_MEMORY = 2 << 30  # bytes that the values of a file may take; 1.1 million COCO faces with landmarks
 _BYTES_A_VALUE, _BYTES_A_CONTAINER = 32, 100  # of Python's objects, by the commas and brackets of the text

@@ -16,15 +16,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+from facekit.base.files import is_half_written
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import is_half_written
 from facekit.labels.drawn import Drawing, DrawnBox, DrawnFaces, DrawnPoint, box_around, is_finite
 from facekit.labels.formats.json_file import load_json
 from facekit.labels.formats.text_lines import find_picture, first_lines, is_picture_name, shorten
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
-from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

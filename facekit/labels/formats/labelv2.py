@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facekit.base.files import write_text
 from facekit.errors import FacekitError
-from facekit.files import write_text
 from facekit.labels.formats.text_lines import (
     LabelCollector,
     format_number,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facekit.base.reading import open_input, read_input
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import (
     MAX_COORDINATE,
@@ -21,7 +22,6 @@ from facekit.labels.picture_labels import (
 )
 from facekit.labels.picture_paths import PictureFinder, guesses_beside
 from facekit.pictures.read import PICTURE_SUFFIXES
-from facekit.reading import open_input, read_input
 from facekit.structures import LANDMARK_NAMES
 
 MAX_LABEL_BYTES = 1 << 30

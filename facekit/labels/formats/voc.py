@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import is_half_written, sync_disk, write_text
 from facekit.labels.formats.text_lines import find_picture, malformed, read_lines
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
 from facekit.labels.picture_paths import PictureFinder
-from facekit.progress import progress_bar
 
 MAX_NAME = 250  # bytes; with its suffix no disk holds more
 LISTS = ("trainval", "train", "val", "test")

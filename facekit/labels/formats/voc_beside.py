@@ -12,8 +12,8 @@ import logging
 import re
 from pathlib import Path, PurePosixPath
 
+from facekit.base.files import is_half_written
 from facekit.errors import FacekitError
-from facekit.files import is_half_written
 from facekit.labels.formats.text_lines import find_picture, first_lines, is_picture_name
 from facekit.labels.formats.voc_xml import VocFile, read_voc_files
 from facekit.labels.picture_labels import PictureLabels, Tally

@@ -22,13 +22,13 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import format_number, read_text, shorten
 from facekit.labels.layout import known_size
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import as_flag, kinds_to_read
-from facekit.progress import progress_bar
 
 MAX_XML_BYTES = 1 << 24
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekit.files import write_text
+from facekit.base.files import write_text
 from facekit.labels.formats.counted import counted_blocks, is_count
 from facekit.labels.formats.text_lines import (
     LabelCollector,

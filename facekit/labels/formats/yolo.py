@@ -22,8 +22,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.files import is_half_written, sync_disk, write_text
 from facekit.labels.formats.text_lines import is_picture_name, malformed, read_lines
 from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
@@ -31,7 +32,6 @@ from facekit.labels.layout import Parts, bring_picture, check_unique, known_size
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
 from facekit.labels.values import face_names
 from facekit.pictures.read import picture_size
-from facekit.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import write_text
+from facekit.base.reading import read_text
 from facekit.errors import FacekitError
-from facekit.files import write_text
 from facekit.machine.cores import usable_cores
-from facekit.reading import read_text
 from facekit.structures import Decoded, Detections
-from facekit.targets.about import parse_about, template_for
 from facekit.targets.cpp.header import (
     about_in,
     check_is_ours,
@@ -31,11 +30,12 @@ from facekit.targets.cpp.header import (
     ultralight_options,
     yunet_options,
 )  # fmt: skip
+from facekit.targets.reading.about import parse_about, template_for
 from facekit.targets.table import COMPILERS, identifier
 from facekit.template import Template
 
 if TYPE_CHECKING:
-    from facekit.targets.draft import Draft
+    from facekit.targets.writing.draft import Draft
 
 MAX_BYTES = 1 << 28  # of a header
 COMPILE_TIMEOUT_S = 600

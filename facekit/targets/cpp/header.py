@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit import __version__
+from facekit.base.reading import shown
 from facekit.errors import FacekitError
 from facekit.ops.coders import DeltaCoder
 from facekit.ops.head import declared_head
-from facekit.reading import shown
-from facekit.targets.about import About
+from facekit.targets.reading.about import About
 from facekit.targets.table import identifier
 from facekit.template import Template
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from facekit.models.ultralight import RFB_PLACE, UltraLight
 from facekit.models.yunet import YuNet
-from facekit.targets.folding import Array, Convolution, fold, yunet_unit
+from facekit.targets.writing.folding import Array, Convolution, fold, yunet_unit
 
 
 def numbers(convolution: Convolution) -> Array:

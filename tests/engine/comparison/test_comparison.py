@@ -22,7 +22,7 @@ from facekit.errors import ArgumentError, FacekitError
 from facekit.pages.speed import speed_page
 from facekit.records.evaluation import Metric
 from facekit.records.speed import Comparison, Measured, Timing
-from facekit.targets.check_pictures import portrait
+from facekit.targets.writing.check_pictures import portrait
 from facekit.template import find_template, load_template
 from tests.targets.foreign import Numbers, graph_of, scrfd, yolo5face_boxes
 

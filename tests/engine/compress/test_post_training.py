@@ -12,8 +12,8 @@ from facekit import quantize
 from facekit.commands.quantize import Quantized
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import ArgumentError, FacekitError
-from facekit.targets.about import about_export
 from facekit.targets.openvino import save_ir
+from facekit.targets.reading.about import about_export
 from facekit.template import find_template, load_template
 
 PORTRAIT = Path(__file__).parents[3] / "data" / "demo" / "astronaut.jpg"

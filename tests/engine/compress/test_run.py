@@ -17,8 +17,8 @@ from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco
 from facekit.labels.picture_labels import PictureLabels
-from facekit.targets.export import ExportSettings, export_weights
 from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import AdamW, Template, find_template, load_template
 from tests.targets.support import decoded
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from facekit.base.options import types_of
 from facekit.commands.convert_data import ConvertDataOptions
 from facekit.errors import FacekitError
 from facekit.labels.formats import WRITTEN, read_labels, recognise, split_part
-from facekit.options import types_of
 
 WIDTH, HEIGHT = 40, 30
 NAMES = ("0--Parade/a.jpg", "0--Parade/b c.png", "1--Riot/d.jpg")

@@ -1,0 +1,1 @@
+"""What every room uses: files read and written safely, options, progress, schemas; nothing of faces."""

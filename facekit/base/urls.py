@@ -1,0 +1,27 @@
+"""Addresses of files: looked at before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from facekit.base.reading import shown
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError, which says what is wrong, for anything but an https address of plain ASCII, with a host."""
+    # Whatever is wrong with it, an address with a password must not be shown.
+    if not url.startswith("https://"):
+        raise ValueError("url must start with https://.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port  # each looks at its part, and raises ValueError
+    except ValueError as error:
+        raise ValueError(f"url has no host that can be read ({shown(error)}).") from error
+    if "@" in parts.netloc:
+        raise ValueError("url holds a user or a password, which would be published with the template. Take it out.")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError("url must be ASCII without spaces: write others as %XX, a host's name in punycode (xn--...).")
+    labels = host.split(".")
+    if not all(re.fullmatch(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", label) for label in labels) or len(host) > 253:
+        raise ValueError(f"url has the host '{shown(host)}', which is no name of a host.")

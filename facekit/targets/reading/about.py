@@ -1,0 +1,155 @@
+"""What a model file says of itself, so that it is run without being told what it is: inside it where the format can
+hold that, else in FILE.facekit.yaml beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from facekit import __version__
+from facekit.base.files import note_inputs, write_text
+from facekit.base.reading import shown
+from facekit.base.schema import Length, Range, from_plain, plain_data, read_yaml
+from facekit.errors import FacekitError
+from facekit.template import TEMPLATES_DIR, Name, Probability, Side, Template, known_templates, load_template
+
+KEY = "facekit"  # of the text in formats that hold named texts
+MAX_TEXT = 10_000  # characters
+SUFFIX = ".facekit.yaml"
+
+
+@dataclass(frozen=True)
+class About:
+    """Of one exported file."""
+
+    template: Name
+    version: Annotated[str, Length(1, 50)]  # facekit's that wrote it
+    size_hw: tuple[Side, Side] | None  # the only size of picture that it takes; None: any
+    size_multiple: Annotated[int, Range(1, 1024)]  # that its sides must be multiples of
+    colour_order: Literal["bgr"]  # of the pixels 0..255 that it is fed; the network's own order is inside
+    layout: Literal["nchw", "nhwc"]  # of the input
+    resize: Literal["stretch", "fit", "letterbox", "none"]
+    strides: Annotated[tuple[Annotated[int, Range(1, 1024)], ...], Length(1, 8)]
+    score_threshold: Probability
+    nms_iou_threshold: Probability
+    licence: Annotated[str, Length(1, 1000)]  # of the weights that the template names
+
+    def to_json(self) -> str:
+        """On one line."""
+        return json.dumps(plain_data(self))
+
+    def fitted(self, template: Template) -> Template:
+        """The template with what this file was exported with, where a work dir's differed from the one of its name.
+
+        Raises FacekitError where the two can't be of one detector.
+        """
+        assert template.model.head is not None, "load_template fills it in"
+        if template.model.head.strides != self.strides:
+            raise FacekitError(
+                f"was exported of a {self.template} with strides {list(self.strides)}; facekit's own has "
+                f"{list(template.model.head.strides)}. Give the template.yaml of its work dir as `template`."
+            )
+        rule = dataclasses.replace(
+            template.evaluation, resize=self.resize, score_threshold=self.score_threshold,
+            nms_iou_threshold=self.nms_iou_threshold,
+        )  # fmt: skip
+        settings = template.input
+        if self.size_hw is not None and rule.feeds_one_size:
+            settings = dataclasses.replace(settings, size_hw=self.size_hw)
+        return dataclasses.replace(template, evaluation=rule, input=settings)
+
+
+def about_export(
+    template: Template, size_hw: tuple[int, int] | None, layout: Literal["nchw", "nhwc"] = "nchw"
+) -> About:
+    """Of a detector that is exported. size_hw: the only size of picture that the file takes, None for any."""
+    assert template.model.head is not None, "load_template fills it in"
+    rule = template.evaluation
+    coarsest = max(template.model.head.strides)
+    licences = dict.fromkeys(source.licence for source in template.snapshot if source.licence)
+    return About(
+        template=template.name,
+        version=__version__,
+        size_hw=size_hw,
+        size_multiple=coarsest if size_hw is None and rule.size_multiple % coarsest == 0 else 1,
+        colour_order="bgr",
+        layout=layout,
+        resize=rule.resize,
+        strides=template.model.head.strides,
+        score_threshold=rule.score_threshold,
+        nms_iou_threshold=rule.nms_iou_threshold,
+        licence="; ".join(licences)[:1000] or "not stated",
+    )
+
+
+def parse_about(text: Any, source: Path) -> About | None:
+    """What a file holds under KEY; None for nothing. Raises FacekitError for anything but what to_json() wrote."""
+    if text is None:
+        return None
+    try:
+        if not isinstance(text, str) or len(text) > MAX_TEXT:
+            raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
+        made = from_plain(About, json.loads(text), KEY)
+    except (ValueError, RecursionError) as error:
+        raise FacekitError(
+            f"{source}: what it says of itself can't be read: {' '.join(str(error).split())[:200]}. Export it again, "
+            f"or give its template."
+        ) from error
+    assert isinstance(made, About)
+    return made
+
+
+def beside(weights: Path) -> Path:
+    """The file that says what the weights are, where they can't themselves."""
+    return weights.with_name(weights.name + SUFFIX)
+
+
+def write_beside(of: About, weights: Path) -> None:
+    """Writes beside(weights)."""
+    import yaml
+
+    head = "# What facekit must know to run the file of this name. Keep it beside it.\n"
+    write_text(beside(weights), head + yaml.safe_dump(plain_data(of), sort_keys=False))
+
+
+def read_beside(weights: Path) -> About | None:
+    """None where nothing lies beside the weights. Raises FacekitError for a file that is none of write_beside()'s."""
+    path = beside(weights)
+    if not path.exists():
+        return None
+    note_inputs([path])
+    return read_yaml(path, About)
+
+
+def template_for(given: Template | None, said: About | None, weights: Path, named: str | None = None) -> Template:
+    """The template given, or else the one that the file names, as stated_template().
+
+    Raises FacekitError where neither is there.
+    """
+    found = given or stated_template(said, weights, named)
+    if found is None:
+        raise FacekitError(f"{weights}: says nothing of its template. Give `template`, such as yunet-n.")
+    return found
+
+
+def stated_template(said: About | None, weights: Path, named: str | None = None) -> Template | None:
+    """The template that a file names by what it says of itself, or `named` by other means; None where it doesn't.
+
+    Raises FacekitError for one that is none of facekit's, or that the file can't be of.
+    """
+    name = named if said is None else said.template
+    if name is None:
+        return None
+    if name not in known_templates():  # a path, from a stranger, isn't opened
+        raise FacekitError(
+            f"{weights}: is of the template {shown(name)!r}, which is none of facekit's. Give its template.yaml, or "
+            f"work dir, as `template`."
+        )
+    template = load_template(TEMPLATES_DIR / name / "template.yaml")
+    try:
+        return template if said is None else said.fitted(template)
+    except FacekitError as error:
+        raise FacekitError(f"{weights}: {error}") from error

@@ -1,0 +1,190 @@
+"""The export command: weights in, files of other runtimes out, each compared with PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from facekit.base.extras import explain_missing
+from facekit.base.files import check_writable_folder, replacing_set
+from facekit.base.progress import working
+from facekit.errors import FacekitError, Loss
+from facekit.targets import Backend, Target, load_target
+from facekit.targets.onnx import write_graph
+from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.reading.about import beside, write_beside
+from facekit.targets.table import DEFAULT_FORMATS, FORMATS, TARGETS, find_format, missing_packages
+from facekit.targets.writing.check_pictures import check_pictures
+from facekit.targets.writing.draft import Draft, GraphOptions
+from facekit.targets.writing.graph import ExportGraph
+from facekit.targets.writing.readme import readme, readme_path
+from facekit.targets.writing.verify import FLOAT, HALF, Differences, verify_export, verify_faces
+from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One format of an export."""
+
+    format: str
+    files: tuple[Path, ...]  # the one to open first
+    differences: Differences | None  # from PyTorch, the largest ones; None: it does not run on this machine
+
+
+@dataclass
+class Exported:
+    """What an export has made, and what it had to leave out."""
+
+    written: list[Written] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    readme: Path | None = None  # that says how each is run
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for one in self.written for path in one.files]
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How an export is made."""
+
+    formats: tuple[str, ...] = DEFAULT_FORMATS  # names of TARGETS, or all
+    size_hw: tuple[int, int] | None = None  # the only size of picture that the files are to take
+    check_pictures: tuple[Path, ...] = ()  # to compare on, beside facekit's own
+    options: GraphOptions = field(default_factory=GraphOptions)  # of the ONNX and OpenVINO files
+
+
+def choose_formats(names: Sequence[str], template: Template) -> tuple[list[Target], list[Loss]]:
+    """What to write, in the table's order; and of `all`, what can't be: formats whose packages are not installed.
+
+    Raises FacekitError for a name that is none, or that the template can't be written to, or whose packages are
+    missing; nothing heavy is imported for that.
+    """
+    if "all" in names:
+        fitting = [target for target in map(TARGETS.__getitem__, FORMATS) if _refusal(target, template) is None]
+        missing = {target.name: missing_packages(target) for target in fitting}
+        losses = [Loss(name, str(explain_missing(packages))) for name, packages in missing.items() if packages]
+        return [target for target in fitting if not missing[target.name]], losses
+    chosen = {name: find_format(name) for name in names}
+    for target in chosen.values():
+        if (refusal := _refusal(target, template)) is not None:
+            raise FacekitError(f"`formats`: {refusal}")
+        if packages := missing_packages(target):
+            raise explain_missing(packages)
+    return [TARGETS[name] for name in FORMATS if name in chosen], []
+
+
+def _refusal(target: Target, template: Template) -> str | None:
+    if not target.architectures or template.model.architecture in target.architectures:
+        return None
+    return f"{target.name} is for {', '.join(target.architectures)} alone; {template.name} is a " \
+           f"{template.model.architecture}."  # fmt: skip
+
+
+def export_weights(weights: Path, template: Template, folder: Path, settings: ExportSettings) -> Exported:
+    """Writes the formats into the folder, each compared with PyTorch first.
+
+    Of `all` what fails is left out, a loss. Raises FacekitError for weights that don't fit, a folder that can't be
+    written, or a format given by name that is none, whose packages are missing, or whose file differs.
+    """
+    targets, losses = choose_formats(settings.formats, template)
+    check_writable_folder(folder)
+    backend = PyTorchBackend.from_file(weights, template, device="cpu")
+    if backend.is_compressed:
+        raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")
+    done = Exported(losses=losses)
+    log.info("Exporting %s ...", weights)
+    # Made and checked aside: a graph that fails the check never takes the place of a good one.
+    with replacing_set(folder) as scratch, tempfile.TemporaryDirectory(prefix="facekit-") as drafts:
+        job = _Job(backend, template, settings, scratch, Path(drafts))
+        for target in targets:
+            try:
+                with working(f"{target.name}: writing and comparing"):
+                    differences = job.write(target)
+            except FacekitError as error:
+                if "all" not in settings.formats:
+                    raise
+                done.losses.append(Loss.of(target.name, error))
+                job.remove(target)
+                continue
+            files = target.paths(folder, template.name)
+            done.written.append(Written(target.name, tuple(files), differences))
+        if done.written:
+            done.readme = readme_path(folder)
+            before = done.readme.read_text(encoding="utf-8") if done.readme.is_file() else None
+            (scratch / done.readme.name).write_text(readme(job.done, before), encoding="utf-8")
+    return done
+
+
+class _Job:
+    """One export on its way."""
+
+    def __init__(
+        self, backend: PyTorchBackend, template: Template, settings: ExportSettings, scratch: Path, drafts: Path
+    ) -> None:
+        self.backend, self.template, self.settings = backend, template, settings
+        self.scratch, self.drafts = scratch, drafts
+        self.done: list[tuple[Target, Draft]] = []  # what was written
+        self.onnx: dict[tuple[int, int] | None, Path] = {}  # drafts, by the only size that they take
+        backend.network.to(memory_format=torch.contiguous_format)
+        self.pictures = check_pictures(settings.check_pictures)
+
+    def write(self, target: Target) -> Differences | None:
+        """Writes one format into the scratch folder, and compares it. Raises FacekitError where that fails."""
+        graph = self._graph(target)
+        draft = Draft(graph, self.template, graph.about, self._onnx(graph) if target.made_from == "onnx" else None,
+                      self.settings.options)  # fmt: skip
+        module, path = load_target(target), target.paths(self.scratch, self.template.name)[0]
+        module.write(draft, path)
+        if beside(path) in target.paths(self.scratch, self.template.name):
+            write_beside(draft.about, path)
+        if not target.runs_here:
+            log.info("%s: not compared with PyTorch, as it does not run here.", path.name)
+            self.done.append((target, draft))
+            return None
+        found = None
+        for model in target.models(self.scratch, self.template.name):
+            opened = module.open_weights(model, self.template, None, None)
+            one = self._compared(target, model.name, opened)
+            log.info("%s agrees with PyTorch on %d pictures: %s", model.name, len(self.pictures), one)
+            found = one if found is None else found.joined(one)
+        self.done.append((target, draft))
+        if target.name == "onnx" and self.settings.options == GraphOptions():  # else of no use to others
+            self.onnx[draft.about.size_hw] = path
+        return found
+
+    def _compared(self, target: Target, name: str, opened: Backend) -> Differences:
+        asked = self.settings.options
+        tolerance = HALF if asked.half and target.name in ("onnx", "openvino") else FLOAT
+        compare = verify_faces if asked.nms and target.name == "onnx" else verify_export
+        return compare(name, opened, self.backend, self.template, self.pictures, tolerance)
+
+    def _graph(self, target: Target) -> ExportGraph:
+        size_hw = self.settings.size_hw
+        if size_hw is None and not target.any_size:
+            size_hw = self.template.input.size_hw
+        return ExportGraph(self.backend.network, self.template, size_hw).eval()
+
+    def _onnx(self, graph: ExportGraph) -> Path:
+        """The draft that others are made from, which model.onnx of the same size is."""
+        size_hw = graph.about.size_hw
+        if size_hw not in self.onnx:
+            path = self.drafts / f"{len(self.onnx)}.onnx"
+            write_graph(graph, path, graph.about)
+            self.onnx[size_hw] = path
+        return self.onnx[size_hw]
+
+    def remove(self, target: Target) -> None:
+        """Takes what a failed format left out of the scratch folder."""
+        for path in target.paths(self.scratch, self.template.name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)

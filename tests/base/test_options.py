@@ -1,0 +1,144 @@
+"""Options of commands: one declaration for Python and the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import pytest
+
+from facekit.base.options import arguments_of, command_options, option, split_paths, takes
+from facekit.cli.options import as_flags, flags_of, options_of
+from facekit.errors import ArgumentError, FacekitError
+
+
+@command_options
+class Options:
+    source: Path = option("What is read.", positional=True, kw_only=False, reads=True)
+    output: Path | None = option("What is written.", default=None, writes=True)
+    names: tuple[str, ...] = option("Texts.", default=())
+    files: tuple[Path, ...] = option("Files.", default=(), reads=True)
+    factors: tuple[float, ...] = option("Numbers.", default=(1.0,), bare_value="0.5,2")
+    count: int = option("How many.", default=2, least=1, most=9)
+    rate: float | None = option("How fast; see `count`.", default=None, over=0)
+    kind: Literal["a", "b"] = option("Which.", default="a", flag="--what-kind")
+    force: bool = option("Dare.", default=False)
+    draw: bool = option("Draw.", default=True)
+
+
+@takes(Options)
+def job(options: Options) -> Options:
+    """Does it."""
+    return options
+
+
+@click.command()
+@options_of(Options)
+def command(**flags: Any) -> None:
+    seen.append(job(**flags))
+
+
+seen: list[Options] = []
+
+
+def by_flags(*args: object) -> Options:
+    command.main([str(arg) for arg in args], standalone_mode=False)
+    return seen.pop()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in.txt").touch()
+    return tmp_path / "in.txt"
+
+
+class TestPython:
+    def test_strings_are_paths_and_lists_tuples(self, source: Path) -> None:
+        made = job(str(source), files=[str(source)], factors=[1, 2])  # type: ignore[arg-type]
+        assert made == Options(source, files=(source,), factors=(1.0, 2.0))
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"count": 0}, "`count`: expected a whole number from 1 to 9, got '0'"),
+            ({"count": 2.5}, "`count`: expected a whole number"),
+            ({"count": True}, "`count`: expected a whole number"),
+            ({"count": "2"}, "`count`: expected a whole number"),
+            ({"rate": 0}, "`rate`: expected a number over 0, got '0'"),
+            ({"rate": float("nan")}, "`rate`: expected a number over 0"),
+            ({"rate": float("inf")}, "`rate`: expected a number over 0"),
+            ({"count": 10**400}, "`count`: expected a whole number"),
+            ({"kind": "c"}, "`kind`: expected 'a' or 'b', got 'c'"),
+            ({"force": 1}, "`force`: expected True or False"),
+            ({"output": 3}, "`output`: expected a path"),
+            ({"output": "a\0b"}, "`output`: expected a path"),
+            ({"names": 3}, "`names`: expected a text"),
+            ({"factors": "fast"}, "`factors`: expected a number"),
+            ({"files": 3}, "`files`: expected paths"),
+        ],
+    )
+    def test_wrong_values(self, source: Path, given: dict[str, Any], message: str) -> None:
+        with pytest.raises(ArgumentError) as caught:
+            job(source, **given)
+        assert message in str(caught.value)
+
+    def test_unknown_names(self, source: Path) -> None:
+        with pytest.raises(TypeError, match="colour"):
+            job(source, colour=3)  # type: ignore[call-arg]
+
+    def test_missing_files_name_the_nearest(self, source: Path) -> None:
+        with pytest.raises(FacekitError, match=r"i\.txt: there is no such .* Did you mean .*in\.txt\? Check `source`"):
+            job(source.with_name("i.txt"))
+
+    def test_inputs_are_sacred(self, source: Path) -> None:
+        for name in ("in.txt", "hard.txt", "soft.txt"):
+            if name == "hard.txt":
+                os.link(source, source.with_name(name))
+            elif name == "soft.txt":
+                source.with_name(name).symlink_to(source)
+            with pytest.raises(FacekitError, match="would be written over"):
+                job(source, output=source.with_name(name))
+
+
+class TestCommandLine:
+    def test_defaults_are_the_same(self, source: Path) -> None:
+        assert by_flags(source) == job(source)
+
+    def test_all(self, source: Path) -> None:
+        made = by_flags(
+            source, "--output", "x", "--names", "a,b", "--names", "c", "--files", source, "--factors", "--count", 3,
+            "--rate", 0.5, "--what-kind", "b", "--force", "--no-draw",
+        )  # fmt: skip
+        assert made == Options(
+            source, output=Path("x"), names=("a,b", "c"), files=(source,), factors=(0.5, 2.0), count=3, rate=0.5,
+            kind="b", force=True, draw=False,
+        )  # fmt: skip
+        assert by_flags(*arguments_of(made)) == made
+
+    @pytest.mark.parametrize("wrong", [("--count", 10), ("--rate", 0), ("--what-kind", "c"), ("--factors", "1,x")])
+    def test_wrong_values(self, source: Path, wrong: tuple[object, ...]) -> None:
+        with pytest.raises(click.UsageError):
+            by_flags(source, *wrong)
+
+    def test_messages_speak_of_flags(self) -> None:
+        text = "Give `kind=b`, `force=True` or `count`, not `nonsense`; `facekit eval --report` wrote `source`."
+        assert as_flags(text, flags_of(command)) == (
+            "Give --what-kind b, --force or --count, not `nonsense`; `facekit eval --report` wrote SOURCE."
+        )
+        option_of = next(param for param in command.params if param.name == "rate")
+        assert isinstance(option_of, click.Option) and option_of.help == "How fast; see --count."
+
+
+class TestSplitPaths:
+    def test_commas(self) -> None:
+        assert split_paths("a,b") == (Path("a"), Path("b"))
+        assert split_paths(["a,b", Path("c")]) == (Path("a"), Path("b"), Path("c"))
+
+    def test_what_exists_is_whole(self, tmp_path: Path) -> None:
+        (tmp_path / "a,b").mkdir()
+        place = str(tmp_path / "a,b")
+        assert split_paths(place) == (Path(place),)
+        assert split_paths(f"x,{place},y") == (Path("x"), Path(place), Path("y"))
+        assert split_paths(f"{place}:train,y") == (Path(f"{place}:train"), Path("y"))

@@ -1,0 +1,125 @@
+"""The README beside an export: its lines find the portrait's face, by the runtime alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from facekit import Detector
+from facekit.detector import BUNDLED_WEIGHTS
+from facekit.targets.pytorch import PyTorchBackend
+from facekit.targets.table import FORMATS, TARGETS
+from facekit.targets.writing.check_pictures import portrait
+from facekit.targets.writing.graph import ExportGraph
+from facekit.targets.writing.readme import MARK, RUNS, readme, readme_path
+from facekit.template import Template, load_template
+from tests.targets.support import Draft
+
+QUICK = ("onnx", "openvino", "ncnn", "mnn", "torchscript")  # tools/format_table.py runs the others' too
+
+
+class Bundled(NamedTuple):
+    template: Template
+    graph: ExportGraph
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Bundled:
+    template = load_template(BUNDLED_WEIGHTS.parent / "template.yaml")
+    backend = PyTorchBackend.from_file(BUNDLED_WEIGHTS.with_suffix(".pth"), template, "cpu")
+    import torch
+
+    backend.network.to(memory_format=torch.contiguous_format)
+    return Bundled(template, ExportGraph(backend.network, template).eval())
+
+
+@pytest.fixture(scope="module")
+def written(bundled: Bundled, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder with the format's files, its README.md, and the portrait where the snippets read it."""
+
+    @cache
+    def write(format: str) -> Path:
+        target, folder = TARGETS[format], tmp_path_factory.mktemp(format)
+        for package in target.needed_to_write:
+            pytest.importorskip(package)
+        draft = Draft(bundled.graph, bundled.template, bundled.graph.about, BUNDLED_WEIGHTS)
+        if format == "onnx":
+            shutil.copy(BUNDLED_WEIGHTS, folder / "model.onnx")
+        else:
+            importlib.import_module(f"facekit.targets.{target.module}").write(
+                draft, target.paths(folder, bundled.template.name)[0]
+            )
+        (folder / "README.md").write_text(readme([(target, draft)], None), encoding="utf-8")
+        shutil.copy(portrait(), folder / "picture.jpg")
+        return folder
+
+    return write
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the one block of Python prints."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert "facekit" not in code
+    monkeypatch.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "README.md", "exec"), {})
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("format", QUICK)
+def test_its_lines_find_what_the_detector_finds(
+    format: str, written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = run(written(format), monkeypatch).splitlines()
+    numbers = [float(text) for text in re.findall(r"-?\d+\.\d+", line)]
+    face = Detector.bundled().detect(portrait())[0]
+    assert numbers[:4] == pytest.approx(face.box_xyxy.tolist(), abs=0.1)
+    assert numbers[4] == pytest.approx(face.score, abs=0.002)
+    assert numbers[5:] == pytest.approx(face.landmarks_xy.ravel().tolist(), abs=0.1)
+
+
+def test_every_format_that_python_runs_has_lines() -> None:
+    assert set(RUNS) <= set(FORMATS)
+    assert {"onnx", "openvino", "ncnn", "torchscript", "executorch", "tflite", "mnn"} <= set(RUNS)
+
+
+def text_of(bundled: Bundled, format: str, existing: str | None = None) -> str:
+    draft = Draft(bundled.graph, bundled.template, bundled.graph.about, None)
+    return readme([(TARGETS[format], draft)], existing)
+
+
+def test_says_what_goes_in_and_comes_out(bundled: Bundled) -> None:
+    text = text_of(bundled, "onnx")
+    assert text.startswith(MARK + "\n# yunet-n, exported by facekit\n")
+    assert "Input `image`: float32 (1, 3, height, width), of any size that 32 divides: BGR pixels 0..255" in text
+    assert "`obj_S` (1, rows, 1)" in text and "The score is cls times obj" in text
+    fixed = dataclasses.replace(bundled.graph.about, size_hw=(256, 320))
+    draft = Draft(bundled.graph, bundled.template, fixed, None)
+    assert "of 320x256 pixels alone" in readme([(TARGETS["onnx"], draft)], None)
+
+
+def test_sections_on_other_formats_stay(bundled: Bundled) -> None:
+    first = text_of(bundled, "onnx")
+    both = text_of(bundled, "openvino", first)
+    assert re.findall(r"^## (.*)$", both, re.MULTILINE) == ["model.xml, model.bin", "model.onnx"]
+    assert text_of(bundled, "onnx", both).count("## model.onnx") == 1
+    of_another = first.replace("# yunet-n,", "# yunet-s,")
+    assert "model.onnx" not in text_of(bundled, "openvino", of_another)
+
+
+def test_a_readme_of_the_users_own_is_let_be(tmp_path: Path) -> None:
+    assert readme_path(tmp_path).name == "README.md"
+    (tmp_path / "README.md").write_text("# Mine\n")
+    assert readme_path(tmp_path).name == "README.facekit.md"
+    (tmp_path / "README.md").write_text(MARK + "\n# yunet-n\n")
+    assert readme_path(tmp_path).name == "README.md"
