@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from facekit.base.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.commands.detect import MODEL
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError
@@ -56,6 +56,7 @@ class AnonymizeOptions:
     )
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     max_pixels: int = option(
         "Refuse larger pictures, by their header, before they fill the memory.",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
@@ -74,7 +75,7 @@ def anonymize(options: AnonymizeOptions) -> Anonymized:
     Raises FacekitError where there is nothing to look at or it can't be written, and Interrupted, what was written
     being whole, where a signal asks for the end.
     """
-    chosen = choose_model(options.model, options.threads, options.backend)
+    chosen = choose_model(options.model, options.threads, options.backend, options.layout)
     from facekit.commands.anonymizing import run_anonymize
 
     return run_anonymize(options, chosen)

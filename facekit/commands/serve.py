@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from facekit.base.extras import optional_packages
-from facekit.base.options import BACKEND, THREADS, Runtime, command_options, option, takes
+from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.base.reading import read_input
 from facekit.commands.detect import MODEL
 from facekit.commands.inputs import choose_model
@@ -52,6 +52,7 @@ class ServeOptions:
     log: Literal["text", "json"] = option("How requests are logged, on standard error.", default="text")
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
+    layout: str | None = option(LAYOUT, default=None, metavar="NAME")
 
 
 @takes(ServeOptions)
@@ -68,7 +69,7 @@ def serve(options: ServeOptions) -> None:
         from facekit.machine.cores import usable_cores
 
         threads = max(1, usable_cores() // options.workers)
-    chosen = choose_model(options.model, threads, options.backend)
+    chosen = choose_model(options.model, threads, options.backend, options.layout)
     model = _page_model(chosen.weights)
     if options.page and model is None:
         raise ArgumentError("`page`: browsers run .onnx files of facekit's alone. Export one, and serve it.")

@@ -4,8 +4,10 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from facekit.commands.anonymize import anonymize
 from facekit.commands.evaluate import evaluate
 from facekit.commands.inputs import (
     Choice,
@@ -16,6 +18,7 @@ from facekit.commands.inputs import (
     read_label_files,
 )
 from facekit.errors import ArgumentError, FacekitError
+from facekit.pictures.write import write_picture
 from tests.targets.foreign import Numbers, graph_of, scrfd
 
 
@@ -123,6 +126,17 @@ class TestOthersFiles:
         assert measured.record.detector == "scrfd"
         assert "fit into 96x64, zero-padded to it; score 0.02, NMS 0.45" in measured.record.protocol
         assert measured.record.metric("size") is not None
+
+    def test_it_covers_faces_as_it_is(self, tmp_path: Path) -> None:
+        outputs, _ = scrfd((64, 96), Numbers(0))
+        file = graph_of(tmp_path / "made.onnx", outputs, (64, 96))
+        write_picture(tmp_path / "grey.png", np.full((64, 96, 3), 90, np.uint8))
+        done = anonymize(
+            tmp_path / "grey.png", output=tmp_path / "covered.png", model=str(file), layout="scrfd", method="solid"
+        )
+        assert done.faces > 0
+        with pytest.raises(FacekitError, match="not laid out like yunet"):
+            anonymize(tmp_path / "grey.png", output=tmp_path / "b.png", model=str(file), layout="yunet")
 
 
 def test_a_root_a_file() -> None:
