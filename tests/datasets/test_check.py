@@ -429,8 +429,7 @@ class TestReport:
 
 
 def real_set(shared_dir: Path, labels: str, folder: str) -> list[PictureLabels]:
-    widerface = shared_dir / "data" / "widerface"
-    return read_coco(widerface / labels, widerface / folder / "images", as_written=True)
+    return read_coco(shared_dir / "data/widerface" / labels, shared_dir / f"data/widerface/{folder}/images", True)
 
 
 def test_real_pictures_have_no_defects(shared_dir: Path) -> None:
