@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,21 @@ import pytest
 from facekit.base import download
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts: some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files of a minute and more: with these at the end one core would stand idle.
+LONGEST_FIRST = (
+    "tests/docs/test_walkthrough.py", "tests/cluster/test_run.py", "tests/test_wheel.py", "tests/targets/test_cpp.py",
+    "tests/engine/compress/test_post_training.py", "tests/tools/test_verify_gpu.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(PROJECT).as_posix(), len(rank)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
