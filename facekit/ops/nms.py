@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from facekit.ops.arrays import as_numpy
 from facekit.structures import Decoded, Detections
 
-FEW = 64  # boxes, up to which all pairs at once are cheaper than a layout
+FEW = 2048  # boxes, up to which looking at all of them is cheaper than a layout
+BLOCK = 64
 FARTHEST = 1e7  # pixels from the picture's corner: no box of a working detector lies there, and none is infinite
 
 
@@ -100,20 +101,34 @@ def suppress(
 def _suppress_few(
     boxes_xyxy: NDArray[np.float32], iou_threshold: float, union_slack: float, most: int | None
 ) -> NDArray[np.int64]:
-    """suppress() by the matrix of all pairs."""
-    x1, y1, x2, y2 = boxes_xyxy.T
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # boxes without area overlap nothing
-        width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
-        height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    """suppress() without a layout: the best BLOCK of those that stand settle among themselves, then fell the others."""
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+
+    def fells(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(S, O): whether each of some overlaps each of others by more than the threshold."""
+        x1, y1, x2, y2 = boxes_xyxy[some].T[:, :, None]
+        left, top, right, bottom = boxes_xyxy[others].T
+        width = np.minimum(x2, right) - np.maximum(x1, left)
+        height = np.minimum(y2, bottom) - np.maximum(y1, top)
         shared = np.maximum(width, 0) * np.maximum(height, 0)
-        areas = (x2 - x1) * (y2 - y1)
-        overlap = shared / (areas + (areas + np.float32(union_slack))[:, None] - shared) > iou_threshold
+        over: NDArray[np.bool_] = (
+            shared / (areas[others] + (areas[some] + np.float32(union_slack))[:, None] - shared) > iou_threshold
+        )
+        return over
+
     kept: list[int] = []
-    fallen = np.zeros(len(boxes_xyxy), dtype=np.bool_)
-    for place, falls in enumerate(overlap):
-        if len(kept) == most:
-            break
-        if not fallen[place]:
-            kept.append(place)
-            fallen |= falls
+    rest = np.arange(len(boxes_xyxy))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # boxes without area overlap nothing
+        while len(rest) and len(kept) != most:
+            block, rest = rest[:BLOCK], rest[BLOCK:]
+            fallen, new = np.zeros(len(block), dtype=np.bool_), []
+            for place, falls in enumerate(fells(block, block)):
+                if not fallen[place]:
+                    new.append(place)
+                    fallen |= falls
+                    if len(kept) + len(new) == most:
+                        break
+            kept += block[new].tolist()
+            if len(rest):
+                rest = rest[~fells(block[new], rest).any(axis=0)]
     return np.array(kept, dtype=np.int64)
