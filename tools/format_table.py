@@ -31,6 +31,7 @@ from facekit.pictures.read import read_picture
 from facekit.structures import Detections
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.table import FORMATS, TARGETS, missing_packages
+from facekit.targets.web import MODEL as PAGE_MODEL
 from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.targets.writing.verify import Differences, Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
@@ -43,6 +44,7 @@ PICTURES = 50
 ALLOWED = Tolerance(scores=1e-3, places_px=0.5)
 RUNTIMES = ("torch", "onnxruntime", "openvino", "opencv-python", "ncnn", "MNN", "executorch", "ai-edge-litert")
 RUN_BY_NAME = {"opencv": "onnx"}  # runtimes that run another format's file
+RUNTIMES_OF = {"opencv4": "opencv", "web": "onnx"}  # formats that are run by another's runtime
 
 
 def pictures() -> list[Path]:
@@ -80,7 +82,11 @@ def cell(format: str, weights: Path, reference: Reference, folder: Path) -> dict
         found = Differences()
         models = target.models(folder, template.name)
         for model in models:
-            detector = Detector.open(model, template if format == "opencv" else None, threads=1, backend=format)
+            if format == "web":  # the page's; a browser is what runs it else
+                model = model.with_name(PAGE_MODEL)
+            detector = Detector.open(
+                model, template if format == "opencv" else None, threads=1, backend=RUNTIMES_OF.get(format, format)
+            )
             for path, expected in zip(pictures(), reference.of(detector.backend.fixed_size_hw), strict=True):
                 got = detector.detect(read_picture(path))
                 least = template.evaluation.score_threshold + ALLOWED.scores
