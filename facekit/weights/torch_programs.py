@@ -30,13 +30,13 @@ KEY = "facekit"  # of what the file says of itself
 # By the names of TorchScript, and of ATen behind `torch.ops.aten.`.
 OPERATIONS = {
     "_assert_tensor_metadata", "_convolution", "adaptive_avg_pool2d", "add", "add_", "arange", "batch_norm", "cat",
-    "chunk", "clamp", "clamp_max", "clamp_min", "clip", "concat", "contiguous", "conv2d", "convolution", "div",
-    "dropout", "exp", "expand", "flatten", "flip", "floor_divide", "floordiv", "full", "group_norm", "hardsigmoid",
-    "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "index", "leaky_relu", "leaky_relu_",
-    "max_pool2d", "maximum", "mean", "minimum", "mul", "mul_", "ones", "permute", "relu", "relu6", "relu6_", "relu_",
-    "repeat", "reshape", "rsub", "select", "sigmoid", "sigmoid_", "silu", "silu_", "size", "slice", "softmax", "split",
-    "split_with_sizes", "squeeze", "stack", "sub", "sub_", "sym_size", "tile", "to", "transpose", "unbind", "unflatten",
-    "unsqueeze", "upsample_nearest2d", "view", "zeros",
+    "chunk", "clamp", "clamp_max", "clamp_min", "clip", "concat", "contiguous", "conv2d", "convolution", "detach",
+    "detach_", "div", "dropout", "exp", "expand", "flatten", "flip", "floor_divide", "floordiv", "full", "group_norm",
+    "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "index", "leaky_relu",
+    "leaky_relu_", "lift_fresh", "lift_fresh_copy", "max_pool2d", "maximum", "mean", "minimum", "mul", "mul_", "ones",
+    "permute", "relu", "relu6", "relu6_", "relu_", "repeat", "reshape", "rsub", "select", "sigmoid", "sigmoid_", "silu",
+    "silu_", "size", "slice", "softmax", "split", "split_with_sizes", "squeeze", "stack", "sub", "sub_", "sym_size",
+    "tile", "to", "transpose", "unbind", "unflatten", "unsqueeze", "upsample_nearest2d", "view", "zeros",
 }  # fmt: skip
 _BUILTINS = {"int", "float", "bool", "annotate", "NumToTensor", "ImplicitTensorToNum", "Int", "Float", "list", "len"}
 _SYMBOLIC = {"Add", "Mul", "Integer", "Symbol", "Max", "Min", "FloorDiv", "Mod", "CleanDiv", "Pow", "Rational",

@@ -16,7 +16,7 @@ import pytest
 
 from facekit import Detector
 from facekit.errors import FacekitError
-from facekit.targets import open_backend
+from facekit.targets import open_backend, torchscript
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.reading.about import write_beside
 from facekit.targets.table import TARGETS
@@ -98,6 +98,18 @@ def test_executorch_says_how_large_a_picture_may_be(exported: Callable[[str, str
     _, (file,), _ = exported("executorch", "yunet-s")
     with pytest.raises(FacekitError, match="4096x64 is larger than the 2048x2048"):
         open_backend(file)(np.zeros((1, 64, 4096, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["ultralight-slim-320", "face-detection-0200", "scrfd-0.5g"])
+def test_programs_of_every_normalisation_and_decoding_are_opened_again(name: str, tmp_path: Path) -> None:
+    """Their constants are copied into the graph by operations that yunet-n, which has none, does without."""
+    template = load_template(find_template(name))
+    network = short_network(template)
+    torchscript.write(draft_of(network, template), tmp_path / "model.ts")
+    images_bgr = np.random.default_rng(0).integers(0, 256, (1, *template.input.size_hw, 3), dtype=np.uint8)
+    expected = decoded(PyTorchBackend(network, template), images_bgr)
+    for file in ("model.ts", "model.pt2"):
+        check_equal(decoded(open_backend(tmp_path / file, None, "cpu"), images_bgr), expected)
 
 
 @pytest.mark.parametrize("format", [*ANY_SIZE, "tflite"])
