@@ -7,13 +7,19 @@ from torch import Tensor
 from facekit.template import InputSettings
 
 
-def normalise(images_bgr: Tensor, settings: InputSettings) -> Tensor:
-    """(B, 3, H, W) BGR pixels 0..255 of any dtype -> float32 in the network's channel order, (pixel - mean) / std."""
+def normalise(
+    images_bgr: Tensor, settings: InputSettings, mean: Tensor | None = None, std: Tensor | None = None
+) -> Tensor:
+    """(B, 3, H, W) BGR pixels 0..255 of any dtype -> float32 in the network's channel order, (pixel - mean) / std.
+
+    mean, std: those of the settings as (1, 3, 1, 1) tensors, for graphs that are traced: some converters refuse a
+    tensor that is made in the graph.
+    """
     images = images_bgr.float()
     if settings.colour_order == "rgb":
         images = images.flip(1)
     if any(settings.mean):
-        images = images - images.new_tensor(settings.mean).view(1, 3, 1, 1)
+        images = images - (images.new_tensor(settings.mean).view(1, 3, 1, 1) if mean is None else mean)
     if any(value != 1 for value in settings.std):
-        images = images / images.new_tensor(settings.std).view(1, 3, 1, 1)
+        images = images / (images.new_tensor(settings.std).view(1, 3, 1, 1) if std is None else std)
     return images

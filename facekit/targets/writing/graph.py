@@ -38,6 +38,8 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.network = network
         self.settings = template.input
+        for name, values in (("mean", template.input.mean), ("std", template.input.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.head = declared_head(template.model)
         self.per_level = self.head.any_size
         self.any_size = self.per_level and size_hw is None
@@ -77,8 +79,12 @@ class ExportGraph(nn.Module):
             torch.linspace(0, 255, 3 * height * width).view(1, 3, height, width).expand(batch, -1, -1, -1).contiguous()
         )
 
+    def normalised(self, image: Tensor) -> Tensor:
+        """What the network is fed with."""
+        return normalise(image, self.settings, cast(Tensor, self.mean), cast(Tensor, self.std))
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        activated = self.head.activate(self.network(normalise(image, self.settings)))
+        activated = self.head.activate(self.network(self.normalised(image)))
         if not self.per_level:
             priors = Priors(cast(Tensor, self.priors_cxcywh), cast(Tensor, self.prior_strides), self.example_size_hw)
             return tuple(tensor for tensor in self.head.decode(activated, priors) if tensor is not None)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facekit.ops.pixels import normalise
 from facekit.targets.writing.graph import ExportGraph
 
 
@@ -26,7 +25,7 @@ class MapsGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         network: Any = self.wrapped.network
-        maps = network.maps(normalise(image, self.wrapped.settings))
+        maps = network.maps(self.wrapped.normalised(image))
         classes = list(maps.class_logits)
         if self.pairs:
             classes = [lead(level) for lead, level in zip(self.pairs, classes, strict=True)]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from facekit.ops.head import Head
-from facekit.ops.pixels import normalise
 from facekit.structures import Priors
 from facekit.targets.writing.graph import ExportGraph
 from facekit.template import EvaluationSettings
@@ -30,7 +29,7 @@ class DecodedGraph(nn.Module):
         graph = self.wrapped
         if not graph.per_level:
             return cast(tuple[Tensor, ...], graph(image))
-        activated = graph.head.activate(graph.network(normalise(image, graph.settings)))
+        activated = graph.head.activate(graph.network(graph.normalised(image)))
         priors = _priors(graph.head, image)
         return tuple(tensor for tensor in graph.head.decode(activated, priors) if tensor is not None)
 
