@@ -31,10 +31,10 @@ from facekit.pictures.read import read_picture
 from facekit.structures import Detections
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.table import FORMATS, TARGETS, missing_packages
-from facekit.targets.web import MODEL as PAGE_MODEL
 from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.targets.writing.verify import Differences, Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
+from facekit.web.page import MODEL as PAGE_MODEL
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared"))
