@@ -7,6 +7,7 @@ bash init_venv.sh
 venv/bin/ruff check .
 venv/bin/ruff format --check .
 venv/bin/mypy
-# One thread a worker: the workers share the cores. A file's tests stay together, for they share its fixtures.
+# One thread a worker: the workers share the cores. A file's tests stay together, for they share its fixtures, and files
+# keep their order: tests/conftest.py puts the longest first.
 workers=${FACEKIT_TEST_WORKERS:-$(nproc)}
-venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
+venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"
