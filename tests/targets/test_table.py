@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,8 @@ class TestBin:
         with pytest.raises(FacekitError, match=r"a\.bin: a\.xml and a\.param lie beside it"):
             open_backend(tmp_path / "a.bin")
         assert target_of(tmp_path / "a.xml") is TARGETS["openvino"]
+
+
+def test_every_row_has_its_file() -> None:
+    for target in TARGETS.values():
+        assert importlib.util.find_spec(f"facekit.targets.{target.module}") is not None, target.name
