@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
+
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = sorted((PROJECT / "facekit").rglob("*.py"))
 
@@ -106,10 +108,14 @@ def test_no_import_points_up(trees: dict[Path, ast.Module]) -> None:
 def test_length_of_files() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     limits = {path: 300 if part_of(path) == "models" else 450 for path in FILES}
-    for path in (PROJECT / "tests").rglob("*.py"):
+    for path in (*(PROJECT / "tests").rglob("*.py"), *(PROJECT / "tools").rglob("*.py")):
         lengths[path], limits[path] = len(path.read_text(encoding="utf-8").splitlines()), 450
     too_long = [f"{relative(path)}: {lengths[path]} lines" for path in lengths if lengths[path] > limits[path]]
     assert not too_long, "\n".join(too_long)
+
+
+def test_the_longest_test_files_are_there() -> None:
+    assert not [name for name in LONGEST_FIRST if not (PROJECT / name).is_file()]
 
 
 def test_only_the_command_line_prints(trees: dict[Path, ast.Module]) -> None:
