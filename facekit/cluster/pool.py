@@ -23,6 +23,7 @@ from facekit.base.options import Engine
 from facekit.cluster.trials import MOST_DEATHS, Trial, Trials
 from facekit.errors import ArgumentError, FacekitError
 from facekit.machine.cores import usable_cores
+from facekit.machine.signals import sigterm_kept
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,16 @@ def ray_of(workers: Workers) -> Generator[int, None, None]:
     if ray.is_initialized():  # by the program that calls us, whose it stays
         yield _room(ray, workers)
         return
+    with sigterm_kept():  # Ray takes it
+        _connect(ray, workers)
+        try:
+            yield _room(ray, workers)
+        finally:
+            with suppress(Exception):  # the cluster may be gone
+                ray.shutdown()
+
+
+def _connect(ray: Any, workers: Workers) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if workers.address is None:
@@ -175,11 +186,6 @@ def ray_of(workers: Workers) -> Generator[int, None, None]:
             f"No Ray could be reached or started {where} ({str(error).strip().partition(chr(10))[0]}). Start one with "
             f"'ray start --head', or leave `address` out. Does it ask for a token? Then set RAY_AUTH_MODE=token."
         ) from error
-    try:
-        yield _room(ray, workers)
-    finally:
-        with suppress(Exception):  # the cluster may be gone
-            ray.shutdown()
 
 
 def _knock(address: str) -> None:

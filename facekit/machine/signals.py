@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -38,6 +40,19 @@ class StopSignals:
         self.received = number
         # Not by logging: its streams may be in the middle of a line.
         os.write(2, b"\nStopping after this step, and saving; once more stops at once.\n")
+
+
+@contextmanager
+def sigterm_kept() -> Generator[None, None, None]:
+    """Gives SIGTERM back to whom it had before, for the sake of packages that take it and keep it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def shield_worker(worker: int) -> None:

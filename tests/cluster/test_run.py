@@ -31,8 +31,10 @@ MODEL = "bundled"
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[int]:
+    before = signal.getsignal(signal.SIGTERM)
     with ray_of(TWO) as count:
         yield count
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.fixture(scope="module")
