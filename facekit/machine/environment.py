@@ -57,10 +57,8 @@ def environment(device: torch.device | str = "cpu") -> Environment:
     if torch is not None:
         from facekit.machine.processes import world_size
 
-        with suppress(ImportError):
-            import torchvision
-
-            torchvision_version = str(torchvision.__version__)
+        with suppress(metadata.PackageNotFoundError):  # asked without importing it, which takes seconds
+            torchvision_version = metadata.version("torchvision")
         processes = world_size()
         kind = torch.device(device)
         device_name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else "cpu"

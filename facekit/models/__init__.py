@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import importlib
 
 from facekit.base.reading import shown
 from facekit.base.schema import place
 from facekit.errors import FacekitError
-from facekit.models.atss import ATSS
 from facekit.models.detector_network import DetectorNetwork
-from facekit.models.fcos import FCOS
-from facekit.models.retinaface import RetinaFace
-from facekit.models.scrfd import SCRFD
-from facekit.models.ssd import SSD
-from facekit.models.ultralight import UltraLight
-from facekit.models.yunet import YuNet
 from facekit.ops.head import declared_head
-from facekit.template import ModelSettings, Template
+from facekit.template import Template
 
-MODELS: dict[str, Callable[[ModelSettings], DetectorNetwork]] = {
-    "atss": ATSS,
-    "fcos": FCOS,
-    "retinaface": RetinaFace,
-    "scrfd": SCRFD,
-    "ssd": SSD,
-    "ultralight": UltraLight,
-    "yunet": YuNet,
+# File of this folder: class in it. Only the one that is asked for is imported: torchvision, which some build on, takes
+# longer to import than PyTorch itself.
+MODELS = {
+    "atss": "ATSS",
+    "fcos": "FCOS",
+    "retinaface": "RetinaFace",
+    "scrfd": "SCRFD",
+    "ssd": "SSD",
+    "ultralight": "UltraLight",
+    "yunet": "YuNet",
 }
 
 
@@ -43,8 +38,9 @@ def build_model(template: Template) -> DetectorNetwork:
             f"{place(file, 'model.architecture')}: {shown(name)!r} is unknown; did you mean {near!r}? "
             f"Known: {', '.join(MODELS)}."
         )
+    architecture = getattr(importlib.import_module(f"{__name__}.{name}"), MODELS[name])
     try:
-        network = MODELS[name](template.model)
+        network: DetectorNetwork = architecture(template.model)
     except ValueError as error:
         raise FacekitError(f"{place(file, 'model')}: {error}") from error
     check_sizes(network, template)

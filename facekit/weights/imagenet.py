@@ -8,19 +8,20 @@ import logging
 import os
 import re
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from facekit.base.download import Identity, digests, download, partial_path
 from facekit.errors import FacekitError
-from facekit.models.backbones.mobilenetv2 import MobileNetV2
 from facekit.template import InputSettings, Template
 from facekit.weights.checkpoint import load_state
 from facekit.weights.torch_file import read_torch_file
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def load_imagenet_backbone(network: nn.Module, template: Template) -> bool:
 
 def _find(name: str, where: str) -> WeightsEnum:
     """torchvision's entry of that name, such as MobileNet_V2_Weights.IMAGENET1K_V1."""
-    models = torchvision.models
+    from torchvision import models
+
     enums = [models.get_model_weights(model) for model in models.list_models(module=models)]
     known = {f"{enum.__name__}.{entry}": weights for enum in enums for entry, weights in enum.__members__.items()}
     if name not in known:
@@ -111,8 +113,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _fill(backbone: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Takes what the backbone has; torchvision's classifier and blocks behind our last tap stay out."""
-    if isinstance(backbone, MobileNetV2):
-        state = backbone.from_torchvision(state)
+    if (renamed := getattr(backbone, "from_torchvision", None)) is not None:
+        state = renamed(state)
     wanted = backbone.state_dict()
     # Files from before PyTorch 0.4.1 lack the counters, which compute nothing.
     state = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")} | state

@@ -17,16 +17,18 @@ from facekit.template import load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from tests.docs.support import block
 
+NAME = "facekit.models.four_convolutions"
+
 
 def test_the_example_of_a_model_learns_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "four_convolutions.py").write_text(block("docs/adding-a-model.md", "model file"))
     (tmp_path / "template.yaml").write_text(block("docs/adding-a-model.md", "model template"))
-    spec = importlib.util.spec_from_file_location("four_convolutions", tmp_path / "four_convolutions.py")
+    spec = importlib.util.spec_from_file_location(NAME, tmp_path / "four_convolutions.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "four_convolutions", module)
+    monkeypatch.setitem(sys.modules, NAME, module)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(MODELS, "four_convolutions", module.FourConvolutions)
+    monkeypatch.setitem(MODELS, "four_convolutions", "FourConvolutions")
     template = load_template(tmp_path / "template.yaml")
 
     torch.manual_seed(0)

@@ -42,6 +42,7 @@ class TestRevision:
 
     def test_of_an_install_from_git(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Installed:
+            version = "1.2.3"
             text: str | None = json.dumps({"url": "x", "vcs_info": {"vcs": "git", "commit_id": "abc"}})
 
             def read_text(self, name: str) -> str | None:
