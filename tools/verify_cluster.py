@@ -38,7 +38,7 @@ from facekit.results.row import Row
 
 BROKEN_EVERY = 100
 TOLERANCE_PX = 1e-4
-DETECT = [sys.executable, "-m", "facekit", "detect", "--longest-side", "256", "--threads", "1"]
+DETECT = [sys.executable, "-m", "facekit", "detect", "--threads", "1"]  # and the longest side, of main()
 RAY = ["--engine", "ray", "--num-workers", "2"]
 LOSSES = 3  # the exit code of a run that passed broken pictures over
 
@@ -198,8 +198,8 @@ def _do_nothing() -> Callable[[Any, Trial], Any]:
 
 
 class Checks:
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, turns: int) -> None:
+        self.folder, self.count, self.turns = folder, count, turns
         self.list = make_pictures(folder, count)
         self.plain = folder / f"plain-{count}.jsonl"
         self._run = f"{os.getpid()}"
@@ -231,8 +231,8 @@ class Checks:
         print(f"memory: {watch.text()}", flush=True)
 
     def speed(self) -> None:
-        """Each way twice, in turns: two plain processes with half the list each, and two workers."""
-        names = self.list.read_text().splitlines()[:6000]
+        """Each way so many times, in turns: two plain processes with half the list each, and two workers."""
+        names = self.list.read_text().splitlines()
         shares = []
         for number in (0, 1):
             shares.append(self.folder / f"share-{number}.txt")
@@ -240,7 +240,7 @@ class Checks:
         whole = self.folder / "share.txt"
         whole.write_text("\n".join(names) + "\n")
         rates: dict[str, list[float]] = {"plain": [], "ray": [], "ray, workers warm": []}
-        for turn in range(2):
+        for turn in range(self.turns):
             begun = time.monotonic()
             logs = [self.folder / f"speed-{number}.log" for number in (0, 1)]
             running = [
@@ -419,10 +419,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("checks", nargs="*", choices=[*checks, []], metavar="CHECK", help=", ".join(checks))
     parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--longest-side", type=int, default=256, help="0: the pictures' own size")
+    parser.add_argument("--turns", type=int, default=2, help="of speed")
     flags = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # of all that is started here
     subprocess.run([Path(sys.executable).with_name("ray"), "get-auth-token", "--generate"], stdout=subprocess.DEVNULL)
-    asked = Checks(flags.folder.resolve(), flags.pictures)
+    if flags.longest_side:
+        DETECT.extend(["--longest-side", str(flags.longest_side)])
+    asked = Checks(flags.folder.resolve() / f"side-{flags.longest_side}", flags.pictures, flags.turns)
     for name in flags.checks or checks:
         getattr(asked, name)()
 

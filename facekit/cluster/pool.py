@@ -282,8 +282,12 @@ def _results(
     """folder: the workers' current one, where their machines have it."""
     import ray
     import ray.data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    trials = ray.remote(num_cpus=0, max_restarts=-1)(Trials).remote()
+    # Beside the driver: on another node it could be lost with that node, which only costs workers else.
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    lasting: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Trials)
+    trials = lasting.remote()
     boxes = [{"box": _Box(numbered)} for numbered in enumerate(items)]
     data = ray.data.from_items(boxes, override_num_blocks=min(len(items), MOST_TASKS)).map_batches(
         _Worker,
@@ -302,3 +306,6 @@ def _results(
             f"Ray could not keep the workers alive ({str(error).strip().splitlines()[0]}). Is there memory enough for "
             f"each?"
         ) from error
+    except ray.exceptions.RayError as error:
+        what = str(error).strip().splitlines()[-1]
+        raise FacekitError(f"Ray could not go on ({what}). Its logs say more; `resume` goes on from here.") from error

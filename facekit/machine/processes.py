@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 # How long one process waits for another. The first computes metrics meanwhile, or fetches weights.
 TIMEOUT = timedelta(minutes=30)
+_GROUPS = itertools.count()  # that this process has joined, one after the other, as the others have
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket", "store")  # in what torch says
 
 
@@ -62,7 +64,11 @@ def join_processes() -> torch.device:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         log.info("Process %s of %d meets the others at %s", os.environ.get("RANK"), count, place)
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
+            # torchrun's store outlives the group: who joins again would read addresses of the one before.
+            store = dist.PrefixStore(f"facekit-{next(_GROUPS)}", store)  # type: ignore[attr-defined]
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
             raise FacekitError(
                 f"{place}: the {count} processes did not come together ({_first_line(error)}). Start as many, on nodes "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -66,13 +67,12 @@ def test_one_detector_and_several_are_timed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds model.onnx of the bundled yunet-n, and the portrait where the pages have it."""
-    from facekit.targets.writing.export import ExportSettings, export_weights
-    from facekit.template import TEMPLATES_DIR, load_template
+    """A folder that holds model.onnx of the bundled yunet-n, which is what export wrote, and the portrait where the
+    pages have it."""
+    from facekit.detector import BUNDLED_WEIGHTS
 
     folder = tmp_path_factory.mktemp("exported")
-    yunet = TEMPLATES_DIR / "yunet-n"
-    export_weights(yunet / "facekit.pth", load_template(yunet / "template.yaml"), folder, ExportSettings(("onnx",)))
+    shutil.copyfile(BUNDLED_WEIGHTS, folder / "model.onnx")
     return with_portrait(folder)
 
 

@@ -11,8 +11,12 @@ from tests.docs.support import block, run_bash
 
 def test_walkthrough_raises_ap(shared_dir: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / "my_model"
+    commands = block("docs/quick-start.md", "walkthrough")
+    # Calibrated alone: what fine-tuning with rounding gives is asked in tests/engine/compress.
+    calibrated = commands.replace("--nncf-quantization", "--nncf-quantization --passes 0")
+    assert calibrated != commands
     done = run_bash(
-        block("docs/quick-start.md", "walkthrough"),
+        calibrated,
         AIRPORT=str(shared_dir / "data" / "airport"),
         IR=str(shared_dir / "weights" / "openvino" / "face-detection-0200.xml"),
         WORK_DIR=str(work_dir),

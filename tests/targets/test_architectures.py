@@ -33,7 +33,9 @@ OUTPUTS = {
 }
 
 
-SHORT = {FCOS: ("backbone", (32, 96, 320)), RETINAFACE: ("body", (64, 128, 256))}
+SHORT = {
+    FCOS: ("backbone", (32, 96, 320)), RETINAFACE: ("body", (64, 128, 256)), SCRFD: ("backbone", (72, 152, 288)),
+}  # fmt: skip
 
 
 class Exported(NamedTuple):

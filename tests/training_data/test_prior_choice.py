@@ -44,7 +44,7 @@ class TestTrainingBoxes:
 class TestChoosePriors:
     def test_one_size_in_the_middle_of_everything(self) -> None:
         template = template_of("face-detection-0200")
-        pictures = [picture((x, y, 60, 80)) for x in range(40, 560, 40) for y in range(40, 380, 40)]
+        pictures = [picture((x, y, 60, 80)) for x in range(40, 560, 80) for y in range(40, 380, 80)]
         choice = choose_priors(template, pictures, 0)
         assert tuple(map(len, choice.sizes_wh)) == tuple(map(len, template.model.prior_sizes_wh))
         assert choice.after.mean_iou > choice.before.mean_iou

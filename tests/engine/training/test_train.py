@@ -301,6 +301,9 @@ def build_double(template: Template) -> nn.Module:
     return network
 
 
+COUNTS = (8, 7, 5)  # of pictures, for the second step of two processes: two each; two and one; one and none
+
+
 def train_whole_batches(folder: Path, out: Path, count: int, batch_size: int) -> None:
     """One epoch of two steps."""
     pictures = ellipse_pictures(folder, count)
@@ -316,28 +319,40 @@ def train_whole_batches(folder: Path, out: Path, count: int, batch_size: int) ->
     train(small_template(), pictures, pictures[:3], options)
 
 
-@pytest.mark.parametrize("count", [8, 7, 5])  # for the second step: two a process; two and one; one and none
-def test_two_processes_are_one_with_the_whole_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    monkeypatch.setattr("facekit.engine.training.train.build_model", build_double)
-    train_whole_batches(tmp_path, tmp_path / "one", count, batch_size=4)
+@pytest.fixture(scope="module")
+def by_two_processes(project_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder a count: its pictures, and what two processes have made of them in its "two"."""
+    folder = tmp_path_factory.mktemp("processes")
+    for count in COUNTS:
+        (folder / str(count)).mkdir()
+        ellipse_pictures(folder / str(count), count)  # before two would write them at once
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            __file__, str(tmp_path), str(tmp_path / "two"), str(count),
+            __file__, str(folder),
         ],
-        capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(project_dir)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+    return folder
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_two_processes_are_one_with_the_whole_batch(
+    by_two_processes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("facekit.engine.training.train.build_model", build_double)
+    train_whole_batches(tmp_path, tmp_path / "one", count, batch_size=4)
+    two_dir = by_two_processes / str(count) / "two"
+    assert {path.name for path in two_dir.iterdir()} == {
         "latest.pth", "best.pth", "epoch_1.pth", "log.jsonl", "run.json",
     }  # fmt: skip
-    (loss, metrics), (other_loss, other_metrics) = (lines_of(tmp_path / name) for name in ("one", "two"))
+    (loss, metrics), (other_loss, other_metrics) = map(lines_of, (tmp_path / "one", two_dir))
     for key in ("loss", "loss_class", "loss_objectness", "loss_box", "loss_landmarks"):
         assert other_loss[key] == pytest.approx(loss[key], rel=1e-6)
     assert other_metrics["ap"] == pytest.approx(metrics["ap"])
-    one, two = (weights_of(tmp_path / name / "latest.pth") for name in ("one", "two"))
+    one, two = (weights_of(folder / "latest.pth") for folder in (tmp_path / "one", two_dir))
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-7, msg=lambda text, n=name: f"{n}: {text}")
@@ -345,4 +360,7 @@ def test_two_processes_are_one_with_the_whole_batch(
 
 if __name__ == "__main__":
     train_module.build_model = build_double
-    train_whole_batches(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), batch_size=2)
+    for pictures in COUNTS:
+        train_whole_batches(
+            Path(sys.argv[1], str(pictures)), Path(sys.argv[1], str(pictures), "two"), pictures, batch_size=2
+        )
