@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS), help="preset first: the others take its steps")
     flags = parser.parse_args()
     shared = Path(os.environ.get("FACEKIT_SHARED", "../shared"))
-    trial, kinds = Trial(flags.folder.resolve(), shared), flags.kinds.split(",")
+    trial, kinds, ways = Trial(flags.folder.resolve(), shared), flags.kinds.split(","), flags.ways.split(",")
     trial.folder.mkdir(parents=True, exist_ok=True)
     wider = shared / "data" / "widerface"
     pictures = read_coco(wider / "train.json", wider / "WIDER_train" / "images")
@@ -217,7 +217,7 @@ def main() -> None:
     cases = [Case(kind, 0, 0, "before") for kind in kinds]
     cases += [
         Case(kind, int(count), seed, way)
-        for seed in range(flags.seeds) for count in flags.counts.split(",") for kind in kinds for way in flags.ways.split(",")
+        for seed in range(flags.seeds) for count in flags.counts.split(",") for kind in kinds for way in ways
     ]  # fmt: skip
     for case in cases:
         if case in done:
