@@ -40,8 +40,9 @@ class OpenVinoBackend:
         try:
             model = core.read_model(main)
             check_tensor_sizes(model, main)
-            self.model, self.threads = model, threads or usable_cores()
-            self.compiled = compiled(core, model, self.threads, "LATENCY")
+            self.threads = threads or usable_cores()
+            self.model, self._any_batch = of_one_picture(model)
+            self.compiled = compiled(core, self.model, self.threads, "LATENCY")
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
@@ -51,6 +52,7 @@ class OpenVinoBackend:
         takes = GraphInput(shapes, types, str(main))
         self.source, self.is_uint8 = str(main), takes.is_uint8
         self.request = self.compiled.create_infer_request()
+        self._batch_request: ov.InferRequest | None = None
         # Converters leave outputs without names or with numbers for such: places tell them apart, names are for us.
         self.names = [_name(value, place) for place, value in enumerate(model.outputs)]
         said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
@@ -71,14 +73,24 @@ class OpenVinoBackend:
         return np.ascontiguousarray(images_bgr) if self.is_uint8 else self.outputs.feed(images_bgr)
 
     def _run(self, blob: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        self.request.set_input_tensor(0, ov.Tensor(blob, shared_memory=True))
+        request = self.request if len(blob) == 1 else self._of_batches()
+        request.set_input_tensor(0, ov.Tensor(blob, shared_memory=True))
         try:
-            self.request.infer()
+            request.infer()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{self.source}: can't run a picture: {reason}") from error
         # Copied: the runtime writes the next picture's into the same memory.
-        return {name: self.request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
+        return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self.names)}
+
+    def _of_batches(self) -> ov.InferRequest:
+        """Takes several pictures at once; made when they first come."""
+        if self._any_batch is None:
+            return self.request
+        if self._batch_request is None:
+            network = compiled(ov.Core(), self._any_batch, self.threads, "LATENCY")
+            self._batch_request = network.create_infer_request()
+        return self._batch_request
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         return self.outputs(self._run(self.fed(images_bgr)), images_bgr.shape[1:3])
@@ -137,6 +149,24 @@ class OpenVinoStream:
         while given in self.done:
             yield self.outputs(self.done.pop(given), sizes.pop(given))
             given += 1
+
+
+def of_one_picture(model: ov.Model) -> tuple[ov.Model, ov.Model | None]:
+    """The graph for batches of one where its pictures have one size, and itself if that is another: OpenVINO computes a
+    tenth faster what it knows all sizes of."""
+    if len(model.inputs) != 1:
+        return model, None
+    shape = model.inputs[0].partial_shape
+    if shape.rank.is_dynamic or len(shape) != 4:
+        return model, None
+    if not shape[0].is_dynamic or any(side.is_dynamic for side in list(shape)[1:]):
+        return model, None
+    single = model.clone()
+    try:
+        single.reshape([1, *[side.get_length() for side in list(shape)[1:]]])
+    except RuntimeError:  # the file's own batch is part of its computation
+        return model, None
+    return single, model
 
 
 def compiled(core: ov.Core, model: ov.Model, threads: int, hint: Literal["LATENCY", "THROUGHPUT"]) -> ov.CompiledModel:

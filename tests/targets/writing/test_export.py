@@ -79,7 +79,11 @@ class TestEqualToPyTorch:
     def test_ssd_in_batches(self, ssd: Template, ssd_export: Path, ssd_weights: Path, name: str) -> None:
         pictures = np.stack([random_picture(256, 256, seed) for seed in range(3)])
         expected = decoded(open_backend(ssd_weights, ssd, "cpu"), pictures)
-        check_equal(decoded(open_backend(ssd_export / name, ssd), pictures), expected)
+        opened = open_backend(ssd_export / name, ssd)
+        check_equal(decoded(opened, pictures), expected)
+        alone = decoded(opened, pictures[1:2])  # OpenVINO has a graph of its own for these
+        check_equal(decoded(opened, pictures), expected)
+        np.testing.assert_allclose(alone.scores[0], expected.scores[1], atol=1e-5)
 
     def test_same_faces_on_drawn_pictures(
         self, yunet: Template, yunet_export: Path, drawn_weights: Path, drawn_dir: Path, name: str
