@@ -31,8 +31,8 @@ def test_of_yunet_in_both_formats() -> None:
     model = onnx.load(BUNDLED_WEIGHTS)
     of_onnx = head_layers(*nodes_of_onnx(model))
     assert len(of_onnx) == YUNETS_HEADS
-    kernels = {node.name: node.input[1] for node in model.graph.node}
-    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) == 4}
+    kernels = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     assert {shapes[kernels[name]][0] for name in of_onnx} == {1, 4, 10}
     of_ir = head_layers(*nodes_of_openvino(ov.convert_model(BUNDLED_WEIGHTS)))
     assert {name.partition("/")[0] for name in of_ir} == set(of_onnx)
