@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from facekit import feed
 from facekit.detector import BUNDLED_WEIGHTS, Detector, Passes, mirror
@@ -314,6 +315,31 @@ class TestTiles:
         backend = FixedBackend([])
         Detector(backend, at_scale(bundled("face-detection-0200"), "4000x2000")).detect(random_picture(50, 50))
         assert backend.fed == [(1, 2000, 4000, 3)]
+
+
+@pytest.mark.parametrize(("size_wh", "runtime", "expected"), [
+    ((640, 480), "onnx", [1, 1, 1]), ((64, 96), "onnx", [3]), ((64, 96), "openvino", [1, 1, 1]),
+])  # fmt: skip
+def test_batches_of_a_cpu_stay_in_its_caches(size_wh: tuple[int, int], runtime: Any, expected: list[int]) -> None:
+    pytest.importorskip(runtime if runtime == "openvino" else "onnxruntime")
+    detector = Detector.bundled(threads=1, backend=runtime)
+    portrait = read_picture(BUNDLED_WEIGHTS.parents[3] / "data" / "demo" / "astronaut.jpg")
+    picture = np.asarray(cv2.resize(portrait, size_wh), dtype=np.uint8)
+    alone, network, batches = detector.detect(picture), detector.backend, list[int]()
+
+    class Counted:
+        def __call__(self, images_bgr: NDArray[np.uint8]) -> Any:
+            batches.append(len(images_bgr))
+            return network(images_bgr)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(network, name)
+
+    detector.backend = Counted()
+    found = detector.detect_batch([picture] * 3)
+    assert batches == expected
+    for faces in found:
+        np.testing.assert_allclose(faces.scores, alone.scores, atol=1e-5)
 
 
 class TestThroughput:

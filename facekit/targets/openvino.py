@@ -61,6 +61,7 @@ class OpenVinoBackend:
         self.template = self.outputs.template
         self.fixed_size_hw = takes.fixed_size_hw
         self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
+        self.most_pixels = 0  # batches take up to twice as long a picture as pictures one by one
 
     def _probe(self, blob: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """The outputs of a test picture, planes of any numbers."""
@@ -108,12 +109,28 @@ class OpenVinoStream:
     def __init__(self, single: OpenVinoBackend) -> None:
         self.template, self.fixed_size_hw, self.outputs = single.template, single.fixed_size_hw, single.outputs
         self.names, self.source, self.fed = single.names, single.source, single.fed
-        network = compiled(ov.Core(), single.model, single.threads, "THROUGHPUT")
-        # One request more than is computed at once: it waits, ready, while Python looks at what came before.
-        requests = int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        self.queue = ov.AsyncInferQueue(network, requests)
-        self.queue.set_callback(self._keep)
+        self._model, self._threads = single.model, single.threads
+        # By the shape of what they are fed: the first that comes has a graph of its own, which is a tenth faster, all
+        # others share one (the empty shape).
+        self._queues: dict[tuple[int, ...], ov.AsyncInferQueue] = {}
         self.done: dict[int, dict[str, NDArray[Any]]] = {}
+
+    def _queue_of(self, shape: tuple[int, ...]) -> ov.AsyncInferQueue:
+        key = shape if shape in self._queues or not self._queues else ()
+        if key not in self._queues:
+            model = self._model.clone() if key else self._model
+            if key:
+                model.reshape(list(key))
+            network = compiled(ov.Core(), model, self._threads, "THROUGHPUT")
+            # One request more than is computed at once: it waits, ready, while Python looks at what came before.
+            requests = int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+            self._queues[key] = ov.AsyncInferQueue(network, requests)
+            self._queues[key].set_callback(self._keep)
+        return self._queues[key]
+
+    def _wait(self) -> None:
+        for queue in self._queues.values():
+            queue.wait_all()
 
     def _keep(self, request: ov.InferRequest, number: int) -> None:
         # Copied: the runtime writes the next picture's into the same memory.
@@ -134,18 +151,19 @@ class OpenVinoStream:
         try:
             for number, images_bgr in enumerate(batches):
                 sizes[number] = (images_bgr.shape[1], images_bgr.shape[2])
-                fed[number] = ov.Tensor(self.fed(images_bgr), shared_memory=True)
-                self.queue.start_async({0: fed[number]}, number, share_inputs=True)
+                blob = self.fed(images_bgr)
+                fed[number] = ov.Tensor(blob, shared_memory=True)
+                self._queue_of(blob.shape).start_async({0: fed[number]}, number, share_inputs=True)
                 while given in self.done:
                     fed.pop(given)
                     yield self.outputs(self.done.pop(given), sizes.pop(given))
                     given += 1
-            self.queue.wait_all()
+            self._wait()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{self.source}: can't run a picture: {reason}") from error
         finally:
-            self.queue.wait_all()
+            self._wait()
         while given in self.done:
             yield self.outputs(self.done.pop(given), sizes.pop(given))
             given += 1
