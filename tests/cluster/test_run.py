@@ -116,6 +116,27 @@ class TestDeaths:
         assert sorted(found) == [(item, {2: 1, 7: 4}.get(item, 0)) for item in range(9)]
 
 
+def test_the_book_of_trials_is_not_lost_with_another_node(two_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies where the driver is. With two real nodes: tools/verify_cluster.py."""
+    import ray
+    from ray.util import scheduling_strategies
+
+    places = []
+
+    class Kept(scheduling_strategies.NodeAffinitySchedulingStrategy):
+        def __init__(self, node_id: str, soft: bool) -> None:
+            places.append(node_id)
+            super().__init__(node_id, soft)
+
+    monkeypatch.setattr(scheduling_strategies, "NodeAffinitySchedulingStrategy", Kept)
+    assert list(over_workers(Harmless, range(2), TWO, two_workers)) == [0, 1]
+    assert places == [ray.get_runtime_context().get_node_id()]
+
+
+def Harmless() -> Callable[[int, Trial], int]:
+    return lambda item, _: item
+
+
 def Deadly() -> Callable[[int, Trial], tuple[int, int]]:
     """Made once a worker: gives the item, and how many workers died over it."""
 
