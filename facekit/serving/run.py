@@ -16,7 +16,7 @@ from facekit.serving.journal import Format, start_journal
 from facekit.serving.measures import SHARED_DIR
 from facekit.serving.settings import IDLE_S, MAX_CONNECTIONS, STOP_S, Settings
 from facekit.serving.site import fetch_runtime_meanwhile
-from facekit.serving.workers import noting_signals, run_workers
+from facekit.serving.workers import Signals, noting_signals, run_workers
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def serve_forever(
         detector = open_detector()  # where there are workers, too: what is wrong with it is one line then
         if workers == 1:
             log.info("Listening on %s", place)
-            _serve(detector, settings, listener)
+            _serve(detector, settings, listener, signals)
         else:
             del detector
             with tempfile.TemporaryDirectory(prefix="facekit-serve-") as folder:
@@ -72,11 +72,11 @@ def serve_forever(
 def work(open_detector: Callable[[], Detector], settings: Settings, listener: socket.socket, journal: Format) -> None:
     """One of several workers."""
     start_journal(journal)
-    with noting_signals():
-        _serve(open_detector(), settings, listener)
+    with noting_signals() as signals:
+        _serve(open_detector(), settings, listener, signals)
 
 
-def _serve(detector: Detector, settings: Settings, listener: socket.socket) -> None:
+def _serve(detector: Detector, settings: Settings, listener: socket.socket, signals: Signals) -> None:
     import uvicorn
 
     from facekit.serving.app import create_app
@@ -86,7 +86,16 @@ def _serve(detector: Detector, settings: Settings, listener: socket.socket) -> N
         access_log=False, server_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=int(IDLE_S), timeout_graceful_shutdown=int(STOP_S), backlog=BACKLOG,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    # uvicorn takes the signals when it runs: one that came before, while the detector was opened, counts too.
+    signals.on_signal = stop
+    if signals.received:
+        stop()
+    server.run(sockets=[listener])
 
 
 def _address(listener: socket.socket) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,9 +56,11 @@ def run_workers(count: int, target: Callable[..., None], arguments: tuple[Any, .
     workers: dict[SpawnProcess, float] = {}
 
     def start() -> None:
-        worker = spawn.Process(target=target, args=arguments, name="facekit-serve")
+        worker = spawn.Process(target=_while_parent_lives, args=(target, arguments), name="facekit-serve")
         worker.start()
         workers[worker] = time.monotonic()
+        if signals.received:  # while it was started, and not yet known to stop_all()
+            worker.terminate()
 
     def stop_all() -> None:
         for worker in list(workers):
@@ -83,3 +87,16 @@ def run_workers(count: int, target: Callable[..., None], arguments: tuple[Any, .
         stop_all()
         for worker in workers:
             worker.join()
+
+
+def _while_parent_lives(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Calls it; asks this process to end where the one that started it was killed: else it would keep the address."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    target(*arguments)

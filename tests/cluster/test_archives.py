@@ -29,11 +29,13 @@ class TestPictures:
 class TestHostile:
     @pytest.mark.parametrize("name", ["../out.jpg", "/etc/out.jpg", "a/../../out.jpg", "a\\..\\out.jpg"])
     def test_names_that_leave(self, name: str, tmp_path: Path) -> None:
-        path = written(tmp_path / "a.tar", tar_of([(name, jpeg()), ("in.jpg", jpeg())]))
+        folder = tmp_path / "deep" / "down"
+        folder.mkdir(parents=True)
+        path = written(folder / "a.tar", tar_of([(name, jpeg()), ("in.jpg", jpeg())]))
         (_, first), (_, second) = read(path)
         assert isinstance(first, FacekitError) and "stays in the archive" in str(first)
         assert second == jpeg()
-        assert sorted(tmp_path.parent.rglob("out.jpg")) == []
+        assert sorted(tmp_path.rglob("out.jpg")) == [] and not Path("/etc/out.jpg").exists()
 
     @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
     def test_no_files(self, kind: bytes, tmp_path: Path) -> None:

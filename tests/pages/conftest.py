@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -225,11 +226,13 @@ class Browser:
     def _until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Reads on until the message that is wanted; events on the way are kept."""
         end = time.monotonic() + BROWSER_TIMEOUT_S
-        while time.monotonic() < end:
-            while b"\0" not in self.rest:
-                chunk = os.read(self.answers, 1 << 20)
-                assert chunk, "the browser has gone"
-                self.rest += chunk
+        while (left_s := end - time.monotonic()) > 0:
+            if b"\0" not in self.rest:
+                if select.select([self.answers], [], [], left_s)[0]:
+                    chunk = os.read(self.answers, 1 << 20)
+                    assert chunk, "the browser has gone"
+                    self.rest += chunk
+                continue
             line, _, self.rest = self.rest.partition(b"\0")
             message = json.loads(line)
             if "id" not in message:

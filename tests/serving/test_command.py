@@ -74,10 +74,9 @@ def test_workers_figures_logs_and_the_end(portrait: bytes) -> None:
             answer = client.post("/detect?threshold=0.5", content=portrait, headers={**headers, "Connection": "close"})
             assert len(answer.json()["faces"]) == 1
         # One that dies is replaced, and forgotten only where what it said was of the living.
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = workers_of(process)
         assert len(workers) == 2
-        os.kill(int(workers[0]), signal.SIGKILL)
+        os.kill(workers[0], signal.SIGKILL)
         # Whichever worker is asked tells of both.
         for _ in range(3):
             text = client.get("/metrics", headers={**headers, "Connection": "close"}).text
@@ -94,6 +93,23 @@ def test_workers_figures_logs_and_the_end(portrait: bytes) -> None:
     assert {"time", "level", "process", "message", "ms", "client", "bytes", "width", "height"} <= set(detected[0])
     assert SECRET not in "".join(lines) and "threshold=" not in "".join(lines)
     assert lines[-1] == "Stopped; all that was begun is answered.\n"
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_workers_end_with_who_started_them() -> None:
+    with served("--workers", "2") as (process, address, _):
+        wait_for(address).close()
+        workers = workers_of(process)
+        assert len(workers) == 2
+        process.kill()
+        end = time.monotonic() + 30
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 def test_what_was_begun_is_answered(portrait: bytes) -> None:
