@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
 from facekit.pictures.arrays import Picture, as_bgr
 from facekit.structures import Activated, Decoded, Detections, mirrored_boxes, mirrored_landmarks
-from facekit.targets import Backend, Stream, open_backend, streaming
+from facekit.targets import Backend, Stream, open_backend, pictures_at_once, streaming
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
 log = logging.getLogger(__name__)
@@ -167,18 +166,13 @@ class Detector:
             fed = padded(fed, self.template, factor)  # of any size: to multiples alone
             alike.setdefault(fed.shape, []).append((index, fed, scale_xy))
         for shape, group in alike.items():
-            at_once = self.backend.fixed_batch or self._at_once(shape)
+            at_once = pictures_at_once(self.backend, (shape[0], shape[1]))
             for first in range(0, len(group), at_once):
                 part = group[first : first + at_once]
                 decoded = self._look([fed for _, fed, _ in part])
                 for boxes, (index, _, scale_xy) in zip(decoded, part, strict=True):
                     found[index] = self._select(boxes, shape, scale_xy)
         return [found[index] for index in range(len(images_bgr))]
-
-    def _at_once(self, shape: tuple[int, ...]) -> int:
-        """How many pictures of that shape go through the network together, where it takes any number."""
-        most_pixels: int | None = getattr(self.backend, "most_pixels", None)
-        return sys.maxsize if most_pixels is None else max(1, most_pixels // (shape[0] * shape[1]))
 
     def _streamed(self, stream: Stream, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         """_one_pass() with pictures prepared and faces selected while others are in the network."""

@@ -307,5 +307,6 @@ def _results(
             f"each?"
         ) from error
     except ray.exceptions.RayError as error:
+        log.debug("Ray gave up", exc_info=error)
         what = str(error).strip().splitlines()[-1]
         raise FacekitError(f"Ray could not go on ({what}). Its logs say more; `resume` goes on from here.") from error

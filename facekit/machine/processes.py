@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
@@ -19,7 +18,6 @@ log = logging.getLogger(__name__)
 
 # How long one process waits for another. The first computes metrics meanwhile, or fetches weights.
 TIMEOUT = timedelta(minutes=30)
-_GROUPS = itertools.count()  # that this process has joined, one after the other, as the others have
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket", "store")  # in what torch says
 
 
@@ -66,7 +64,8 @@ def join_processes() -> torch.device:
         try:
             store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
             # torchrun's store outlives the group: who joins again would read addresses of the one before.
-            store = dist.PrefixStore(f"facekit-{next(_GROUPS)}", store)  # type: ignore[attr-defined]
+            joined = store.add(f"facekit-joined-by-{number}", 1)
+            store = dist.PrefixStore(f"facekit-{joined}", store)  # type: ignore[attr-defined]
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:

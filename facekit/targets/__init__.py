@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target", "open_backend",
-    "streaming",
+    "pictures_at_once", "streaming",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Backend(Protocol):
     template: Template  # the one it was opened with, or that its file names
     fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
     fixed_batch: int | None  # the only number of pictures that it takes at once; None: any
+    # Some also have `most_pixels: int | None`, of a batch beyond which pictures take longer together than alone.
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of
@@ -53,6 +55,14 @@ class Stream(Backend, Protocol):
 
     def many(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Activated | Decoded]:
         """What is said of each (1, H, W, 3), in their order."""
+
+
+def pictures_at_once(backend: Backend, size_hw: tuple[int, int]) -> int:
+    """How many pictures of that size go through a network together: what it takes, or else what is fastest."""
+    if backend.fixed_batch is not None:
+        return backend.fixed_batch
+    most_pixels: int | None = getattr(backend, "most_pixels", None)
+    return sys.maxsize if most_pixels is None else max(1, most_pixels // (size_hw[0] * size_hw[1]))
 
 
 def streaming(backend: Backend, weights: Path) -> Stream:

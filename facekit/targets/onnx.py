@@ -114,8 +114,9 @@ def write_graph(
     import onnx
 
     from facekit.targets.writing.draft import GraphOptions
+    from facekit.targets.writing.folding import folded
 
-    options = options or GraphOptions()
+    options, graph = options or GraphOptions(), folded(graph)
     if options.nms:
         from facekit.targets.writing.suppression import DecodedGraph, add_suppression
 

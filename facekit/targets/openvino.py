@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,6 +97,13 @@ class OpenVinoBackend:
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         return self.outputs(self._run(self.fed(images_bgr)), images_bgr.shape[1:3])
 
+    def in_network(self, network: ov.CompiledModel) -> OpenVinoBackend:
+        """The same detector in another network of the same inputs and outputs, which takes one picture at a time."""
+        other = copy.copy(self)
+        other.compiled, other.request = network, network.create_infer_request()
+        other.fixed_batch, other._any_batch, other._batch_request = 1, None, None
+        return other
+
     def streaming(self) -> OpenVinoStream:
         """The same network for many pictures: as many a second as the cores give, each later than alone."""
         return OpenVinoStream(self)
@@ -118,9 +126,7 @@ class OpenVinoStream:
     def _queue_of(self, shape: tuple[int, ...]) -> ov.AsyncInferQueue:
         key = shape if shape in self._queues or not self._queues else ()
         if key not in self._queues:
-            model = self._model.clone() if key else self._model
-            if key:
-                model.reshape(list(key))
+            model = of_shape(self._model, key) if key else self._model
             network = compiled(ov.Core(), model, self._threads, "THROUGHPUT")
             # One request more than is computed at once: it waits, ready, while Python looks at what came before.
             requests = int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
@@ -179,12 +185,18 @@ def of_one_picture(model: ov.Model) -> tuple[ov.Model, ov.Model | None]:
         return model, None
     if not shape[0].is_dynamic or any(side.is_dynamic for side in list(shape)[1:]):
         return model, None
-    single = model.clone()
     try:
-        single.reshape([1, *[side.get_length() for side in list(shape)[1:]]])
+        single = of_shape(model, (1, *(side.get_length() for side in list(shape)[1:])))
     except RuntimeError:  # the file's own batch is part of its computation
         return model, None
     return single, model
+
+
+def of_shape(model: ov.Model, shape: tuple[int, ...]) -> ov.Model:
+    """Its copy for inputs of that shape alone. Raises RuntimeError for a graph that takes others."""
+    single = model.clone()
+    single.reshape(list(shape))
+    return single
 
 
 def compiled(core: ov.Core, model: ov.Model, threads: int, hint: Literal["LATENCY", "THROUGHPUT"]) -> ov.CompiledModel:

@@ -62,19 +62,29 @@ SHORT = {
 
 
 def short_network(template: Template) -> nn.Module:
-    """A network of the template's with lively random weights, and a short backbone."""
+    """lively_network() with a short backbone."""
     torch.manual_seed(3)
     network: Any = build_model(template)
     if template.model.architecture in SHORT:
         part, tap_channels = SHORT[template.model.architecture]
         setattr(network, part, ShortBackbone(8, tap_channels))
+    return _enlivened(network)
+
+
+def lively_network(template: Template) -> nn.Module:
+    """A network of the template's with lively random weights."""
+    torch.manual_seed(3)
+    return _enlivened(build_model(template))
+
+
+def _enlivened(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             norm: Any = module
             norm.running_mean.uniform_(-0.5, 0.5)
             norm.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(norm.weight, 0.8, 1.6)
-    return network.eval()  # type: ignore[no-any-return]
+    return network.eval()
 
 
 def draft_of(network: nn.Module, template: Template, size_hw: tuple[int, int] | None = None) -> Draft:

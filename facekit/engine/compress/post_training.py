@@ -6,7 +6,6 @@ leaves them in float (its accuracy control).
 
 from __future__ import annotations
 
-import copy
 import logging
 import statistics
 import tempfile
@@ -91,9 +90,7 @@ class _Graph:
 
             onnx.save(model, scratch / "model.onnx")
             return Detector.open(scratch / "model.onnx", self.detector.template)
-        backend = copy.copy(cast(OpenVinoBackend, self.detector.backend))
-        backend.compiled, backend.request = model, model.create_infer_request()
-        return Detector(backend, self.detector.template)
+        return Detector(cast(OpenVinoBackend, self.detector.backend).in_network(model), self.detector.template)
 
     def save(self, model: Any, path: Path) -> list[Path]:
         if self.is_onnx:

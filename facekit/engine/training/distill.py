@@ -34,7 +34,7 @@ from facekit.ops.pixels import normalise
 from facekit.pictures.read import PICTURE_SUFFIXES
 from facekit.pictures.write import is_drawn
 from facekit.structures import Activated, Decoded, Detections, Priors, RawOutputs, Targets
-from facekit.targets import Backend, open_backend
+from facekit.targets import Backend, open_backend, pictures_at_once
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import Template
 
@@ -150,7 +150,7 @@ class Teacher:
 
     def _look(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Activated | Decoded]:
         """Of each picture what the teacher says of it, as a batch of one."""
-        at_once = self.backend.fixed_batch or len(images_bgr)
+        at_once = pictures_at_once(self.backend, (images_bgr[0].shape[0], images_bgr[0].shape[1]))
         looks: list[Activated | Decoded] = []
         for first in range(0, len(images_bgr), at_once):
             part = images_bgr[first : first + at_once]

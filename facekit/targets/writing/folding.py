@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import cast
+from itertools import pairwise
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Array = NDArray[np.float32]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,19 @@ def fold(name: str, conv: nn.Module, norm: nn.Module | None = None, relu: bool =
         weight = weight * gain[:, None, None, None]
         bias = (bias - _double(norm.running_mean)) * gain + _double(norm.bias)
     return Convolution(name, weight.astype(np.float32), bias.astype(np.float32), relu)
+
+
+def folded(network: Network) -> Network:
+    """A copy for inference, the batch norms that stand right behind convolutions of their size folded into them: ONNX's
+    exporter does so too, after it has followed them for a third of its time. Other batch norms stay."""
+    network = copy.deepcopy(network).eval()
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in pairwise(children):
+            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and conv.out_channels == norm.num_features:
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return network
 
 
 def _double(tensor: Tensor) -> NDArray[np.float64]:
