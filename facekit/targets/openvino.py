@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,13 +38,12 @@ class OpenVinoBackend:
             check_onnx_file(main)
         else:
             check_ir_files(main)
-        core = ov.Core()
         try:
-            model = core.read_model(main)
+            model = the_core().read_model(main)
             check_tensor_sizes(model, main)
             self.threads = threads or usable_cores()
             self.model, self._any_batch = of_one_picture(model)
-            self.compiled = compiled(core, self.model, self.threads, "LATENCY")
+            self.compiled = compiled(self.model, self.threads, "LATENCY")
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise FacekitError(f"{main}: not a graph that OpenVINO can run: {reason} Export it again.") from error
@@ -90,7 +90,7 @@ class OpenVinoBackend:
         if self._any_batch is None:
             return self.request
         if self._batch_request is None:
-            network = compiled(ov.Core(), self._any_batch, self.threads, "LATENCY")
+            network = compiled(self._any_batch, self.threads, "LATENCY")
             self._batch_request = network.create_infer_request()
         return self._batch_request
 
@@ -127,7 +127,7 @@ class OpenVinoStream:
         key = shape if shape in self._queues or not self._queues else ()
         if key not in self._queues:
             model = of_shape(self._model, key) if key else self._model
-            network = compiled(ov.Core(), model, self._threads, "THROUGHPUT")
+            network = compiled(model, self._threads, "THROUGHPUT")
             # One request more than is computed at once: it waits, ready, while Python looks at what came before.
             requests = int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
             self._queues[key] = ov.AsyncInferQueue(network, requests)
@@ -175,6 +175,13 @@ class OpenVinoStream:
             given += 1
 
 
+@cache
+def the_core() -> ov.Core:
+    """The process's only one, which stays. On processors with AMX each sets up a stack for signal handlers and frees it
+    at its end, though another may have taken note of it meanwhile: then the next signal, a Ctrl-C, ends the process."""
+    return ov.Core()
+
+
 def of_one_picture(model: ov.Model) -> tuple[ov.Model, ov.Model | None]:
     """The graph for batches of one where its pictures have one size, and itself if that is another: OpenVINO computes a
     tenth faster what it knows all sizes of."""
@@ -199,12 +206,12 @@ def of_shape(model: ov.Model, shape: tuple[int, ...]) -> ov.Model:
     return single
 
 
-def compiled(core: ov.Core, model: ov.Model, threads: int, hint: Literal["LATENCY", "THROUGHPUT"]) -> ov.CompiledModel:
+def compiled(model: ov.Model, threads: int, hint: Literal["LATENCY", "THROUGHPUT"]) -> ov.CompiledModel:
     """Processors with bf16 units would compute in bf16 and move the scores in the third digit: not so here."""
     settings = {
         "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": hint,
     }  # fmt: skip
-    return core.compile_model(model, "CPU", settings)
+    return the_core().compile_model(model, "CPU", settings)
 
 
 def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OpenVinoBackend:

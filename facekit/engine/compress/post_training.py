@@ -32,7 +32,7 @@ from facekit.metrics.landmarks import landmark_error
 from facekit.pictures.read import read_picture
 from facekit.targets.nncf_ import nncf
 from facekit.targets.onnx import OnnxBackend
-from facekit.targets.openvino import OpenVinoBackend, save_ir
+from facekit.targets.openvino import OpenVinoBackend, save_ir, the_core
 from facekit.targets.reading.about import about_export
 from facekit.template import Template
 
@@ -111,9 +111,7 @@ def _read(weights: Path) -> tuple[Any, set[str]]:
 
         model = onnx.load(weights)
         return model, {node.op_type for node in model.graph.node}
-    import openvino as ov
-
-    graph = ov.Core().read_model(weights.with_suffix(".xml"))
+    graph = the_core().read_model(weights.with_suffix(".xml"))
     return graph, {node.get_type_name() for node in graph.get_ops()}
 
 

@@ -1,0 +1,34 @@
+"""OpenVINO in a process that goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from facekit.detector import BUNDLED_WEIGHTS
+
+DETECTORS_COME_AND_GO = """
+import gc, os, signal, sys
+import numpy as np
+from facekit import Detector
+
+received = []
+signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+first, second = (Detector.open(sys.argv[1], backend="openvino", threads=1) for _ in "ab")
+for detector in (first, second):
+    detector.detect_batch([np.zeros((64, 64, 3), np.uint8)] * 2)
+del first, detector  # the one that was opened first
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+print(received)
+"""
+
+
+def test_a_signal_after_detectors_were_dropped() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DETECTORS_COME_AND_GO, str(BUNDLED_WEIGHTS)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"[{int(signal.SIGUSR1)}]\n"), done.stderr
