@@ -3,9 +3,9 @@
     python tools/few_pictures.py FOLDER [--counts 10,50,200] [--seeds 3] [--kinds dim,small,fisheye,turned] [--ways ...]
 
 Takes FACEKIT_SHARED's published yunet-n and its WIDER training pictures: 100 are held out, some of the others are
-learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in three ways, of as many steps
+learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in four ways, of as many steps
 and as large batches: "preset" is `--preset fine-tune`; "template" the template as it is, whose warm-up is longer than
-the run; "rate" the template's rate from the first step. Lines go to FOLDER/figures.jsonl; started again it goes on.
+the run; "norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first step. Lines go to FOLDER/figures.jsonl; started again it goes on.
 Prints the table of docs/training.md.
 """
 
@@ -32,7 +32,7 @@ from facekit.pictures.read import read_picture
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]  # (N, 2) pixels
 TEMPLATE, HELD_OUT = "yunet-n", 100
-WAYS = ("preset", "template", "rate")
+WAYS = ("preset", "template", "norms", "rate")
 WIDER_SCALE = "640"  # longest side
 KIND_METRIC, WIDER_METRICS = "ap_50", ("widerface_e", "widerface_m", "widerface_h")
 
@@ -168,6 +168,7 @@ class Trial:
         used = run["template"]["training"]
         content = yaml.safe_load(find_template(TEMPLATE).read_text(encoding="utf-8"))
         content["training"] |= {"dataset_repeats": used["dataset_repeats"]}
+        content["training"]["frozen_batch_norm"] = case.way == "norms"
         if case.way == "rate":
             content["training"]["warmup_iterations"] = 0
         path = self.folder / case.kind / f"{case.pictures}-{case.seed}-{case.way}.yaml"

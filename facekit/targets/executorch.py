@@ -79,11 +79,13 @@ class ExecuTorchBackend:
 
     def _input_size(self, metadata: Any) -> tuple[int, int]:
         """The largest picture. Raises FacekitError for anything but one picture in float32."""
-        counts = (metadata.num_inputs(), metadata.num_outputs())
-        infos = [metadata.input_tensor_meta(i) for i in range(counts[0])]
+        try:
+            infos = [metadata.input_tensor_meta(i) for i in range(metadata.num_inputs())]
+            outputs = [metadata.output_tensor_meta(i) for i in range(metadata.num_outputs())]
+        except (IndexError, RuntimeError) as error:  # some of them are no tensors
+            raise FacekitError(f"{self.source}: not a detector's program: {error}. Bring it again.") from error
         shapes = [tuple(info.sizes()) for info in infos]
-        sizes = [info.nbytes() for info in infos]
-        sizes += [metadata.output_tensor_meta(i).nbytes() for i in range(counts[1])]
+        sizes = [info.nbytes() for info in (*infos, *outputs)]
         if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, 3) or max(sizes) > MAX_TENSOR_BYTES:
             raise FacekitError(f"{self.source}: expected one input (1, 3, height, width), got {shapes[:3]}.")
         return int(shapes[0][2]), int(shapes[0][3])
