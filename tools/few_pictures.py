@@ -5,7 +5,8 @@
 Takes FACEKIT_SHARED's published yunet-n and its WIDER training pictures: 100 are held out, some of the others are
 learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in four ways, of as many steps
 and as large batches: "preset" is `--preset fine-tune`; "template" the template as it is, whose warm-up is longer than
-the run; "norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first step. Lines go to FOLDER/figures.jsonl; started again it goes on.
+the run; "norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first step.
+Lines go to FOLDER/figures.jsonl; started again it goes on.
 Prints the table of docs/training.md.
 """
 

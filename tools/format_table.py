@@ -160,7 +160,7 @@ def page(done: dict[str, dict[str, Any]]) -> str:
         "FACE's validation set, published weights, each template's own protocol: of scores, of box corners and of",
         "landmarks in pixels. `faces` is how many PyTorch finds over the template's threshold. Allowed are 0.001, 0.5",
         "and 0.5. Formats of one size are compared with PyTorch on pictures fitted into that size. A dash: not",
-        "measured. The 8 pixels of ultralight-slim-320 are one face of 19,595: two priors of a cell see it with scores of",
+        "measured. The 8 pixels of ultralight-slim-320 are one face of 19,595: two priors of a cell see it, scores",
         "0.10543412 and 0.10543409 in PyTorch, and equal ones elsewhere, so that suppression keeps the other box.", "",
         *lines, "", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), *([""] if notes else []),
         f"Written by `python tools/format_table.py --record`, facekit {__version__}, {platform.machine()}:",

@@ -12,20 +12,21 @@ from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, comma
 from facekit.base.progress import signs_of_life, working
 from facekit.commands.inputs import check_roots, read_label_files
 from facekit.errors import ArgumentError, FacekitError, Loss
+from facekit.targets.table import files_of
 
 if TYPE_CHECKING:
     from facekit.engine.compress.post_training import FileFigures
 
 log = logging.getLogger(__name__)
 
-KINDS = (".onnx", ".xml")
+KINDS = (".onnx", ".xml", ".tflite")
 
 
 @command_options
 class QuantizeOptions:
     """Options of rounding to INT8 after training."""
 
-    load_weights: Path = option("The float file: .onnx, or .xml beside its .bin.", reads=True, kw_only=False)
+    load_weights: Path = option("The float file: .onnx, .xml beside its .bin, or .tflite.", reads=True, kw_only=False)
     template: str | None = option(TEMPLATE_OR_NAMED, default=None, template=True)
     calibration_data: tuple[str, ...] = option("Pictures to read ranges off: files, folders or globs.")
     calibration_pictures: int = option("How many of them, evenly spread.", default=300, least=1, most=10_000)
@@ -41,7 +42,7 @@ class QuantizeOptions:
         """Raises ArgumentError for kinds of files that aren't rounded, or another kind of output."""
         kind = self.load_weights.suffix.lower()
         if kind not in KINDS:
-            raise ArgumentError(f"`load_weights={self.load_weights}`: expected an exported {' or '.join(KINDS)} file.")
+            raise ArgumentError(f"`load_weights={self.load_weights}`: expected an exported {', '.join(KINDS)} file.")
         if self.output is None:
             return self.load_weights.with_name(f"{self.load_weights.stem}_int8{kind}")
         if self.output.suffix.lower() != kind:
@@ -67,8 +68,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     loss stays over `max_drop` (nothing is kept then).
     """
     target = options.target()
-    written = [target] if target.suffix.lower() == ".onnx" else [target, target.with_suffix(".bin")]
-    check_outputs([options.load_weights], written)
+    check_outputs([options.load_weights], files_of(target))
     check_writable_folder(target.parent)
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     if not options.load_weights.is_file():
@@ -79,7 +79,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     labelled = read_label_files(options.val_ann_files, options.val_data_roots, "val")
     if not labelled:
         log.info("Without `val_ann_files` nothing is measured: all layers become INT8, whatever that costs.")
-    with working("loading NNCF"):
+    with working("loading what is needed"):
         from facekit.engine.compress.post_training import format_figures, quantize_file
     from facekit.detector import Detector
     from facekit.template import find_template, load_template

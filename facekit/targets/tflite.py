@@ -6,6 +6,7 @@ import dataclasses
 import json
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
-from facekit.targets.reading.about import About, parse_about, template_for
+from facekit.targets.reading.about import parse_about, template_for
 from facekit.targets.reading.outputs import GraphInput, GraphOutputs, check_size
 from facekit.targets.writing.converters import run_converter
 from facekit.template import Template
@@ -72,10 +73,16 @@ class TfliteBackend:
         size_hw = self.outputs.example_size(self.fixed_size_hw)
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
 
+    def fed(self, images_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the network takes."""
+        return self._laid_out(self.outputs.feed(images_bgr))
+
+    def _laid_out(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(blob.transpose(0, 2, 3, 1)) if self.is_nhwc else blob
+
     def _run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        fed = np.ascontiguousarray(blob.transpose(0, 2, 3, 1)) if self.is_nhwc else blob
         try:
-            self.network.set_tensor(self.input, fed)
+            self.network.set_tensor(self.input, self._laid_out(blob))
             self.network.invoke()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -154,10 +161,53 @@ def write(draft: Draft, path: Path) -> None:
             about = dataclasses.replace(draft.about, layout="nhwc") if layout == "nhwc" else draft.about
             with replacing(target) as beside:
                 beside.write_bytes(made.read_bytes())
-                _append_about(beside, about)
+                _append_about(beside, about.to_json())
 
 
-def _append_about(path: Path, about: About) -> None:
+def _append_about(path: Path, about: str) -> None:
     """Behind the flatbuffer, where TFLite's readers expect files that belong to it."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(ABOUT, about.to_json())
+        archive.writestr(ABOUT, about)
+
+
+def rounded(weights: Path, fed: Sequence[NDArray[np.uint8]], in_float: Sequence[str]) -> bytes:
+    """A file with convolutions in INT8, but for those that make the tensors of these names, by the ranges of what they
+    see in `fed`: pictures as the network takes them. Raises FacekitError where that fails."""
+    from facekit.targets.writing.overlay import overlay_python
+
+    python = overlay_python(OVERLAY, PACKAGES, "TFLite's converter (about 190 MB to download, 800 MB installed)")
+    with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
+        folder = Path(scratch)
+        pictures = np.lib.format.open_memmap(folder / "fed.npy", "w+", np.uint8, (len(fed), *fed[0].shape))
+        for place, picture in enumerate(fed):
+            pictures[place] = picture
+        pictures.flush()
+        job = {"float": str(weights.absolute()), "fed": "fed.npy", "in_float": list(in_float), "written": "int8.tflite"}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        run_converter(
+            [python, Path(__file__).parent / "writing" / "tflite_round.py", "job.json"],
+            folder,
+            "ai-edge-quantizer",
+            {"PYTHONPATH": ""},
+        )
+        return (folder / "int8.tflite").read_bytes()
+
+
+def save_rounded(content: bytes, weights: Path, path: Path) -> None:
+    """Writes what rounded() made of weights, which say of themselves what these do."""
+    said = _look(weights)
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+        if said is not None:
+            _append_about(beside, said)
+
+
+def plain_network(content: Path | bytes) -> Any:
+    """An Interpreter whose operations are the file's own: none is left to a delegate."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    given = {"model_content": content} if isinstance(content, bytes) else {"model_path": str(content)}
+    with native_output_hidden():
+        network = Interpreter(**given, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+        network.allocate_tensors()
+    return network

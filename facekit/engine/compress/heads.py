@@ -58,6 +58,23 @@ def nodes_of_onnx(model: Any) -> tuple[dict[str, Node], list[str]]:
     return nodes, [makers[value.name] for value in model.graph.output if value.name in makers]
 
 
+def nodes_of_tflite(network: Any) -> tuple[dict[str, Node], list[str]]:
+    """Of an ai_edge_litert.interpreter.Interpreter without delegates, which stand in for the operations that they do. A
+    node is called as the tensor that it makes."""
+    tensors = {tensor["index"]: tensor for tensor in network.get_tensor_details()}
+    operations = network._get_ops_details()
+    makers = {place: tensors[made["outputs"][0]]["name"] for made in operations for place in made["outputs"]}
+    nodes = {}
+    for operation in operations:
+        channels = None
+        if operation["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):  # (batch, rows, columns, channels)
+            first, made = (tensors[operation[key][0]]["shape"] for key in ("inputs", "outputs"))
+            channels = (int(first[-1]), int(made[-1]))
+        sources = tuple(makers[place] for place in operation["inputs"] if place in makers)
+        nodes[tensors[operation["outputs"][0]]["name"]] = Node(sources, channels)
+    return nodes, [makers[value["index"]] for value in network.get_output_details() if value["index"] in makers]
+
+
 def nodes_of_openvino(model: Any) -> tuple[dict[str, Node], list[str]]:
     """Of an openvino.Model."""
     nodes = {}

@@ -1,46 +1,32 @@
-"""INT8 after training: an exported float file in, a smaller one of the same format out, its losses measured.
-
-NNCF rounds the graph of the file itself, ONNX or OpenVINO's; where that costs too much it finds the layers to blame and
-leaves them in float (its accuracy control).
-"""
+"""INT8 after training: an exported float file in, a smaller one of the same format out, its losses measured."""
 
 from __future__ import annotations
 
-import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import replacing
 from facekit.base.progress import progress_bar, working
 from facekit.detector import Detector
-from facekit.engine.compress.heads import head_layers, nodes_of_onnx, nodes_of_openvino
-from facekit.engine.evaluation.details import Details
-from facekit.engine.evaluation.evaluate import Measured, detect_pictures
+from facekit.engine.compress.judging import ap_50, measure
+from facekit.engine.evaluation.evaluate import Measured
 from facekit.errors import FacekitError
-from facekit.feed import prepare
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.cores import usable_cores
 from facekit.metrics.landmarks import landmark_error
 from facekit.pictures.read import read_picture
-from facekit.targets.nncf_ import nncf
-from facekit.targets.onnx import OnnxBackend
-from facekit.targets.openvino import OpenVinoBackend, save_ir, the_core
-from facekit.targets.reading.about import about_export
+from facekit.targets import files_of
 from facekit.template import Template
-
-log = logging.getLogger(__name__)
 
 SURE = 0.5  # score of the float detector's faces whose landmarks are compared
 TIMED_RUNS = 15
-ROUNDING_NODES = ("QuantizeLinear", "FakeQuantize")
 
 
 @dataclass(frozen=True)
@@ -54,65 +40,35 @@ class FileFigures:
     landmark_error: float | None  # per cent of a face's side, from where the float file puts them
 
 
-class _Graph:
-    """A file's graph as NNCF takes it."""
+class Roundable(Protocol):
+    """A file's graph, of any format."""
 
-    def __init__(self, weights: Path, detector: Detector) -> None:
-        self.weights, self.detector = weights, detector
-        self.is_onnx = weights.suffix.lower() == ".onnx"
-        self.model, kinds = _read(weights)
-        if kinds & set(ROUNDING_NODES):
-            raise FacekitError(f"{weights}: is INT8 already. Give the float file that it was made from.")
+    model: Any
 
     def feed(self, image_bgr: NDArray[np.uint8]) -> Any:
-        """What the graph is fed of a picture, as calibration wants it."""
-        backend = cast(OnnxBackend | OpenVinoBackend, self.detector.backend)
-        blob = backend.outputs.feed(prepare(image_bgr, self.detector.template)[0][None])
-        return {cast(OnnxBackend, backend).input_name: blob} if self.is_onnx else blob
+        """What the graph is fed of a picture, as `rounded` wants it."""
 
-    def heads(self) -> list[str]:
-        """Layers to leave in float whatever AP says: landmarks need them, and AP doesn't know of these."""
-        return head_layers(*(nodes_of_onnx if self.is_onnx else nodes_of_openvino)(self.model))
+    def is_rounded(self, model: Any) -> bool:
+        """Whether any layer is INT8."""
 
-    def judge_of(self, pictures: Sequence[PictureLabels]) -> Callable[[Any, Iterable[int]], float]:
-        """NNCF's validation: the AP at IoU 0.5, 0..1, of a graph of its making on pictures of these numbers."""
-
-        def judge(model: Any, numbers: Iterable[int]) -> float:
-            chosen = [pictures[number] for number in numbers]
-            with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
-                return (ap_50(_detect(self._open(model, Path(scratch)), chosen)) or 0.0) / 100
-
-        return judge
-
-    def _open(self, model: Any, scratch: Path) -> Detector:
-        if self.is_onnx:
-            import onnx
-
-            onnx.save(model, scratch / "model.onnx")
-            return Detector.open(scratch / "model.onnx", self.detector.template)
-        return Detector(cast(OpenVinoBackend, self.detector.backend).in_network(model), self.detector.template)
+    def rounded(
+        self, fed: Sequence[Any], pictures: Sequence[PictureLabels], ap_before: float | None, max_drop: float
+    ) -> Any:
+        """The INT8 graph, ranges read off `fed`; with layers in float where AP at IoU 0.5 of `pictures` would fall by
+        more than max_drop points."""
 
     def save(self, model: Any, path: Path) -> list[Path]:
-        if self.is_onnx:
-            import onnx
-
-            with replacing(path) as beside:
-                onnx.save(model, beside)
-            return [path]
-        about = about_export(self.detector.backend.template, self.detector.backend.fixed_size_hw)
-        save_ir(model, path.with_suffix(".xml"), about)
-        return [path.with_suffix(".xml"), path.with_suffix(".bin")]
+        """Writes all files of it; path is of the float file's kind."""
 
 
-def _read(weights: Path) -> tuple[Any, set[str]]:
-    """The file's graph, and the kinds of its nodes."""
-    if weights.suffix.lower() == ".onnx":
-        import onnx
+def _graph_of(weights: Path, detector: Detector) -> Roundable:
+    if weights.suffix.lower() == ".tflite":
+        from facekit.engine.compress.tflite_graph import TfliteGraph
 
-        model = onnx.load(weights)
-        return model, {node.op_type for node in model.graph.node}
-    graph = the_core().read_model(weights.with_suffix(".xml"))
-    return graph, {node.get_type_name() for node in graph.get_ops()}
+        return TfliteGraph(weights, detector)
+    from facekit.engine.compress.nncf_graph import NncfGraph
+
+    return NncfGraph(weights, detector)
 
 
 def quantize_file(
@@ -126,7 +82,7 @@ def quantize_file(
     """Writes the INT8 file; returns what was written and the rows before and after.
 
     Args:
-        weights: an .onnx, or an .xml beside its .bin; output is of the same kind.
+        weights: an .onnx, an .xml beside its .bin, or a .tflite; output is of the same kind.
         calibration: pictures that the ranges of the layers are read off.
         labelled: pictures to measure on. Without any, all layers become INT8 and nothing is said of what that cost.
         max_drop: points of AP at IoU 0.5 that may be lost; layers stay in float until no more are.
@@ -134,25 +90,27 @@ def quantize_file(
     Raises FacekitError for a file that can't be run, is INT8 already, or can't be rounded.
     """
     detector = Detector.open(weights, template)
-    graph = _Graph(weights, detector)
+    graph = _graph_of(weights, detector)
+    if graph.is_rounded(graph.model):
+        raise FacekitError(f"{weights}: is INT8 already. Give the float file that it was made from.")
     read = progress_bar(calibration, delay_s=2, desc="calibration pictures", unit="picture")
     inputs = [graph.feed(read_picture(path)) for path in read]
-    before = _detect(detector, labelled)
+    before = measure(detector, labelled)
     try:
         with working(f"INT8: ranges of {len(inputs)} pictures, and AP of {len(labelled)}"):
-            model = _quantized(graph, inputs, labelled, max_drop)
+            model = graph.rounded(inputs, labelled, ap_50(before), max_drop)
     except FacekitError:
         raise
     except Exception as error:  # NNCF's own have no common base
-        raise FacekitError(f"{weights}: NNCF can't round it: {' '.join(str(error).split())[:200]}") from error
+        raise FacekitError(f"{weights}: can't be rounded: {' '.join(str(error).split())[:200]}") from error
+    if not graph.is_rounded(model):
+        raise FacekitError(
+            f"{weights}: no layer can be INT8 without losing more than {max_drop:g} points of AP. Give a larger "
+            f"`max_drop`, more pictures, or fine-tune with rounding (`facekit compress`)."
+        )
     with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
         draft = graph.save(model, Path(scratch) / output.name)[0]
-        if not _read(draft)[1] & set(ROUNDING_NODES):
-            raise FacekitError(
-                f"{weights}: no layer can be INT8 without losing more than {max_drop:g} points of AP. Give a larger "
-                f"`max_drop`, more pictures, or fine-tune with rounding (`facekit compress`)."
-            )
-        after = _detect(Detector.open(draft, detector.template), labelled)
+        after = measure(Detector.open(draft, detector.template), labelled)
     lost = (ap_50(before) or 0) - (ap_50(after) or 0)
     if lost > max_drop + 0.01:
         raise FacekitError(
@@ -162,34 +120,11 @@ def quantize_file(
     files = graph.save(model, output)
     rounded = Detector.open(files[0], detector.template)
     times_ms = _times_ms([detector, rounded], read_picture(calibration[0]))
-    originals = [weights] if graph.is_onnx else [weights.with_suffix(suffix) for suffix in (".xml", ".bin")]
+    originals = files_of(weights)
     return files, [
         FileFigures("float", _bytes(originals), times_ms[0], ap_50(before), None),
         FileFigures("INT8", _bytes(files), times_ms[1], ap_50(after), _moved(before, after)),
     ]
-
-
-def _quantized(graph: _Graph, inputs: list[Any], labelled: Sequence[PictureLabels], max_drop: float) -> Any:
-    # Symmetric: asymmetric activations gained at most 0.2 points of AP (face-detection-0200; yunet-n lost 0.3), and
-    # took a fifth longer. Layers that cost too much are found below all the same.
-    options: dict[str, Any] = {"preset": nncf.QuantizationPreset.PERFORMANCE, "subset_size": len(inputs)}
-    if heads := graph.heads():
-        options["ignored_scope"] = nncf.IgnoredScope(names=heads)
-    if not labelled:
-        return nncf.quantize(graph.model, nncf.Dataset(inputs), **options)
-    return nncf.quantize_with_accuracy_control(
-        graph.model, nncf.Dataset(inputs), nncf.Dataset(range(len(labelled))), graph.judge_of(labelled),
-        max_drop=max_drop / 100, **options,
-    )  # fmt: skip
-
-
-def _detect(detector: Detector, pictures: Sequence[PictureLabels]) -> Measured:
-    return detect_pictures(detector, pictures, "measuring", quiet=True)
-
-
-def ap_50(measured: Measured) -> float | None:
-    """Per cent; None without pictures."""
-    return 100 * Details(measured).voc.ap if measured.pictures else None
 
 
 def _moved(before: Measured, after: Measured) -> float | None:

@@ -11,9 +11,11 @@ import pytest
 from facekit import quantize
 from facekit.commands.quantize import Quantized
 from facekit.detector import BUNDLED_WEIGHTS, Detector
+from facekit.engine.compress.heads import head_layers, nodes_of_tflite
 from facekit.errors import ArgumentError, FacekitError
 from facekit.targets.openvino import save_ir
 from facekit.targets.reading.about import about_export
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
 
 PORTRAIT = Path(__file__).parents[3] / "data" / "demo" / "astronaut.jpg"
@@ -38,7 +40,7 @@ def run(folder: Path, drawn_dir: Path, kind: str, **changes: object) -> Quantize
         "val_ann_files": (drawn_dir / "annotations.json",),
         "val_data_roots": (drawn_dir,), "max_drop": 5.0,
     }  # fmt: skip
-    return quantize(folder / f"model{kind}", **(given | changes))
+    return quantize(**({"load_weights": folder / f"model{kind}"} | given | changes))
 
 
 @pytest.fixture(scope="module", params=[".onnx", ".xml"])
@@ -67,6 +69,30 @@ def test_runs_without_being_told_its_template(made: Quantized) -> None:
     assert abs(best.score - expected.score) < 0.15
 
 
+def test_a_tflite_file(drawn_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from facekit.targets.tflite import OVERLAY, plain_network
+    from facekit.targets.writing.overlay import DONE, overlay_folder
+
+    if not (overlay_folder(OVERLAY) / DONE).is_file():
+        pytest.skip("needs the environment in the cache that the first `facekit export --formats tflite` makes")
+    template = load_template(find_template("yunet-n"))
+    settings = ExportSettings(("tflite",), size_hw=(320, 320))
+    export_weights(BUNDLED_WEIGHTS.with_suffix(".pth"), template, tmp_path, settings)
+    nodes, outputs = nodes_of_tflite(plain_network(tmp_path / "model.nhwc.tflite"))
+    assert len(head_layers(nodes, outputs)) == 24  # as in the other formats: tests/engine/compress/test_heads.py
+    for name in ("model", "model.nhwc"):
+        done = run(tmp_path, drawn_dir, ".tflite", load_weights=tmp_path / f"{name}.tflite", max_drop=8.0)
+        assert [path.name for path in done.files] == [f"{name}_int8.tflite"]
+        before, after = done.figures
+        assert after.size_bytes < 0.75 * before.size_bytes
+        (best,) = Detector.open(done.files[0]).detect(PORTRAIT).above(0.5)
+        (expected,) = Detector.open(tmp_path / f"{name}.tflite").detect(PORTRAIT).above(0.5)
+        assert abs(best.box_xyxy - expected.box_xyxy).max() < 12 and abs(best.score - expected.score) < 0.15
+    with pytest.raises(FacekitError, match="is INT8 already"):
+        quantize(done.files[0], calibration_data=(str(drawn_dir),), output=tmp_path / "again.tflite")
+
+
 def test_int8_is_not_rounded_again(made: Quantized, drawn_dir: Path) -> None:
     with pytest.raises(FacekitError, match="is INT8 already"):
         quantize(made.files[0], calibration_data=(str(drawn_dir),), output=made.files[0].with_stem("again"))
@@ -75,13 +101,13 @@ def test_int8_is_not_rounded_again(made: Quantized, drawn_dir: Path) -> None:
 def test_a_loss_that_is_too_large_leaves_nothing(
     folder: Path, drawn_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facekit.engine.compress import post_training
+    from facekit.engine.compress import nncf_graph, post_training
 
-    figures = iter([90.0, 80.0])
+    figures = iter([90.0, 90.0, 80.0])  # before, as NNCF is told, and after
     monkeypatch.setattr(post_training, "ap_50", lambda measured: next(figures, 80.0) if measured.pictures else None)
     monkeypatch.setattr(
-        post_training, "_quantized",
-        lambda graph, inputs, *_: post_training.nncf.quantize(graph.model, post_training.nncf.Dataset(inputs)),
+        nncf_graph.NncfGraph, "rounded",
+        lambda self, fed, *_: nncf_graph.nncf.quantize(self.model, nncf_graph.nncf.Dataset(fed)),
     )  # fmt: skip
     with pytest.raises(FacekitError, match=r"INT8 loses 10\.00 points of AP, over the 0\.5"):
         run(folder, drawn_dir, ".onnx", max_drop=0.5, output=folder / "bad.onnx")
@@ -91,7 +117,7 @@ def test_a_loss_that_is_too_large_leaves_nothing(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"load_weights": "model.pth"}, "expected an exported .onnx or .xml file"),
+        ({"load_weights": "model.pth"}, "expected an exported .onnx, .xml, .tflite file"),
         ({"output": "other.xml"}, "expected a .onnx file"),
         ({"output": "model.onnx"}, "reads it|would be written over|this command reads"),
     ],

@@ -1,0 +1,99 @@
+"""Graphs of ONNX and OpenVINO, rounded by NNCF; where that costs too much it finds the layers to blame and leaves them
+in float (its accuracy control)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekit.base.files import replacing
+from facekit.detector import Detector
+from facekit.engine.compress.heads import head_layers, nodes_of_onnx, nodes_of_openvino
+from facekit.engine.compress.judging import ap_50, measure
+from facekit.feed import prepare
+from facekit.labels.picture_labels import PictureLabels
+from facekit.targets.nncf_ import nncf
+from facekit.targets.onnx import OnnxBackend
+from facekit.targets.openvino import OpenVinoBackend, save_ir, the_core
+from facekit.targets.reading.about import about_export
+
+ROUNDING_NODES = ("QuantizeLinear", "FakeQuantize")
+
+
+class NncfGraph:
+    """An .onnx's or .xml's graph."""
+
+    def __init__(self, weights: Path, detector: Detector) -> None:
+        self.detector = detector
+        self.is_onnx = weights.suffix.lower() == ".onnx"
+        if self.is_onnx:
+            import onnx
+
+            self.model: Any = onnx.load(weights)
+        else:
+            self.model = the_core().read_model(weights.with_suffix(".xml"))
+
+    def feed(self, image_bgr: NDArray[np.uint8]) -> Any:
+        """What the graph is fed of a picture, as calibration wants it."""
+        backend = cast(OnnxBackend | OpenVinoBackend, self.detector.backend)
+        blob = backend.outputs.feed(prepare(image_bgr, self.detector.template)[0][None])
+        return {cast(OnnxBackend, backend).input_name: blob} if self.is_onnx else blob
+
+    def is_rounded(self, model: Any) -> bool:
+        if self.is_onnx:
+            kinds = {node.op_type for node in model.graph.node}
+        else:
+            kinds = {node.get_type_name() for node in model.get_ops()}
+        return bool(kinds & set(ROUNDING_NODES))
+
+    def rounded(
+        self, fed: Sequence[Any], pictures: Sequence[PictureLabels], ap_before: float | None, max_drop: float
+    ) -> Any:
+        """The INT8 graph; without pictures all but the heads is INT8."""
+        # Symmetric: asymmetric activations gained at most 0.2 points of AP (face-detection-0200; yunet-n lost 0.3), and
+        # took a fifth longer. Layers that cost too much are found below all the same.
+        options: dict[str, Any] = {"preset": nncf.QuantizationPreset.PERFORMANCE, "subset_size": len(fed)}
+        # Their own layers in float whatever AP says: landmarks need them, and AP doesn't know of these.
+        nodes = (nodes_of_onnx if self.is_onnx else nodes_of_openvino)(self.model)
+        if heads := head_layers(*nodes):
+            options["ignored_scope"] = nncf.IgnoredScope(names=heads)
+        if not pictures:
+            return nncf.quantize(self.model, nncf.Dataset(fed), **options)
+        return nncf.quantize_with_accuracy_control(
+            self.model, nncf.Dataset(fed), nncf.Dataset(range(len(pictures))), self._judge_of(pictures),
+            max_drop=max_drop / 100, **options,
+        )  # fmt: skip
+
+    def _judge_of(self, pictures: Sequence[PictureLabels]) -> Callable[[Any, Iterable[int]], float]:
+        """NNCF's validation: the AP at IoU 0.5, 0..1, of a graph of its making on pictures of these numbers."""
+
+        def judge(model: Any, numbers: Iterable[int]) -> float:
+            chosen = [pictures[number] for number in numbers]
+            with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
+                return (ap_50(measure(self._open(model, Path(scratch)), chosen)) or 0.0) / 100
+
+        return judge
+
+    def _open(self, model: Any, scratch: Path) -> Detector:
+        if self.is_onnx:
+            import onnx
+
+            onnx.save(model, scratch / "model.onnx")
+            return Detector.open(scratch / "model.onnx", self.detector.template)
+        return Detector(cast(OpenVinoBackend, self.detector.backend).in_network(model), self.detector.template)
+
+    def save(self, model: Any, path: Path) -> list[Path]:
+        if self.is_onnx:
+            import onnx
+
+            with replacing(path) as beside:
+                onnx.save(model, beside)
+            return [path]
+        about = about_export(self.detector.backend.template, self.detector.backend.fixed_size_hw)
+        save_ir(model, path.with_suffix(".xml"), about)
+        return [path.with_suffix(".xml"), path.with_suffix(".bin")]
