@@ -22,7 +22,7 @@ class BuildWithTemplates(build_py):
         if target.exists():  # of an earlier build: what is gone now must not come along
             shutil.rmtree(target)
         for source in sorted(TEMPLATES.rglob("*")):
-            if source.suffix in (".yaml", ".md", ".svg") or source.stem == "facekit":
+            if source.suffix in (".yaml", ".md", ".svg") or source.stem.startswith("facekit"):
                 place = target / source.relative_to(TEMPLATES)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, place)

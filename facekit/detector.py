@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 FUSION_IOU = 0.55
 BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
+BUNDLED_INT8 = BUNDLED_WEIGHTS.with_name("facekit-int8.xml")  # the same in OpenVINO, layers rounded to INT8
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,14 @@ class Detector:
         passes: Passes | None = None,
         threads: int | None = None,
         backend: str | None = None,
+        int8: bool = False,
     ) -> Detector:
-        """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file."""
-        return cls.open(BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent, device, passes, threads, backend)
+        """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file.
+
+        `int8`: with layers in INT8, by OpenVINO: faster by a third, AP lower by a third of a point at the most.
+        """
+        weights = BUNDLED_INT8 if int8 else BUNDLED_WEIGHTS
+        return cls.open(weights, weights.parent, device, passes, threads, backend)
 
     def protocol(self) -> str:
         """How pictures are measured, in words, to stand beside every figure."""

@@ -31,6 +31,17 @@ def test_finds_the_astronaut(project_dir: Path) -> None:
     assert np.linalg.norm(faces.landmarks_xy[0] - LANDMARKS_XY, axis=1).max() < 7
 
 
+def test_int8_finds_the_same(project_dir: Path) -> None:
+    pytest.importorskip("openvino")
+    picture = project_dir / "data" / "demo" / "astronaut.jpg"
+    (rounded,) = Detector.bundled(int8=True).detect(picture).above(0.5)
+    (expected,) = Detector.bundled("cpu").detect(picture).above(0.5)
+    assert rounded.landmarks_xy is not None
+    assert np.abs(rounded.box_xyxy - expected.box_xyxy).max() < 4
+    assert np.linalg.norm(rounded.landmarks_xy - expected.landmarks_xy, axis=1).max() < 3
+    assert abs(rounded.score - expected.score) < 0.05
+
+
 def test_weights_are_small_and_nothing_but_weights() -> None:
     assert max(BUNDLED_WEIGHTS.stat().st_size, CHECKPOINT.stat().st_size) < 1_000_000
     content = read_torch_file(CHECKPOINT)

@@ -35,7 +35,7 @@ class About:
     strides: Annotated[tuple[Annotated[int, Range(1, 1024)], ...], Length(1, 8)]
     score_threshold: Probability
     nms_iou_threshold: Probability
-    licence: Annotated[str, Length(1, 1000)]  # of the weights that the template names
+    licence: Annotated[str, Length(1, 1000)]  # of the weights, or of those that were published for the template
 
     def to_json(self) -> str:
         """On one line."""
@@ -81,7 +81,8 @@ def about_export(
         strides=template.model.head.strides,
         score_threshold=rule.score_threshold,
         nms_iou_threshold=rule.nms_iou_threshold,
-        licence="; ".join(licences)[:1000] or "not stated",
+        # Of the weights at hand nothing is known: they may be the published ones, made of these, or anybody's.
+        licence=f"published weights of {template.name}: {'; '.join(licences)}"[:1000] if licences else "not stated",
     )
 
 

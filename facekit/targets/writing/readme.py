@@ -103,7 +103,7 @@ def _input(draft: Draft) -> str:
         size = "of any size" + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
     return (
         f"Input `image`: float32 (1, 3, height, width), {size}: BGR pixels 0..255 as OpenCV reads them. Mean, scale "
-        f"and channel order are inside.\nWeights: {said.licence}. Score threshold {said.score_threshold:g}, NMS at IoU "
+        f"and channel order are inside.\nLicence: {said.licence}. Score threshold {said.score_threshold:g}, NMS at IoU "
         f"{said.nms_iou_threshold:g}."
     )
 
