@@ -4,9 +4,9 @@
 
 Takes FACEKIT_SHARED's published yunet-n and its WIDER training pictures: 100 are held out, some of the others are
 learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in four ways, of as many steps
-and as large batches: "preset" is `--preset fine-tune`; "template" the template as it is, whose warm-up is longer than
-the run; "norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first step.
-Lines go to FOLDER/figures.jsonl; started again it goes on.
+and as large batches: "preset" is `--preset fine-tune`; "template" the template as it is, whose warm-up is cut to a
+part of the run; "norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first
+step. Lines go to FOLDER/figures.jsonl; started again it goes on.
 Prints the table of docs/training.md.
 """
 
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import facekit
+from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco, write_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.pictures.read import read_picture
@@ -192,7 +193,10 @@ def table(lines: Iterable[dict[str, Any]]) -> str:
     ):
         cells = []
         for key in (KIND_METRIC, *WIDER_METRICS):
-            values = [line[key] for line in group]
+            values = [line[key] for line in group if line[key] is not None]
+            if len(values) < len(group):
+                cells.append("diverged")
+                continue
             spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.1f}{spread}")
         rows.append(f"| {kind} | {count or '-'} | {way} | {' | '.join(cells)} |")
@@ -225,8 +229,14 @@ def main() -> None:
         if case in done:
             continue
         make_kind(trial.folder, case.kind, mixed)
-        weights = trial.published if case.way == "before" else trial.train(case)
-        lines.append(case._asdict() | trial.measure(weights, case.kind))
+        figures_of: dict[str, float | None] = dict.fromkeys((KIND_METRIC, *WIDER_METRICS))
+        try:
+            weights = trial.published if case.way == "before" else trial.train(case)
+            figures_of.update(trial.measure(weights, case.kind))
+        except FacekitError as error:
+            if "The loss became" not in str(error):
+                raise
+        lines.append(case._asdict() | figures_of)
         with figures.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(lines[-1]) + "\n")
         print(lines[-1], flush=True)

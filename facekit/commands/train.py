@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ from facekit.errors import ArgumentError
 if TYPE_CHECKING:
     from facekit.labels.picture_labels import PictureLabels
     from facekit.template import Template
+
+log = logging.getLogger(__name__)
+
+FEW_PICTURES = 1000  # for the rate that a template trains with from the start
 
 
 @takes(TrainOptions)
@@ -50,6 +55,8 @@ def train(options: TrainOptions) -> Path | None:
     train_pictures, val_pictures = read_pictures(options)
     if options.preset is not None:
         template, options = _adapt(template, train_pictures, val_pictures, options)
+    elif options.load_weights is not None and options.recipe is None and options.base_learning_rate is None:
+        _warn_of_the_rate(template, len(train_pictures))
     return run(template, train_pictures, val_pictures, options)
 
 
@@ -79,6 +86,19 @@ def read_pictures(options: TrainOptions) -> tuple[list[PictureLabels], list[Pict
 
         train_pictures += pictures_without_labels(options.distill_pictures)
     return train_pictures, read_label_files(options.val_ann_files, options.val_data_roots, "val")
+
+
+def _warn_of_the_rate(template: Template, pictures: int) -> None:
+    """Of trained weights and few pictures at a rate that is for neither (docs/training.md has figures)."""
+    from facekit.template import TEMPLATES_DIR, load_template
+
+    bundled = TEMPLATES_DIR / template.name / "template.yaml"
+    rate = template.training.base_learning_rate
+    if pictures < FEW_PICTURES and bundled.is_file() and load_template(bundled).training.base_learning_rate == rate:
+        log.warning(
+            "%d pictures at the template's own learning rate of %g, which is for training anew on WIDER FACE: it ruins "
+            "what the weights have learnt. Add `preset=fine-tune`, or give a `base_learning_rate`.", pictures, rate,
+        )  # fmt: skip
 
 
 def _adapt(

@@ -42,6 +42,15 @@ class TestPreset:
         assert "won't be an uninterrupted run's" not in capsys.readouterr().err
         assert read_torch_file(out / "latest.pth")["digest"] == whole
 
+    @pytest.mark.parametrize("flags", [(), ("--base-learning-rate", "1e-5"), ("--preset", "fine-tune")])
+    def test_without_it_the_rate_is_warned_of(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, ssd_weights: Path,
+        flags: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        assert run(*train(ssd_weights, pictures, tmp_path / "out", "--max-iterations", "1", *flags)) == 0
+        warned = "2 pictures at the template's own learning rate of" in capsys.readouterr().err
+        assert warned == (not flags)
+
     @pytest.mark.parametrize(
         ("flags", "message"),
         [
