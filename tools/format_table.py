@@ -4,7 +4,8 @@ For each template whose published weights lie in FACEKIT_SHARED or ../shared, an
 weights are exported, the file is opened without naming its template, and 50 pictures of WIDER FACE's validation set go
 through it and through PyTorch. Each face of either is matched with the nearest of the other's; the largest differences
 of scores, boxes and landmarks are printed. A format of one size is compared with PyTorch on pictures fitted into that
-size. What is done is kept in --work and not done again; --record writes the table into docs/format-parity.md.
+size. Templates without published weights get random ones, of which every prior is compared, on ten pictures. What is
+done is kept in --work and not done again; --record writes the table into docs/format-parity.md.
 Exit code 1 where a cell is beyond 0.001, 0.5 and 0.5 pixels.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 import yaml
 
 from facekit import Detector, __version__
@@ -27,6 +29,7 @@ from facekit.base.files import write_text
 from facekit.cli import run_command
 from facekit.errors import FacekitError
 from facekit.feed import fitted
+from facekit.models import build_model
 from facekit.pictures.read import read_picture
 from facekit.structures import Detections
 from facekit.targets.pytorch import PyTorchBackend
@@ -35,6 +38,7 @@ from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.targets.writing.verify import Differences, Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 from facekit.web.page import MODEL as PAGE_MODEL
+from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("FACEKIT_SHARED", PROJECT.parent / "shared"))
@@ -97,8 +101,38 @@ def cell(format: str, weights: Path, reference: Reference, folder: Path) -> dict
     return {**asdict(found), "faces": counted, "is_within": found.within(ALLOWED)}
 
 
+def random_weights(template: Template, path: Path) -> None:
+    """With batch norms that do something: a swapped channel or a wrong scale changes every output."""
+    torch.manual_seed(3)
+    network = build_model(template)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
+    save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), network.state_dict()))
+
+
+def cell_of_priors(format: str, weights: Path, template: Template, folder: Path) -> dict[str, Any]:
+    """What an export's own comparison gives: all priors, on its three pictures and seven more."""
+    target = TARGETS[RUN_BY_NAME.get(format, format)]
+    if target.architectures and template.model.architecture not in target.architectures:
+        return {"not": f"for {', '.join(target.architectures)} alone"}
+    if format in RUN_BY_NAME:
+        return {"not": "as opencv4"}
+    settings = ExportSettings((target.name,), check_pictures=tuple(pictures()[:7]))
+    try:
+        (written,) = export_weights(weights, template, folder, settings).written
+    except FacekitError as error:
+        return {"not": str(error).replace(str(folder), "")[:300]}
+    if written.differences is None:
+        return {"not": "written, not run here"}
+    return {**asdict(written.differences), "is_within": written.differences.within(ALLOWED)}
+
+
 @click.command()
-@click.option("--templates", help="Only these, comma-separated [those with measured AP].")
+@click.option("--templates", help="Only these, comma-separated [all].")
 @click.option("--formats", help="Only these, comma-separated [all that are installed, and opencv].")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("format_table.json"), show_default=True)
 @click.option("--record", is_flag=True, help="Write docs/format-parity.md of what is in --work.")
@@ -108,9 +142,14 @@ def main(templates: str | None, formats: str | None, work: Path, record: bool) -
     done: dict[str, dict[str, Any]] = json.loads(work.read_text()) if work.is_file() else {}
     installed = [name for name in FORMATS if not missing_packages(TARGETS[name])]
     names = formats.split(",") if formats else [*installed, *RUN_BY_NAME]
-    for name in templates.split(",") if templates else measured:
+    known = sorted(path.parent.name for path in TEMPLATES.glob("*/template.yaml"))
+    for name in templates.split(",") if templates else known:
         row = done.setdefault(name, {})
         if all(format in row for format in names):
+            continue
+        if name not in measured:
+            fill_of_priors(load_template(find_template(name)), names, row)
+            write_text(work, json.dumps(done, indent=1))
             continue
         weights = SHARED / measured[name][0]["weights"]
         if not weights.is_file():
@@ -128,6 +167,17 @@ def main(templates: str | None, formats: str | None, work: Path, record: bool) -
         raise SystemExit(1)
 
 
+def fill_of_priors(template: Template, names: list[str], row: dict[str, dict[str, Any]]) -> None:
+    """The row of a template without published weights."""
+    with tempfile.TemporaryDirectory(prefix="facekit-formats-") as folder:
+        weights = Path(folder) / "random.pth"
+        random_weights(template, weights)
+        for format in names:
+            if format not in row:
+                row[format] = cell_of_priors(format, weights, template, Path(folder) / format)
+                click.echo(f"{template.name} {format}: {text(row[format])}")
+
+
 def text(figures: dict[str, Any]) -> str:
     """score / box / landmarks, the last two in pixels."""
     if "not" in figures:
@@ -142,8 +192,8 @@ def page(done: dict[str, dict[str, Any]]) -> str:
     columns = [name for name in (*FORMATS, *RUN_BY_NAME) if any(name in row for row in done.values())]
     notes: list[str] = []
     lines = [f"| template | faces | {' | '.join(columns)} |", "| --- |" + " --- |" * (1 + len(columns))]
-    for name, row in done.items():
-        faces = max((figures.get("faces", 0) for figures in row.values()), default=0)
+    for name, row in sorted(done.items()):
+        faces = max((figures.get("faces", 0) for figures in row.values()), default=0) or "priors"
         cells = []
         for column in columns:
             words = text(row[column]) if column in row else "-"
@@ -161,7 +211,8 @@ def page(done: dict[str, dict[str, Any]]) -> str:
         "landmarks in pixels. `faces` is how many PyTorch finds over the template's threshold. Allowed are 0.001, 0.5",
         "and 0.5. Formats of one size are compared with PyTorch on pictures fitted into that size. A dash: not",
         "measured. The 8 pixels of ultralight-slim-320 are one face of 19,595: two priors of a cell see it, scores",
-        "0.10543412 and 0.10543409 in PyTorch, and equal ones elsewhere, so that suppression keeps the other box.", "",
+        "0.10543412 and 0.10543409 in PyTorch, and equal ones elsewhere, so that suppression keeps the other box.",
+        "`priors`: weights that were not published, or are not at hand: random ones, every prior on ten pictures.", "",
         *lines, "", *(f"{number}. {note}" for number, note in enumerate(notes, 1)), *([""] if notes else []),
         f"Written by `python tools/format_table.py --record`, facekit {__version__}, {platform.machine()}:",
         f"{versions}.", "",
