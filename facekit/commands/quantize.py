@@ -12,7 +12,6 @@ from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, comma
 from facekit.base.progress import signs_of_life, working
 from facekit.commands.inputs import check_roots, read_label_files
 from facekit.errors import ArgumentError, FacekitError, Loss
-from facekit.targets.table import files_of
 
 if TYPE_CHECKING:
     from facekit.engine.compress.post_training import FileFigures
@@ -67,6 +66,8 @@ def quantize(options: QuantizeOptions) -> Quantized:
     Raises FacekitError for files that can't be run or rounded, labels or pictures that can't be read, and where the
     loss stays over `max_drop` (nothing is kept then).
     """
+    from facekit.targets.table import files_of
+
     target = options.target()
     check_outputs([options.load_weights], files_of(target))
     check_writable_folder(target.parent)
