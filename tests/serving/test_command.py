@@ -73,6 +73,9 @@ def test_workers_figures_logs_and_the_end(portrait: bytes) -> None:
         for _ in range(6):
             answer = client.post("/detect?threshold=0.5", content=portrait, headers={**headers, "Connection": "close"})
             assert len(answer.json()["faces"]) == 1
+        end = time.monotonic() + 30  # the journal tells of an answer once it is sent
+        while sum('"/detect"' in line for line in lines) < 6 and time.monotonic() < end:
+            time.sleep(0.05)
         # One that dies is replaced, and forgotten only where what it said was of the living.
         workers = workers_of(process)
         assert len(workers) == 2
