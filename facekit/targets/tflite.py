@@ -136,10 +136,8 @@ def write(draft: Draft, path: Path) -> None:
     import torch
 
     from facekit.targets.writing.graph import quiet_tracing
-    from facekit.targets.writing.overlay import overlay_python
 
     graph = draft.graph
-    python = overlay_python(OVERLAY, PACKAGES, "TFLite's converter (about 190 MB to download, 800 MB installed)")
     with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
         folder = Path(scratch)
         with quiet_tracing(), torch.no_grad():
@@ -149,19 +147,23 @@ def write(draft: Draft, path: Path) -> None:
             "program": "program.pt2", "size_hw": graph.example_size_hw, "names": graph.output_names,
             "written": {layout: made.name for layout, made in written.items()},
         }  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        run_converter(
-            [python, Path(__file__).parent / "writing" / "tflite_convert.py", "job.json"],
-            folder,
-            "litert-torch",
-            {"PYTHONPATH": ""},
-        )
+        _run_in_overlay("tflite_convert.py", job, folder, "litert-torch")
         for layout, made in written.items():
             target = path if layout == "nchw" else path.with_name(f"{path.stem}.nhwc{path.suffix}")
             about = dataclasses.replace(draft.about, layout="nhwc") if layout == "nhwc" else draft.about
             with replacing(target) as beside:
                 beside.write_bytes(made.read_bytes())
                 _append_about(beside, about.to_json())
+
+
+def _run_in_overlay(script: str, job: dict[str, Any], folder: Path, what: str) -> None:
+    """A script of writing/ with what it is to do, by the Python that has the converters."""
+    from facekit.targets.writing.overlay import overlay_python
+
+    python = overlay_python(OVERLAY, PACKAGES, "TFLite's converter (about 190 MB to download, 800 MB installed)")
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [str(python), str(Path(__file__).parent / "writing" / script), "job.json"]
+    run_converter(command, folder, what, {"PYTHONPATH": ""})
 
 
 def _append_about(path: Path, about: str) -> None:
@@ -173,9 +175,6 @@ def _append_about(path: Path, about: str) -> None:
 def rounded(weights: Path, fed: Sequence[NDArray[np.uint8]], in_float: Sequence[str]) -> bytes:
     """A file with convolutions in INT8, but for those that make the tensors of these names, by the ranges of what they
     see in `fed`: pictures as the network takes them. Raises FacekitError where that fails."""
-    from facekit.targets.writing.overlay import overlay_python
-
-    python = overlay_python(OVERLAY, PACKAGES, "TFLite's converter (about 190 MB to download, 800 MB installed)")
     with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
         folder = Path(scratch)
         pictures = np.lib.format.open_memmap(folder / "fed.npy", "w+", np.uint8, (len(fed), *fed[0].shape))
@@ -183,13 +182,7 @@ def rounded(weights: Path, fed: Sequence[NDArray[np.uint8]], in_float: Sequence[
             pictures[place] = picture
         pictures.flush()
         job = {"float": str(weights.absolute()), "fed": "fed.npy", "in_float": list(in_float), "written": "int8.tflite"}
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        run_converter(
-            [python, Path(__file__).parent / "writing" / "tflite_round.py", "job.json"],
-            folder,
-            "ai-edge-quantizer",
-            {"PYTHONPATH": ""},
-        )
+        _run_in_overlay("tflite_round.py", job, folder, "ai-edge-quantizer")
         return (folder / "int8.tflite").read_bytes()
 
 
