@@ -138,18 +138,17 @@ def write_template(source: Path, sizes_wh: PriorSizes, output: Path) -> None:
     text = source.read_text(encoding="utf-8")
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     assert root is not None
-    column = _value(_value(root, "model"), "prior_sizes_wh").start_mark.column
+    priors = _value(_value(root, "model"), "prior_sizes_wh")
+    replaced = [_value(root, "metrics"), _value(root, "snapshot"), priors]
     # From the end, for the places before to stay.
-    for path, value in (
-        (("metrics",), "[]"),
-        (("snapshot",), "[]"),
-        (("model", "prior_sizes_wh"), ("\n" + " " * column).join(f"- {_flow(level)}" for level in sizes_wh)),
-    ):
-        node: yaml.Node = root
-        for name in path:
-            node = _value(node, name)
-        if isinstance(node, yaml.SequenceNode) and node.flow_style and path[-1] == "prior_sizes_wh":
+    for node in sorted(replaced, key=lambda node: -node.start_mark.index):
+        if node is not priors:
+            # A list a line an entry may stand at a line's start, brackets may not.
+            value = "[]" if node.start_mark.column else " []"
+        elif isinstance(node, yaml.SequenceNode) and node.flow_style:
             value = _flow(sizes_wh)
+        else:
+            value = ("\n" + " " * node.start_mark.column).join(f"- {_flow(level)}" for level in sizes_wh)
         text = text[: node.start_mark.index] + value + text[_end(node) :]
     written = parse_template(text, output)
     assert written.model.prior_sizes_wh == sizes_wh

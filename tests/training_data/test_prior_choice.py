@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
@@ -59,6 +60,18 @@ class TestChoosePriors:
 
 
 class TestWriteTemplate:
+    def test_as_a_program_writes_yaml(self, tmp_path: Path) -> None:
+        """Without indents in front of lists."""
+        path = tmp_path / "dumped.yaml"
+        content = yaml.safe_load((TEMPLATES_DIR / "ultralight-rfb-320" / "template.yaml").read_text())
+        path.write_text(yaml.safe_dump(content))
+        sizes_wh = tuple(
+            tuple((w + 1.0, h + 2.0) for w, h in level) for level in load_template(path).model.prior_sizes_wh
+        )
+        write_template(path, sizes_wh, tmp_path / "template.yaml")
+        after = load_template(tmp_path / "template.yaml")
+        assert (after.model.prior_sizes_wh, after.snapshot, after.metrics) == (sizes_wh, (), ())
+
     @pytest.mark.parametrize("path", sorted(TEMPLATES_DIR.glob("*/template.yaml")), ids=lambda path: path.parent.name)
     def test_all_else_stays(self, path: Path, tmp_path: Path) -> None:
         before = load_template(path)
