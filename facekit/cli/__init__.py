@@ -153,7 +153,7 @@ COMMANDS = {
     ),
     "quantize": (
         "facekit.cli.training:quantize",
-        "Round an exported .onnx or .xml to INT8, without training; prints size, speed and AP before and after.",
+        "Round an exported .onnx, .xml or .tflite to INT8 without training; prints size, speed and AP of both.",
     ),
     "report": (
         "facekit.cli.evaluation:report",

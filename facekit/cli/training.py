@@ -55,7 +55,7 @@ def compress(**flags: Any) -> None:
 @click.command()
 @options_of(quantize_command.QuantizeOptions)
 def quantize(**flags: Any) -> None:
-    """Round an exported .onnx or .xml to INT8, without training; prints size, speed and AP before and after."""
+    """Round an exported .onnx, .xml or .tflite to INT8 without training; prints size, speed and AP of both."""
     done = quantize_command.quantize(**flags)
     click.echo(done.table)
     click.echo(f"Done: {', '.join(map(str, done.files))}")

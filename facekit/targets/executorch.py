@@ -17,6 +17,7 @@ from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
+from facekit.targets.reading.seal import check_seal, sealed
 from facekit.template import Template
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ExecuTorchBackend:
     def __init__(self, weights: Path, template: Template | None) -> None:
         self.source = str(weights)
         self._check_head(weights)
+        check_seal(weights, MAX_BYTES)
         with native_output_hidden():  # which tells of the processor, and of failures past Python
             import torch
             from executorch.runtime import Runtime, Verification
@@ -137,7 +139,7 @@ def write(draft: Draft, path: Path) -> None:
         except Exception as error:  # its passes raise whatever comes
             raise FacekitError(f"ExecuTorch: can't lower the graph: {' '.join(str(error).split())[:300]}") from error
     with replacing(path) as beside:
-        beside.write_bytes(data)
+        beside.write_bytes(sealed(data))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
+from facekit.targets.reading.seal import check_seal, sealed
 from facekit.targets.writing.converters import run_converter
 from facekit.template import Template
 
@@ -36,6 +37,7 @@ class MnnBackend:
         with open_file(weights, MAX_BYTES, "Check the path.") as file:
             if (what := stand_in(file.read(HEAD_BYTES))) is not None:
                 raise FacekitError(f"{weights}: is {what}.")
+        check_seal(weights, MAX_BYTES)
         with native_output_hidden():  # it tells of the processor whenever it is imported
             import MNN
         self.mnn, self.source = MNN, str(weights)
@@ -56,7 +58,7 @@ class MnnBackend:
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
 
     def _load(self, inputs: list[str], outputs: list[str], threads: int | None) -> Any:
-        """The file as a module. A .mnn is a flatbuffer, which the runtime verifies before it uses it."""
+        """The file as a module. A .mnn is a flatbuffer, whose frame the runtime verifies before it uses it."""
         settings = {"backend": "CPU", "precision": "high", "numThread": threads or usable_cores()}
         with native_output_hidden():
             try:
@@ -113,3 +115,4 @@ def write(draft: Draft, path: Path) -> None:
         said = run_converter(command, path.parent, "MNN's converter")
         if not beside.is_file() or not beside.stat().st_size:
             raise FacekitError(f"MNN's converter: wrote nothing: {' '.join(said.split())[-200:]}")
+        beside.write_bytes(sealed(beside.read_bytes()))

@@ -112,6 +112,21 @@ def test_programs_of_every_normalisation_and_decoding_are_opened_again(name: str
         check_equal(decoded(open_backend(tmp_path / file, None, "cpu"), images_bgr), expected)
 
 
+@pytest.mark.parametrize("format", ["executorch", "mnn"])
+def test_a_bit_that_would_end_the_process(
+    exported: Callable[[str, str], Exported], format: str, tmp_path: Path
+) -> None:
+    """In files of these two a changed bit can end the process inside the runtime: none gets there."""
+    (file,) = exported(format, "yunet-s").files
+    for place in (100, file.stat().st_size // 2):
+        data = bytearray(file.read_bytes())
+        data[place] ^= 4
+        damaged = tmp_path / file.name
+        damaged.write_bytes(data)
+        with pytest.raises(FacekitError, match="is damaged: its bytes are not those that were exported"):
+            open_backend(damaged)
+
+
 @pytest.mark.parametrize("format", [*ANY_SIZE, "tflite"])
 class TestRefused:
     def copied(self, exported: Callable[[str, str], Exported], format: str, folder: Path) -> list[Path]:

@@ -1,0 +1,37 @@
+"""A digest behind a model file's own bytes: for runtimes that a damaged file can take down with the process.
+
+Flatbuffers are read from their start, so whatever runs the file passes over it. It tells damage, not forgery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from facekit.base.reading import open_file
+from facekit.errors import FacekitError
+from facekit.targets.reading.about import KEY
+
+_START = f"\n{KEY}-sha256:".encode()
+_LENGTH = len(_START) + hashlib.sha256().digest_size * 2
+
+
+def sealed(content: bytes) -> bytes:
+    """The content, and its seal behind it."""
+    return content + _START + hashlib.sha256(content).hexdigest().encode()
+
+
+def check_seal(path: Path, limit_bytes: int) -> None:
+    """Of a file that facekit wrote; those that don't name facekit at all are passed over.
+
+    Raises FacekitError for one whose bytes are not those that were written, or whose end is missing.
+    """
+    with open_file(path, limit_bytes, "Check the path.") as file:
+        content = file.read()
+    if KEY.encode() not in content:
+        return
+    if content[-_LENGTH:].startswith(_START):
+        if content == sealed(content[:-_LENGTH]):
+            return
+        raise FacekitError(f"{path}: is damaged: its bytes are not those that were exported. Bring it again.")
+    raise FacekitError(f"{path}: is cut off: the end that `facekit export` writes is missing. Bring it again.")
