@@ -10,6 +10,7 @@ import yaml
 from facekit.base.schema import plain_data
 from facekit.errors import FacekitError
 from facekit.template import TEMPLATES_DIR, AdamW, Sgd, StepDecay, Template, find_recipe, find_template, load_template
+from facekit.weights.checkpoint import describe_model
 
 BUNDLED = sorted(TEMPLATES_DIR.glob("*/template.yaml"))
 NAMES = [path.parent.name for path in BUNDLED]
@@ -391,6 +392,16 @@ class TestFind:
 
 
 class TestFindRecipe:
+    @pytest.mark.parametrize(
+        "path", sorted(TEMPLATES_DIR.glob("*/recipe-*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+    )
+    def test_each_trains_the_detector_that_it_lies_beside(self, path: Path) -> None:
+        recipe, template = load_template(path), load_template(path.with_name("template.yaml"))
+        assert describe_model(recipe) == describe_model(template)
+        assert (recipe.name, recipe.evaluation, recipe.snapshot) == (
+            template.name, template.evaluation, template.snapshot,
+        )  # fmt: skip
+
     def test_beside_the_bundled_template_and_for_a_work_dir_of_it(self, tmp_path: Path) -> None:
         bundled = TEMPLATES_DIR / "yunet-n" / "recipe-1.yaml"
         (tmp_path / "template.yaml").write_text((TEMPLATES_DIR / "yunet-n" / "template.yaml").read_text("utf-8"))
