@@ -14,13 +14,13 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from trials import Figures, mean_and_spread
 
 import facekit
 from facekit.labels.formats.coco import read_coco, write_coco
@@ -168,19 +168,13 @@ class Trial:
         return {key: float(measured.record.metric(key).value) for key in METRICS}  # type: ignore[union-attr]
 
 
-def table(lines: Iterable[dict[str, Any]]) -> str:
+def table(figures: Figures) -> str:
     rows = ["| | AP@[.5:.95] | AP@0.5 | AP@0.5 over 32 pixels | seeds |", "| --- | --- | --- | --- | --- |"]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in lines:
-        groups[line["detector"], line["change"]].append(line)
-    for (detector, change), group in sorted(
-        groups.items(), key=lambda item: (item[0][0], list(CHANGES[item[0][0]]).index(item[0][1]))
-    ):
-        cells = []
-        for key in METRICS:
-            values = [line[key] for line in group]
-            cells.append(f"{np.mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}")
-        rows.append(f"| {detector}: {change} | {' | '.join(cells)} | {len(group)} |")
+    groups = figures.groups(("detector", "change"))
+    for detector, change in sorted(groups, key=lambda key: (key[0], list(CHANGES[key[0]]).index(key[1]))):
+        group = groups[detector, change]
+        cells = " | ".join(mean_and_spread([line[key] for line in group]) for key in METRICS)
+        rows.append(f"| {detector}: {change} | {cells} | {len(group)} |")
     return "\n".join(rows)
 
 
@@ -193,11 +187,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="numbers of changes, 0 the recipe itself; all where empty")
     flags = parser.parse_args()
     trial = Trial(flags.folder.resolve(), Path(os.environ.get("FACEKIT_SHARED", "../shared")).resolve(), flags.steps)
-    figures = trial.folder / "figures.jsonl"
-
-    def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in figures.read_text().splitlines()] if figures.exists() else []
-
+    figures = Figures(trial.folder)
     for seed in map(int, flags.seeds.split(",")):
         for detector in flags.detectors.split(","):
             chosen = list(CHANGES[detector])
@@ -205,13 +195,9 @@ def main() -> None:
                 chosen = [chosen[int(number)] for number in flags.only.split(",")]
             for change in chosen:
                 case = Case(detector, change, seed)
-                if case in {Case(line["detector"], line["change"], line["seed"]) for line in lines()}:
-                    continue
-                line = case._asdict() | trial.run(case)
-                with figures.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(line) + "\n")
-                print(line, flush=True)
-    print(table(lines()))
+                if not figures.has(case):
+                    figures.add(case, trial.run(case))
+    print(table(figures))
     held = len(json.loads(trial.held_file.read_text())["images"])
     print(
         f"{flags.steps} steps of 16 crops from random weights; {held} held-out pictures, each detector's own protocol"

@@ -16,7 +16,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from trials import Figures, mean_and_spread
 
 import facekit
 from facekit.errors import FacekitError
@@ -178,28 +179,21 @@ class Trial:
         return {"template": str(path), "epochs": used["epochs"], "batch_size": used["batch_size"]}
 
 
-def table(lines: Iterable[dict[str, Any]]) -> str:
+def table(figures: Figures) -> str:
     """Of each kind and count: before, and the ways' means, with the spread of the seeds."""
     rows = [
-        "| kind | pictures | way | AP@0.5 there | WIDER easy | medium | hard |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| kind | pictures | way | AP@0.5 there | WIDER easy | medium | hard | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault((line["kind"], line["pictures"], line["way"]), []).append(line)
-    order = {"before": -1} | {way: place for place, way in enumerate(WAYS)}
-    for (kind, count, way), group in sorted(
-        groups.items(), key=lambda item: (item[0][0], item[0][1], order[item[0][2]])
-    ):
+    order = ("before", *WAYS)
+    groups = figures.groups(("kind", "pictures", "way"))
+    for kind, count, way in sorted(groups, key=lambda key: (key[0], key[1], order.index(key[2]))):
+        group = groups[kind, count, way]
         cells = []
         for key in (KIND_METRIC, *WIDER_METRICS):
             values = [line[key] for line in group if line[key] is not None]
-            if len(values) < len(group):
-                cells.append("diverged")
-                continue
-            spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.1f}{spread}")
-        rows.append(f"| {kind} | {count or '-'} | {way} | {' | '.join(cells)} |")
+            cells.append(mean_and_spread(values) if len(values) == len(group) else "diverged")
+        rows.append(f"| {kind} | {count or '-'} | {way} | {' | '.join(cells)} | {len(group)} |")
     return "\n".join(rows)
 
 
@@ -213,20 +207,17 @@ def main() -> None:
     flags = parser.parse_args()
     shared = Path(os.environ.get("FACEKIT_SHARED", "../shared"))
     trial, kinds, ways = Trial(flags.folder.resolve(), shared), flags.kinds.split(","), flags.ways.split(",")
-    trial.folder.mkdir(parents=True, exist_ok=True)
     wider = shared / "data" / "widerface"
     pictures = read_coco(wider / "train.json", wider / "WIDER_train" / "images")
     mixed = [pictures[index] for index in np.random.default_rng(0).permutation(len(pictures))[:500]]
-    figures = trial.folder / "figures.jsonl"
-    lines = [json.loads(line) for line in figures.read_text().splitlines()] if figures.exists() else []
-    done = {Case(line["kind"], line["pictures"], line["seed"], line["way"]) for line in lines}
+    figures = Figures(trial.folder)
     cases = [Case(kind, 0, 0, "before") for kind in kinds]
     cases += [
         Case(kind, int(count), seed, way)
         for seed in range(flags.seeds) for count in flags.counts.split(",") for kind in kinds for way in ways
     ]  # fmt: skip
     for case in cases:
-        if case in done:
+        if figures.has(case):
             continue
         make_kind(trial.folder, case.kind, mixed)
         figures_of: dict[str, float | None] = dict.fromkeys((KIND_METRIC, *WIDER_METRICS))
@@ -236,15 +227,12 @@ def main() -> None:
         except FacekitError as error:
             if "The loss became" not in str(error):
                 raise
-        lines.append(case._asdict() | figures_of)
-        with figures.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(lines[-1]) + "\n")
-        print(lines[-1], flush=True)
-    print(table(lines))
+        figures.add(case, figures_of)
+    print(table(figures))
     protocol = f"WIDER of 566 pictures, official protocol at longest side {WIDER_SCALE}"
     print(
         f"{TEMPLATE} from its published weights; AP@0.5 of {HELD_OUT} held-out pictures of that kind at own size; "
-        f"{protocol}; mean of {flags.seeds} seeds ± half their range"
+        f"{protocol}; means ± half the range of the seeds"
     )
 
 
