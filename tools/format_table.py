@@ -28,8 +28,9 @@ from facekit import Detector, __version__
 from facekit.base.files import write_text
 from facekit.cli import run_command
 from facekit.errors import FacekitError
-from facekit.feed import fitted
+from facekit.feed import fitted, prepare
 from facekit.models import build_model
+from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
 from facekit.structures import Detections
 from facekit.targets.pytorch import PyTorchBackend
@@ -46,6 +47,7 @@ TEMPLATES = PROJECT / "model_templates" / "face-detection"
 PAGE = PROJECT / "docs" / "format-parity.md"
 PICTURES = 50
 ALLOWED = Tolerance(scores=1e-3, places_px=0.5)
+LEAST_SPREAD, MOST_SPREAD = 0.05, 20.0  # standard deviations of what random weights give
 RUNTIMES = ("torch", "onnxruntime", "openvino", "opencv-python", "ncnn", "MNN", "executorch", "ai-edge-litert")
 RUN_BY_NAME = {"opencv": "onnx"}  # runtimes that run another format's file
 RUNTIMES_OF = {"opencv4": "opencv", "web": "onnx"}  # formats that are run by another's runtime
@@ -102,15 +104,36 @@ def cell(format: str, weights: Path, reference: Reference, folder: Path) -> dict
 
 
 def random_weights(template: Template, path: Path) -> None:
-    """With batch norms that do something: a swapped channel or a wrong scale changes every output."""
+    """With batch norms that do something: a swapped channel or a wrong scale changes every output. What they subtract
+    and divide by is measured on pictures first, or numbers would grow beyond float32 through a hundred layers.
+
+    Raises FacekitError where the network says next to the same of every prior all the same: that would prove nothing.
+    """
     torch.manual_seed(3)
     network = build_model(template)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.uniform_(-0.5, 0.5)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.8, 1.6)
+        norm.momentum = None  # the mean over what is fed
+    for module in network.modules():  # heads begin so small that all priors say the same
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    blobs = [
+        normalise(torch.from_numpy(prepare(read_picture(picture), template)[0]).permute(2, 0, 1)[None], template.input)
+        for picture in pictures()[:3]
+    ]
+    with torch.no_grad():
+        for blob in blobs:
+            network.train()(blob)
+        for norm in norms:
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean += torch.empty_like(norm.running_mean).uniform_(-0.5, 0.5) * norm.running_var.sqrt()
+            norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.5)
+            norm.momentum = 0.1
+        raw = network.eval()(blobs[0])
+    spreads = [float(part.std()) for part in raw if part is not None]
+    if not all(LEAST_SPREAD < spread < MOST_SPREAD for spread in spreads):
+        raise FacekitError(f"{template.name}: random weights give outputs that spread by {spreads}.")
     save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), network.state_dict()))
 
 
