@@ -1,6 +1,6 @@
 """What is each choice of a recipe worth? Short runs that change one thing each, with several seeds.
 
-    python tools/ablations.py FOLDER [--seeds 0,1,2] [--steps 400] [--detectors ...] [--only 0,1]
+    python tools/ablations.py FOLDER [--seeds 0,1,2] [--steps 236] [--detectors ...] [--only 0,1]
 
 Takes FACEKIT_SHARED's WIDER training pictures: some of every event are held out to measure on, the rest is learnt from,
 from random weights on batches of 16 crops. Lines go to FOLDER/figures.jsonl; started again it goes on, and several may
@@ -32,7 +32,7 @@ METRICS = ("ap", "ap_50", "ap_h32")
 BASE = "the recipe"
 TEACHERS = {"yunet-n": "yunet/yunet_n.pth", "ultralight-rfb-320": "ultralight/version-RFB-320.pth"}
 SIZES_HW = {"yunet-n": [256, 256], "ultralight-rfb-320": [240, 320]}
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "optimizer": {"kind": "adamw", "weight_decay": 1e-3},
     "batch_size": 16,
     "base_learning_rate": 0.01,
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=236, help="at most one pass over the pictures")
     parser.add_argument("--detectors", default=",".join(CHANGES))
     parser.add_argument("--only", default="", help="numbers of changes, 0 the recipe itself; all where empty")
     flags = parser.parse_args()
