@@ -79,6 +79,8 @@ def lively_network(template: Template) -> nn.Module:
 
 def _enlivened(network: nn.Module) -> nn.Module:
     for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.std() < 0.015:  # a head's, which says the same of all priors
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             norm: Any = module
             norm.running_mean.uniform_(-0.5, 0.5)
