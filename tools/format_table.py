@@ -113,7 +113,7 @@ def random_weights(template: Template, path: Path) -> None:
     network = build_model(template)
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
-        torch.nn.init.uniform_(norm.weight, 0.8, 1.6)
+        torch.nn.init.uniform_(norm.weight, 0.8, 1.2)
         norm.momentum = None  # the mean over what is fed
     for module in network.modules():  # heads begin so small that all priors say the same
         if isinstance(module, torch.nn.Conv2d):
