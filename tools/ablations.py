@@ -23,6 +23,7 @@ import yaml
 from trials import Figures, mean_and_spread
 
 import facekit
+from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco, write_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.template import find_template
@@ -143,7 +144,8 @@ class Trial:
             return folder / "priors.yaml"
         return path
 
-    def run(self, case: Case) -> dict[str, float]:
+    def run(self, case: Case) -> dict[str, float | None]:
+        """None of each where the training diverged."""
         change = CHANGES[case.detector][case.change]
         name = f"{case.detector}-{list(CHANGES[case.detector]).index(case.change)}-{case.seed}"
         folder = self.folder / name
@@ -156,11 +158,16 @@ class Trial:
                 "teacher": self.weights / TEACHERS[case.detector],
                 "teacher_template": case.detector,
             }
-        done = facekit.train(
-            str(template), train_ann_files=(self.train_file,), train_data_roots=(self.root,),
-            save_checkpoints_to=folder / "run", gpu_num=0, workers=1, seed=case.seed, from_scratch=True,
-            max_iterations=self.steps, **flags,
-        )  # fmt: skip
+        try:
+            done = facekit.train(
+                str(template), train_ann_files=(self.train_file,), train_data_roots=(self.root,),
+                save_checkpoints_to=folder / "run", gpu_num=0, workers=1, seed=case.seed, from_scratch=True,
+                max_iterations=self.steps, **flags,
+            )  # fmt: skip
+        except FacekitError as error:
+            if "The loss became" not in str(error):
+                raise
+            return dict.fromkeys(METRICS)
         measured = facekit.evaluate(
             str(template), done, test_ann_files=(self.held_file,), test_data_roots=(self.root,), threads=1
         )

@@ -189,10 +189,7 @@ def table(figures: Figures) -> str:
     groups = figures.groups(("kind", "pictures", "way"))
     for kind, count, way in sorted(groups, key=lambda key: (key[0], key[1], order.index(key[2]))):
         group = groups[kind, count, way]
-        cells = []
-        for key in (KIND_METRIC, *WIDER_METRICS):
-            values = [line[key] for line in group if line[key] is not None]
-            cells.append(mean_and_spread(values) if len(values) == len(group) else "diverged")
+        cells = [mean_and_spread([line[key] for line in group]) for key in (KIND_METRIC, *WIDER_METRICS)]
         rows.append(f"| {kind} | {count or '-'} | {way} | {' | '.join(cells)} | {len(group)} |")
     return "\n".join(rows)
 

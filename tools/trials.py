@@ -38,7 +38,10 @@ class Figures:
         return found
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
-    """The mean; of several values also half of their range."""
+def mean_and_spread(figures: Sequence[float | None]) -> str:
+    """The mean; of several also half of their range. None: a run that diverged."""
+    values = [figure for figure in figures if figure is not None]
+    if len(values) < len(figures):
+        return "diverged" if not values else f"{len(figures) - len(values)} of {len(figures)} diverged"
     spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
     return f"{np.mean(values):.1f}{spread}"
