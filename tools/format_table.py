@@ -23,6 +23,7 @@ from typing import Any
 import click
 import torch
 import yaml
+from lively import enliven
 
 from facekit import Detector, __version__
 from facekit.base.files import write_text
@@ -104,34 +105,15 @@ def cell(format: str, weights: Path, reference: Reference, folder: Path) -> dict
 
 
 def random_weights(template: Template, path: Path) -> None:
-    """With batch norms that do something: a swapped channel or a wrong scale changes every output. What they subtract
-    and divide by is measured on pictures first, or numbers would grow beyond float32 through a hundred layers.
-
-    Raises FacekitError where the network says next to the same of every prior all the same: that would prove nothing.
-    """
+    """Raises FacekitError where the network says next to the same of every prior: that would prove nothing."""
     torch.manual_seed(3)
     network = build_model(template)
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        torch.nn.init.uniform_(norm.weight, 0.8, 1.2)
-        norm.momentum = None  # the mean over what is fed
-    for module in network.modules():  # heads begin so small that all priors say the same
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-    blobs = [
-        normalise(torch.from_numpy(prepare(read_picture(picture), template)[0]).permute(2, 0, 1)[None], template.input)
-        for picture in pictures()[:3]
-    ]
+    fed = [torch.from_numpy(prepare(read_picture(picture), template)[0]) for picture in pictures()[:4]]
+    shape = tuple(min(sides) for sides in zip(*(image.shape[:2] for image in fed), strict=True))
+    blobs = [normalise(image[: shape[0], : shape[1]].permute(2, 0, 1)[None], template.input) for image in fed]
+    enliven(network, [torch.cat(blobs[:2]), torch.cat(blobs[2:])])
     with torch.no_grad():
-        for blob in blobs:
-            network.train()(blob)
-        for norm in norms:
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.running_mean += torch.empty_like(norm.running_mean).uniform_(-0.5, 0.5) * norm.running_var.sqrt()
-            norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.5)
-            norm.momentum = 0.1
-        raw = network.eval()(blobs[0])
-    spreads = [float(part.std()) for part in raw if part is not None]
+        spreads = [float(part.std()) for part in network(blobs[0]) if part is not None]
     if not all(LEAST_SPREAD < spread < MOST_SPREAD for spread in spreads):
         raise FacekitError(f"{template.name}: random weights give outputs that spread by {spreads}.")
     save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), network.state_dict()))

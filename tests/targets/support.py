@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from facekit.feed import candidates
 from facekit.models import build_model
 from facekit.ops.head import declared_head
+from facekit.ops.pixels import normalise
 from facekit.structures import Decoded
 from facekit.targets import Backend
 from facekit.targets.writing.draft import Draft
 from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template
+from tools.lively import enliven
 
 
 def decoded(backend: Backend, images_bgr: NDArray[np.uint8]) -> Decoded:
@@ -68,25 +70,19 @@ def short_network(template: Template) -> nn.Module:
     if template.model.architecture in SHORT:
         part, tap_channels = SHORT[template.model.architecture]
         setattr(network, part, ShortBackbone(8, tap_channels))
-    return _enlivened(network)
+    return _enlivened(network, template)
 
 
 def lively_network(template: Template) -> nn.Module:
     """A network of the template's with lively random weights."""
     torch.manual_seed(3)
-    return _enlivened(build_model(template))
+    return _enlivened(build_model(template), template)
 
 
-def _enlivened(network: nn.Module) -> nn.Module:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.std() < 0.015:  # a head's, which says the same of all priors
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            norm: Any = module
-            norm.running_mean.uniform_(-0.5, 0.5)
-            norm.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(norm.weight, 0.8, 1.6)
-    return network.eval()
+def _enlivened(network: nn.Module, template: Template) -> nn.Module:
+    images_bgr = torch.randint(0, 256, (2, 3, 128, 160), dtype=torch.uint8)
+    enliven(network, [normalise(images_bgr, template.input)])
+    return network
 
 
 def draft_of(network: nn.Module, template: Template, size_hw: tuple[int, int] | None = None) -> Draft:

@@ -83,6 +83,13 @@ def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[[str, s
         check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
 
 
+def test_mnn_normalises_the_picture_itself(exported: Callable[[str, str], Exported]) -> None:
+    """By a batch norm of three channels, which MNN would get wrong."""
+    _, (file,), reference = exported("mnn", "tiny-ssd-300")
+    picture = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), dtype=np.uint8)
+    check_equal(decoded(open_backend(file), picture), decoded(reference, picture))
+
+
 def test_tflite_of_both_layouts(exported: Callable[[str, str], Exported]) -> None:
     _, files, reference = exported("tflite", "yunet-s")
     assert [file.name for file in files] == ["model.tflite", "model.nhwc.tflite"]
