@@ -16,6 +16,8 @@ def enliven(network: nn.Module, blobs: Sequence[Tensor]) -> None:
     for module in network.modules():  # heads begin so small that all priors say the same
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.uniform_(module.bias, -0.3, 0.3)
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.8, 1.2)
         nn.init.uniform_(norm.bias, -0.3, 0.3)

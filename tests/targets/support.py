@@ -60,6 +60,7 @@ SHORT = {
     "yunet": ("backbone", (64, 64, 64)),
     "retinaface": ("body", (64, 128, 256)),
     "scrfd": ("backbone", (72, 152, 288)),
+    "fcos": ("backbone", (32, 96, 320)),
 }
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from torch import nn
 
-from facekit.models import build_model
 from facekit.targets import Backend, open_backend
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
@@ -21,7 +18,7 @@ from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
-from tests.targets.support import ShortBackbone, check_equal, decoded
+from tests.targets.support import SHORT, check_equal, decoded, lively_network, short_network
 
 FCOS, RETINAFACE, SCRFD = "face-detection-0205", "retinaface-mobilenetv1-0.25-p3", "scrfd-0.5g"
 PER_LEVEL = [f"{kind}_{stride}" for kind in ("cls", "bbox", "kps") for stride in (8, 16, 32)]
@@ -33,11 +30,6 @@ OUTPUTS = {
 }
 
 
-SHORT = {
-    FCOS: ("backbone", (32, 96, 320)), RETINAFACE: ("body", (64, 128, 256)), SCRFD: ("backbone", (72, 152, 288)),
-}  # fmt: skip
-
-
 class Exported(NamedTuple):
     template: Template
     file: Path
@@ -46,37 +38,20 @@ class Exported(NamedTuple):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """Random weights with lively batch norms: a swapped channel or a wrong scale changes every output."""
-
     @cache
     def export(name: str) -> Exported:
         template, folder = load_template(find_template(name)), tmp_path_factory.mktemp("export")
-        torch.manual_seed(3)
-        network = lively(build_model(template))
-        if name in SHORT:
-            part, tap_channels = SHORT[name]
-            setattr(network, part, ShortBackbone(8, tap_channels))
-            network.eval()
+        if template.model.architecture in SHORT:
+            network = short_network(template)
             graph = ExportGraph(network, template)
             write_graph(graph, folder / "model.onnx", graph.about)
             return Exported(template, folder / "model.onnx", PyTorchBackend(network, template))
+        network = lively_network(template)
         save_checkpoint(folder / "random.pth", Checkpoint(new_meta(template, 1, 1), network.state_dict()))
         (file,) = export_weights(folder / "random.pth", template, folder, ExportSettings(("onnx",))).files
         return Exported(template, file, open_backend(folder / "random.pth", template, "cpu"))
 
     return export
-
-
-def lively(network: nn.Module) -> nn.Module:
-    for module in network.modules():
-        norm: Any = module
-        if isinstance(module, nn.BatchNorm2d):
-            norm.running_mean.uniform_(-0.5, 0.5)
-            norm.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(norm.weight, 0.8, 1.6)
-        elif isinstance(module, nn.GroupNorm):
-            nn.init.uniform_(norm.bias, -0.5, 0.5)
-    return network
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -12,12 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
-from facekit.models import build_model
 from facekit.pictures.read import read_picture
 from facekit.protocol import at_scale, with_thresholds
 from facekit.structures import Detections
@@ -29,6 +27,7 @@ from facekit.targets.writing.verify import Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from facekit.weights.identify import template_of_weights
+from tests.targets.support import lively_network
 
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-march=native")
@@ -116,16 +115,7 @@ class TestYuNet:
 
 
 def random_weights(template: Template, path: Path) -> Path:
-    """With lively batch norms: whatever is swapped or left out changes every output."""
-    torch.manual_seed(1)
-    network = build_model(template)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.5, 0.5)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
-            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), network.state_dict()))
+    save_checkpoint(path, Checkpoint(new_meta(template, 1, 1), lively_network(template).state_dict()))
     return path
 
 
@@ -138,7 +128,9 @@ def test_ultralight(portrait: NDArray[np.uint8], tmp_path: Path, monkeypatch: py
     if "clang++" in COMPILERS:
         monkeypatch.setattr("facekit.targets.cpp.COMPILERS", ("clang++",))
     done = export_weights(weights, template, tmp_path / "out", ExportSettings(("cpp",)))
-    assert done.written[0].differences is not None and done.written[0].differences.scores < 1e-5
+    differences = done.written[0].differences
+    assert differences is not None
+    assert differences.scores < (1e-5 if weights == published else 1e-4)  # rounding grows where scores are steep
     header = open_backend(done.files[0], template, threads=1)
     assert isinstance(header, HeaderBackend)
     for size_wh in ((640, 480), (333, 251), (100, 900), (7, 1)):  # halved, shrunk, enlarged
