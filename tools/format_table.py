@@ -111,7 +111,8 @@ def random_weights(template: Template, path: Path) -> None:
     fed = [torch.from_numpy(prepare(read_picture(picture), template)[0]) for picture in pictures()[:4]]
     shape = tuple(min(sides) for sides in zip(*(image.shape[:2] for image in fed), strict=True))
     blobs = [normalise(image[: shape[0], : shape[1]].permute(2, 0, 1)[None], template.input) for image in fed]
-    enliven(network, [torch.cat(blobs[:2]), torch.cat(blobs[2:])])
+    noise = normalise(torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8), template.input)  # exports try it too
+    enliven(network, [torch.cat(blobs[:2]), torch.cat(blobs[2:]), noise])
     with torch.no_grad():
         spreads = [float(part.std()) for part in network(blobs[0]) if part is not None]
     if not all(LEAST_SPREAD < spread < MOST_SPREAD for spread in spreads):

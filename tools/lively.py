@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+LEAST_WEIGHTS = 0.015  # their standard deviation: heads begin so small that all priors say the same
+
 
 def enliven(network: nn.Module, blobs: Sequence[Tensor]) -> None:
     """Sets convolutions and batch norms, these by what the network sees in the blobs (each of two pictures at least, as
     it is fed): without that a hundred layers forget the picture, or grow beyond float32. The statistics are then moved,
     so that a channel in another's place, or a wrong scale, changes every output. The network stays in eval()."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in network.modules():  # heads begin so small that all priors say the same
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.std() < LEAST_WEIGHTS:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
         elif isinstance(module, nn.GroupNorm):
             nn.init.uniform_(module.bias, -0.3, 0.3)
     for norm in norms:
