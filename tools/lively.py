@@ -18,6 +18,8 @@ def enliven(network: nn.Module, blobs: Sequence[Tensor]) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.std() < LEAST_WEIGHTS:
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        if isinstance(module, nn.Conv2d) and module.bias is not None and float(module.bias.detach().max()) < -2:
+            nn.init.zeros_(module.bias)  # a head's, which begins by calling all priors background
         elif isinstance(module, nn.GroupNorm):
             nn.init.uniform_(module.bias, -0.3, 0.3)
     for norm in norms:
