@@ -24,7 +24,7 @@ LAYERS = {
     "Input", "Split", "Convolution", "ConvolutionDepthWise", "Pooling", "Interp", "BinaryOp", "UnaryOp", "ReLU",
     "Sigmoid", "Softmax", "Clip", "HardSwish", "HardSigmoid", "Swish", "Concat", "Slice", "Crop", "Reshape", "Permute",
     "Flatten", "ExpandDims", "Squeeze", "MemoryData", "Flip", "GroupNorm", "InnerProduct", "BatchNorm", "Scale", "GLU",
-    "Exp", "Reduction", "Noop", "Padding", "Normalize", "Power", "Eltwise",
+    "Exp", "Reduction", "Noop", "Padding", "Normalize", "Power", "Eltwise", "ShuffleChannel",
 }  # fmt: skip
 
 
@@ -131,6 +131,8 @@ def _bytes_of(kind: str, values: dict[int, list[float]]) -> int:
         return 8 * of(1) * (of(3, 1) != 0)
     if kind == "BatchNorm":
         return 16 * of(0)
+    if kind == "ShuffleChannel" and (of(0, 1) < 1 or of(1)):  # ncnn would divide by zero
+        raise ValueError("groups")
     if kind == "Scale":
         return 4 * of(0) * (1 + (of(1) != 0))
     return 0

@@ -37,6 +37,14 @@ def test_sizes_that_are_worked_out(tmp_path: Path) -> None:
         check_ncnn_files(network(tmp_path, text.replace("0h", "0h;x")))
 
 
+def test_shuffled_channels(tmp_path: Path) -> None:
+    """face-detection-0207's. ncnn divides by the groups, and by what is left of the channels in reverse."""
+    text = GOOD.replace("Pooling ", "ShuffleChannel ").replace("0=0 1=2 2=2", "0=2 1=0")
+    assert check_ncnn_files(network(tmp_path, text)).outputs == 1
+    for bad in ("0=0 1=0", "0=-1 1=0", "0=2 1=1"):
+        assert "a.param" in complaint(network(tmp_path, text.replace("0=2 1=0", bad)))
+
+
 def complaint(path: Path) -> str:
     with pytest.raises(FacekitError) as caught:
         check_ncnn_files(path)
