@@ -99,6 +99,7 @@ def write(draft: Draft, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _turn_channels_by_parts(model)
+    _put_the_larger_first(model)
     if left := unreadable_nodes(model):
         raise FacekitError(f"{path}: OpenCV 4 doesn't read {', '.join(left)}. Export another format: --formats onnx.")
     # The exporter leaves each node's Python stack in the file.
@@ -146,6 +147,21 @@ def _turn_channels_by_parts(model: Any) -> None:
         model.graph.node.insert(place, split)
         model.graph.node.insert(place + 1, joined)
         _drop_unused(model, used)
+
+
+def _put_the_larger_first(model: Any) -> None:
+    """In products and sums: where a number a channel comes first (squeeze and excitation), OpenCV gives that shape to
+    the result."""
+    from onnx import shape_inference
+
+    inferred = shape_inference.infer_shapes(model).graph
+    elements = {
+        value.name: int(np.prod([side.dim_value for side in value.type.tensor_type.shape.dim]))
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    } | {value.name: int(np.prod(value.dims)) for value in inferred.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("Mul", "Add") and elements.get(node.input[0], 0) < elements.get(node.input[1], 0):
+            node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
 def _drop_unused(model: Any, names: list[str]) -> None:

@@ -13,10 +13,12 @@ from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
 from facekit.targets import open_backend
-from facekit.targets.opencv4 import open_weights, unreadable_nodes
+from facekit.targets.opencv4 import open_weights, unreadable_nodes, write
+from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.targets.writing.verify import Tolerance, compare_faces
 from facekit.template import find_template, load_template
+from tests.targets.support import check_equal, decoded, draft_of, lively_network
 
 # Of each architecture.
 WEIGHTS = {
@@ -46,6 +48,16 @@ def test_finds_the_portraits_face(exported: Path, project_dir: Path) -> None:
         assert backend.fixed_size_hw == (256, 320)
         found = compare_faces(expected, Detector(backend).detect(picture), 0.0)
         assert found.within(Tolerance(1e-3, 0.5)), str(found)
+
+
+def test_squeeze_and_excitation(tmp_path: Path) -> None:
+    """OpenCV gives a product the shape of what stands first in it."""
+    template = load_template(find_template("retinaface-mobilenetv3-small"))
+    network = lively_network(template)
+    write(draft_of(network, template, (128, 160)), tmp_path / "model-opencv4.onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (1, 128, 160, 3), dtype=np.uint8)
+    got = decoded(open_backend(tmp_path / "model-opencv4.onnx", threads=1), picture)
+    check_equal(got, decoded(PyTorchBackend(network, template), picture), scores_atol=1e-4, places_atol=5e-2)
 
 
 def test_what_takes_any_size_could_not_be_read() -> None:
