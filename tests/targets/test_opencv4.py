@@ -51,12 +51,12 @@ def test_finds_the_portraits_face(exported: Path, project_dir: Path) -> None:
 
 
 def test_squeeze_and_excitation(tmp_path: Path) -> None:
-    """OpenCV gives a product the shape of what stands first in it."""
+    """Its gates are HardSigmoids, and OpenCV takes any product with one for a HardSwish."""
     template = load_template(find_template("retinaface-mobilenetv3-small"))
     network = lively_network(template)
     write(draft_of(network, template, (128, 160)), tmp_path / "model-opencv4.onnx")
     picture = np.random.default_rng(0).integers(0, 256, (1, 128, 160, 3), dtype=np.uint8)
-    got = decoded(open_backend(tmp_path / "model-opencv4.onnx", threads=1), picture)
+    got = decoded(open_weights(tmp_path / "model-opencv4.onnx", None, None, 1), picture)
     check_equal(got, decoded(PyTorchBackend(network, template), picture), scores_atol=1e-4, places_atol=5e-2)
 
 
