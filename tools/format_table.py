@@ -126,7 +126,7 @@ def cell_of_priors(format: str, weights: Path, template: Template, folder: Path)
     if target.architectures and template.model.architecture not in target.architectures:
         return {"not": f"for {', '.join(target.architectures)} alone"}
     if format in RUN_BY_NAME:
-        return {"not": "as opencv4"}
+        return {"not": "not run"}
     settings = ExportSettings((target.name,), check_pictures=tuple(pictures()[:7]))
     try:
         (written,) = export_weights(weights, template, folder, settings).written
