@@ -18,7 +18,7 @@ _LENGTH = len(_START) + hashlib.sha256().digest_size * 2
 
 def sealed(content: bytes) -> bytes:
     """The content, and its seal behind it."""
-    return content + _START + hashlib.sha256(content).hexdigest().encode()
+    return content + _seal(content)
 
 
 def check_seal(path: Path, limit_bytes: int) -> None:
@@ -30,8 +30,12 @@ def check_seal(path: Path, limit_bytes: int) -> None:
         content = file.read()
     if KEY.encode() not in content:
         return
-    if content[-_LENGTH:].startswith(_START):
-        if content == sealed(content[:-_LENGTH]):
-            return
+    seal = content[-_LENGTH:]
+    if not seal.startswith(_START):
+        raise FacekitError(f"{path}: is cut off: the end that `facekit export` writes is missing. Bring it again.")
+    if seal != _seal(memoryview(content)[:-_LENGTH]):
         raise FacekitError(f"{path}: is damaged: its bytes are not those that were exported. Bring it again.")
-    raise FacekitError(f"{path}: is cut off: the end that `facekit export` writes is missing. Bring it again.")
+
+
+def _seal(content: bytes | memoryview) -> bytes:
+    return _START + hashlib.sha256(content).hexdigest().encode()
