@@ -206,9 +206,11 @@ def main() -> None:
                 if not figures.has(case):
                     figures.add(case, trial.run(case))
     print(table(figures))
-    held = len(json.loads(trial.held_file.read_text())["images"])
+    learnt, held = (len(json.loads(path.read_text())["images"]) for path in (trial.train_file, trial.held_file))
+    crops = TRAINING["batch_size"]
     print(
-        f"{flags.steps} steps of 16 crops from random weights; {held} held-out pictures, each detector's own protocol"
+        f"{min(flags.steps, math.ceil(learnt / crops))} steps of {crops} crops from random weights; {held} held-out "
+        f"pictures, each detector's own protocol"
     )
 
 
