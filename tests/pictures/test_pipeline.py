@@ -27,11 +27,20 @@ def test_order_and_bound() -> None:
 
 def test_live_sources_drop_the_oldest() -> None:
     dropped: list[int] = []
-    live = in_background(numbers(100), 1, lambda: dropped.append(1))
-    first = next(live)
-    time.sleep(0.1)
-    rest = list(live)
-    assert rest[-1] in (98, 99) and len(rest) + 1 + len(dropped) >= 100 and first == 0
+    is_taken, is_over = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        assert is_taken.wait(10)
+        yield from range(1, 100)
+        is_over.set()
+
+    live = in_background(source(), 1, lambda: dropped.append(1))
+    assert next(live) == 0
+    is_taken.set()
+    assert is_over.wait(10)  # it never waits for us
+    assert list(live) == [99]
+    assert len(dropped) == 98
 
 
 def test_errors_come_through() -> None:
