@@ -115,6 +115,7 @@ def write_graph(
 
     from facekit.targets.writing.draft import GraphOptions
     from facekit.targets.writing.folding import folded
+    from facekit.targets.writing.hard_sigmoids import spell_out_hard_sigmoids
 
     options, graph = options or GraphOptions(), folded(graph)
     if options.nms:
@@ -132,6 +133,7 @@ def write_graph(
     for node in model.graph.node:
         del node.metadata_props[:]
     del model.graph.metadata_props[:]
+    spell_out_hard_sigmoids(model)
     if options.half:
         model = _in_float16(model)
     onnx.helper.set_model_props(

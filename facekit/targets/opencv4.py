@@ -89,6 +89,7 @@ def write(draft: Draft, path: Path) -> None:
     import torch
 
     from facekit.targets.writing.graph import quiet_tracing
+    from facekit.targets.writing.hard_sigmoids import spell_out_hard_sigmoids
 
     graph = draft.graph
     with quiet_tracing(), torch.no_grad():
@@ -99,7 +100,7 @@ def write(draft: Draft, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _turn_channels_by_parts(model)
-    _spell_out_hard_sigmoids(model)
+    spell_out_hard_sigmoids(model)
     if left := unreadable_nodes(model):
         raise FacekitError(f"{path}: OpenCV 4 doesn't read {', '.join(left)}. Export another format: --formats onnx.")
     # The exporter leaves each node's Python stack in the file.
@@ -147,31 +148,6 @@ def _turn_channels_by_parts(model: Any) -> None:
         model.graph.node.insert(place, split)
         model.graph.node.insert(place + 1, joined)
         _drop_unused(model, used)
-
-
-def _spell_out_hard_sigmoids(model: Any) -> None:
-    """max(0, min(1, a x + b)) step by step: OpenCV takes any product with a HardSigmoid for a HardSwish, also the gates
-    of squeeze and excitation, whose other factor is something else (Hu et al., CVPR 2018)."""
-    from onnx import helper, numpy_helper
-
-    for place, node in reversed(list(enumerate(model.graph.node))):
-        if node.op_type != "HardSigmoid":
-            continue
-        given = {attribute.name: attribute.f for attribute in node.attribute}
-        values = {"gain": given.get("alpha", 0.2), "offset": given.get("beta", 0.5), "least": 0.0, "most": 1.0}
-        names = {name: f"{node.output[0]}_{name}" for name in values}
-        model.graph.initializer.extend(
-            numpy_helper.from_array(np.array(value, dtype=np.float32), names[name]) for name, value in values.items()
-        )
-        scaled, moved = f"{node.output[0]}_scaled", f"{node.output[0]}_moved"
-        steps = [
-            helper.make_node("Mul", [node.input[0], names["gain"]], [scaled]),
-            helper.make_node("Add", [scaled, names["offset"]], [moved]),
-            helper.make_node("Clip", [moved, names["least"], names["most"]], [node.output[0]]),
-        ]
-        del model.graph.node[place]
-        for step in reversed(steps):
-            model.graph.node.insert(place, step)
 
 
 def _drop_unused(model: Any, names: list[str]) -> None:

@@ -13,6 +13,7 @@ from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
 from facekit.targets import open_backend
+from facekit.targets.onnx import write as write_onnx
 from facekit.targets.opencv4 import open_weights, unreadable_nodes, write
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.writing.export import ExportSettings, export_weights
@@ -57,7 +58,11 @@ def test_squeeze_and_excitation(tmp_path: Path) -> None:
     write(draft_of(network, template, (128, 160)), tmp_path / "model-opencv4.onnx")
     picture = np.random.default_rng(0).integers(0, 256, (1, 128, 160, 3), dtype=np.uint8)
     got = decoded(open_weights(tmp_path / "model-opencv4.onnx", None, None, 1), picture)
-    check_equal(got, decoded(PyTorchBackend(network, template), picture), scores_atol=1e-4, places_atol=5e-2)
+    expected = decoded(PyTorchBackend(network, template), picture)
+    check_equal(got, expected, scores_atol=1e-4, places_atol=5e-2)
+    write_onnx(draft_of(network, template, (128, 160)), tmp_path / "model.onnx")
+    got = decoded(open_backend(tmp_path / "model.onnx", template, backend="opencv"), picture)
+    check_equal(got, expected, scores_atol=1e-4, places_atol=5e-2)
 
 
 def test_what_takes_any_size_could_not_be_read() -> None:
