@@ -100,16 +100,17 @@ def working(what: str) -> Iterator[None]:
 
     On a terminal the line is written over; not to be used around a bar.
     """
-    ended, started, is_terminal = threading.Event(), time.monotonic(), sys.stderr.isatty()
+    screen = sys.stderr  # which a converter's is taken away from
+    ended, started, is_terminal = threading.Event(), time.monotonic(), screen.isatty()
 
     def tell() -> None:
         while not ended.wait(SIGN_INTERVAL_S):
             text = f"{what} ... {time.monotonic() - started:.0f} s"
-            sys.stderr.write(f"\r{text}\033[K\r" if is_terminal else f"{text}\n")
-            sys.stderr.flush()
+            screen.write(f"\r{text}\033[K\r" if is_terminal else f"{text}\n")
+            screen.flush()
         if is_terminal:
-            sys.stderr.write("\033[K")
-            sys.stderr.flush()
+            screen.write("\033[K")
+            screen.flush()
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

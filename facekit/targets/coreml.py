@@ -3,10 +3,6 @@ nothing is compared."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +18,10 @@ def write(draft: Draft, path: Path) -> None:
     FacekitError where that fails."""
     import torch
 
+    from facekit.targets.writing.converters import quiet_converter
     from facekit.targets.writing.graph import quiet_tracing
 
-    with _quiet(), quiet_tracing(), torch.no_grad():
+    with quiet_converter(), quiet_tracing(), torch.no_grad():
         import coremltools
 
         program = torch.export.export(draft.graph, (draft.graph.example(),)).run_decompositions({})
@@ -42,16 +39,3 @@ def write(draft: Draft, path: Path) -> None:
             model.save(str(path))
         except Exception as error:  # its passes raise whatever comes
             raise FacekitError(f"Core ML: can't convert the graph: {' '.join(str(error).split())[:300]}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what the converter says of versions that it has not been tried with off the user's screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +52,15 @@ class ExecuTorchBackend:
                 raise FacekitError(
                     f"{weights}: not a program that ExecuTorch can run, cut off or damaged: {reason}. Bring it again."
                 ) from error
-        about = None if template is not None else parse_about(said, weights)
+        about = parse_about(said, weights, template)
         self.template = template_for(template, about, weights)
         self.most_hw = self._input_size(metadata)
         self.outputs = GraphOutputs(self.template, self.source)
         head = self.outputs.head
         decoded = ["boxes", "scores", *["landmarks"] * head.has_landmarks]
         self.names = head.level_names if head.any_size else decoded
-        sized = self._said_size(said)
-        self.fixed_size_hw = self.most_hw if sized or not head.any_size else None
+        is_sized = about is not None and about.size_hw is not None
+        self.fixed_size_hw = self.most_hw if is_sized or not head.any_size else None
         check_size(self.fixed_size_hw, self.template, self.source)
         size_hw = self.outputs.example_size(self.fixed_size_hw)
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
@@ -74,10 +72,6 @@ class ExecuTorchBackend:
             raise FacekitError(f"{weights}: is {what}.")
         if head[4:8] != MAGIC:
             raise FacekitError(f"{weights}: not a program of ExecuTorch's, cut off or damaged. Bring it again.")
-
-    def _said_size(self, said: object) -> bool:
-        about = parse_about(said, Path(self.source))
-        return about is not None and about.size_hw is not None
 
     def _input_size(self, metadata: Any) -> tuple[int, int]:
         """The largest picture. Raises FacekitError for anything but one picture in float32."""
@@ -124,7 +118,9 @@ def open_weights(
 def write(draft: Draft, path: Path) -> None:
     """Lowers the graph to XNNPACK; of any size up to MAX_SIDE where it takes any. Raises FacekitError where that
     fails."""
-    with _quiet():
+    from facekit.targets.writing.converters import quiet_converter
+
+    with quiet_converter():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
@@ -140,14 +136,3 @@ def write(draft: Draft, path: Path) -> None:
             raise FacekitError(f"ExecuTorch: can't lower the graph: {' '.join(str(error).split())[:300]}") from error
     with replacing(path) as beside:
         beside.write_bytes(sealed(data))
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keeps what the converter tells of itself off the user's screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

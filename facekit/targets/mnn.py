@@ -42,7 +42,7 @@ class MnnBackend:
             import MNN
         self.mnn, self.source = MNN, str(weights)
         found = self._load([], [], threads).get_info()  # what it holds, whatever its names are
-        said = None if template is not None else parse_about(_said(found), weights)
+        said = parse_about(_said(found), weights, template)
         self.template = template_for(template, said, weights)
         self.fixed_size_hw = None if said is None else said.size_hw
         names = [str(name) for name in found.get("outputNames", [])]

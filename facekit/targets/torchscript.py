@@ -33,7 +33,7 @@ class TorchProgramBackend:
     def __init__(self, weights: Path, template: Template | None, device: str | None) -> None:
         is_script = weights.suffix.lower() == ".ts"
         said = (check_torchscript if is_script else check_exported_program)(weights)
-        about = None if template is not None else parse_about(said, weights)
+        about = parse_about(said, weights, template)
         self.template = template_for(template, about, weights)
         self.device = torch.device(device or "cpu")
         try:

@@ -35,9 +35,9 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
     @cache
-    def export(format: str, name: str) -> Exported:
+    def export(format: str, name: str, size_hw: tuple[int, int] | None = None) -> Exported:
         from facekit.targets.onnx import write_graph
         from facekit.targets.writing.overlay import DONE, overlay_folder
 
@@ -48,7 +48,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], E
             pytest.skip("needs the environment in the cache that the first `facekit export --formats tflite` makes")
         template = load_template(find_template(name))
         network = short_network(template)
-        draft = draft_of(network, template, None if target.any_size else (96, 160))
+        draft = draft_of(network, template, size_hw or (None if target.any_size else (96, 160)))
         if target.made_from == "onnx":
             write_graph(draft.graph, folder / "draft.onnx", draft.about)
             draft = dataclasses.replace(draft, onnx=folder / "draft.onnx")
@@ -64,7 +64,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], E
 
 
 @pytest.mark.parametrize("format", ANY_SIZE)
-def test_equal_to_pytorch_at_any_size(exported: Callable[[str, str], Exported], format: str) -> None:
+def test_equal_to_pytorch_at_any_size(exported: Callable[..., Exported], format: str) -> None:
     template, files, reference = exported(format, "yunet-s")
     for file in files:
         opened = open_backend(file)
@@ -74,7 +74,17 @@ def test_equal_to_pytorch_at_any_size(exported: Callable[[str, str], Exported], 
             check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
 
 
-def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[[str, str], Exported]) -> None:
+@pytest.mark.parametrize("format", ["torchscript", "mnn"])
+def test_of_one_size_also_where_its_template_is_given(exported: Callable[..., Exported], format: str) -> None:
+    template, files, reference = exported(format, "yunet-s", (64, 96))
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    for file in files:
+        for opened in (open_backend(file), open_backend(file, template)):
+            assert opened.fixed_size_hw == (64, 96)
+            check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
+
+
+def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[..., Exported]) -> None:
     """pnnx writes down the sizes of the picture that was traced; RetinaFace takes sizes that no stride divides."""
     template, (file,), reference = exported("ncnn", "retinaface-mobilenetv1-0.25-p3")
     opened = open_backend(file, template)
@@ -83,14 +93,14 @@ def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[[str, s
         check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
 
 
-def test_mnn_normalises_the_picture_itself(exported: Callable[[str, str], Exported]) -> None:
+def test_mnn_normalises_the_picture_itself(exported: Callable[..., Exported]) -> None:
     """By a batch norm of three channels, which MNN would get wrong."""
     _, (file,), reference = exported("mnn", "tiny-ssd-300")
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), dtype=np.uint8)
     check_equal(decoded(open_backend(file), picture), decoded(reference, picture))
 
 
-def test_tflite_of_both_layouts(exported: Callable[[str, str], Exported]) -> None:
+def test_tflite_of_both_layouts(exported: Callable[..., Exported]) -> None:
     _, files, reference = exported("tflite", "yunet-s")
     assert [file.name for file in files] == ["model.tflite", "model.nhwc.tflite"]
     picture = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3), dtype=np.uint8)
@@ -101,7 +111,7 @@ def test_tflite_of_both_layouts(exported: Callable[[str, str], Exported]) -> Non
         assert Detector.open(file).template.evaluation.resize == "letterbox"  # fitted into the one size
 
 
-def test_executorch_says_how_large_a_picture_may_be(exported: Callable[[str, str], Exported]) -> None:
+def test_executorch_says_how_large_a_picture_may_be(exported: Callable[..., Exported]) -> None:
     _, (file,), _ = exported("executorch", "yunet-s")
     with pytest.raises(FacekitError, match="4096x64 is larger than the 2048x2048"):
         open_backend(file)(np.zeros((1, 64, 4096, 3), np.uint8))
@@ -120,9 +130,7 @@ def test_programs_of_every_normalisation_and_decoding_are_opened_again(name: str
 
 
 @pytest.mark.parametrize("format", ["executorch", "mnn"])
-def test_a_bit_that_would_end_the_process(
-    exported: Callable[[str, str], Exported], format: str, tmp_path: Path
-) -> None:
+def test_a_bit_that_would_end_the_process(exported: Callable[..., Exported], format: str, tmp_path: Path) -> None:
     """In files of these two a changed bit can end the process inside the runtime: none gets there."""
     (file,) = exported(format, "yunet-s").files
     for place in (100, file.stat().st_size // 2):
@@ -136,7 +144,7 @@ def test_a_bit_that_would_end_the_process(
 
 @pytest.mark.parametrize("format", [*ANY_SIZE, "tflite"])
 class TestRefused:
-    def copied(self, exported: Callable[[str, str], Exported], format: str, folder: Path) -> list[Path]:
+    def copied(self, exported: Callable[..., Exported], format: str, folder: Path) -> list[Path]:
         files = exported(format, "yunet-s").files
         for file in files[0].parent.iterdir():
             shutil.copy(file, folder)
@@ -151,7 +159,7 @@ class TestRefused:
         return message
 
     @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-    def test_cut_off(self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path, kept: float) -> None:
+    def test_cut_off(self, exported: Callable[..., Exported], format: str, tmp_path: Path, kept: float) -> None:
         for file in self.copied(exported, format, tmp_path):
             data = file.read_bytes()
             file.write_bytes(data[: int(kept * len(data))])
@@ -159,13 +167,13 @@ class TestRefused:
 
     @pytest.mark.parametrize("content", [b"<html>", b"\x00" * 1000, b"version https://git-lfs.github.com/spec/v1\n"])
     def test_something_else(
-        self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path, content: bytes
+        self, exported: Callable[..., Exported], format: str, tmp_path: Path, content: bytes
     ) -> None:
         for file in self.copied(exported, format, tmp_path):
             file.write_bytes(content)
             self.check(file)
 
-    def test_of_another_detector(self, exported: Callable[[str, str], Exported], format: str, tmp_path: Path) -> None:
+    def test_of_another_detector(self, exported: Callable[..., Exported], format: str, tmp_path: Path) -> None:
         for file in self.copied(exported, format, tmp_path):
             self.check(file, load_template(find_template("face-detection-0200")))
             self.check(file, load_template(find_template("scrfd-0.5g")))

@@ -86,8 +86,9 @@ def about_export(
     )
 
 
-def parse_about(text: Any, source: Path) -> About | None:
-    """What a file holds under KEY; None for nothing. Raises FacekitError for anything but what to_json() wrote."""
+def parse_about(text: Any, source: Path, template: Template | None = None) -> About | None:
+    """What a file holds under KEY; None for nothing. Raises FacekitError for anything but what to_json() wrote, where
+    there is no template that could do without it."""
     if text is None:
         return None
     try:
@@ -95,6 +96,8 @@ def parse_about(text: Any, source: Path) -> About | None:
             raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
         made = from_plain(About, json.loads(text), KEY)
     except (ValueError, RecursionError) as error:
+        if template is not None:
+            return None
         raise FacekitError(
             f"{source}: what it says of itself can't be read: {' '.join(str(error).split())[:200]}. Export it again, "
             f"or give its template."

@@ -1,16 +1,37 @@
-"""Converters that are programs of their own."""
+"""Converters that are programs or packages of their own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from facekit.base.reading import shown
 from facekit.errors import FacekitError
 
 TIMEOUT_S = 1800.0
+
+
+@contextlib.contextmanager
+def quiet_converter() -> Iterator[None]:
+    """Keeps what a package tells of itself, its bars and its warnings off the user's screen, and a screen of its own
+    off the root logger, where our lines would come out again."""
+    root = logging.root
+    disabled, handlers, level = root.manager.disable, root.handlers[:], root.level
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def run_converter(

@@ -70,6 +70,7 @@ def changed(**fields: Any) -> str:
 def test_anything_else_is_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(FacekitError, match=r"^a\.mnn: what it says of itself can't be read: ") as caught:
         parse_about(text, FILE)
+    assert parse_about(text, FILE, load_template(find_template("yunet-n"))) is None  # which needs none of it
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     beside(tmp_path / "a.mnn").write_text(text)
     with pytest.raises(FacekitError, match=r"a\.mnn\.facekit\.yaml") as caught:
