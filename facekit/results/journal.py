@@ -34,8 +34,10 @@ class _Whole:
         self._open: list[int] = []  # ends of a group or a video that isn't yet
         self._frame: int | None = None  # the last one
         self._group = group
+        self.seen = 0  # rows
 
     def add(self, frame: int | None, end: int) -> None:
+        self.seen += 1
         is_other = (frame is None) != (self._frame is None) or (frame is not None and frame <= (self._frame or 0))
         if is_other:
             self._close()
@@ -56,6 +58,16 @@ def _frame_of(line: bytes) -> int | None:
     """Of a row's line, where `frame` stands before all that is long."""
     match = _FRAME.match(line)
     return int(match[1]) if match else None
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether add() may have written it: a disk may have changed it since."""
+    row, _, name = line.partition(b"\t")
+    try:
+        row_of_json(row, "")
+        return isinstance(json.loads(name), str)
+    except (FacekitError, ValueError, RecursionError):
+        return False
 
 
 class Journal:
@@ -91,6 +103,9 @@ class Journal:
                 self._refuse_other(said, head)
             whole = _Whole(file.tell(), group)
             while (line := file.readline(MAX_LINE_BYTES)).endswith(b"\n"):
+                if not _is_whole(line):
+                    log.warning("%s: damaged from row %d on; these are looked at anew", self.path, whole.seen + 1)
+                    break
                 whole.add(_frame_of(line), file.tell())
             kept, end = whole.result()
             file.truncate(end)
@@ -133,7 +148,7 @@ class Journal:
             file.readline(MAX_LINE_BYTES)
             for line in file:
                 row, _, name = line.partition(b"\t")
-                yield row, json.loads(name or '""')
+                yield row, json.loads(name)
 
     def json_lines(self) -> Iterator[str]:
         """All rows so far as JSON, a line each."""

@@ -44,6 +44,16 @@ def test_goes_on_behind_whole_groups_of_whole_rows(tmp_path: Path, lost: int, gr
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("changed", [b"x", b"\xff", b"\t", b"\0"])
+def test_damaged_rows_are_made_anew(tmp_path: Path, changed: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.unfinished"
+    written(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2][:1] + changed + lines[2][2:], *lines[3:]]))
+    journal = Journal(path, MADE, resume=True)
+    assert journal.done == 1 and "damaged from row 2 on" in caplog.text
+
+
 def test_without_resume_it_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written(tmp_path / "a.unfinished")
     with caplog.at_level("INFO", "facekit"):
