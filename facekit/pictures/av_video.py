@@ -50,6 +50,8 @@ class AvVideo:
         if not self.container.streams.video:
             raise FacekitError(f"{path}: has no pictures in it.")
         self.stream: Any = self.container.streams.video[0]
+        if self.stream.codec_context is None:
+            raise FacekitError(f"{path}: its pictures are in a codec that FFmpeg doesn't know here.")
         if self.stream.width * self.stream.height > FRAME_PIXELS:
             size = f"{self.stream.width}x{self.stream.height}"
             raise FacekitError(f"{path}: frames of {size} pixels, which are not read.")
