@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,30 @@ def write_ground_truth(folder: Path) -> Path:
         one = np.array([[1]], dtype=np.uint8)
         savemat(folder / f"wider_{subset}_val.mat", {"gt_list": cells([cells([one, one])])})
     return folder
+
+
+def write_video(path: Path) -> None:
+    """Two seconds of a moving block."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
+    for number in range(20):
+        frame = np.full((64, 96, 3), 90, np.uint8)
+        frame[20:50, number * 2 : number * 2 + 40] = (120, 160, 220)
+        writer.write(frame)
+    writer.release()
+
+
+def write_archive(path: Path, pictures: Path) -> None:
+    """WebDataset's."""
+    with tarfile.open(path, "w") as archive:
+        for picture in sorted(pictures.glob("[0-9].*")):
+            archive.add(picture, picture.name)
+
+
+def write_table(path: Path, pictures: Path) -> None:
+    """A column of bytes beside one of names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = sorted(pictures.glob("[0-9].*"))
+    columns = {"path": [picture.name for picture in found], "bytes": [picture.read_bytes() for picture in found]}
+    pq.write_table(pa.table(columns), path)
