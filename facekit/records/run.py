@@ -203,7 +203,8 @@ def _changes(before: RunRecord, record: RunRecord) -> tuple[str, ...]:
         if name not in FREE_FLAGS and before.flags.get(name) != value
     ]
     if not _is_same_template(before, record):
-        changes.append("the template")
+        keys = ", ".join(_differing(before.template, record.template))
+        changes.append(f"the template ({shown(keys, 300)})" if keys else "the template")
     changes += teacher_differences(before.teacher, record.teacher)
     return (*changes, *data_differences(before.train_data, record.train_data, "training"))
 
@@ -216,6 +217,18 @@ def _is_same_template(before: RunRecord, record: RunRecord) -> bool:
         return bool(plain_data(before.read_template(Path(NAME))) == plain_data(record.read_template(Path(NAME))))
     except FacekitError:
         return False
+
+
+def _differing(before: Any, after: Any, key: str = "") -> list[str]:
+    """The keys whose values differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = dict.fromkeys((*before, *after))
+        return [
+            found
+            for name in names
+            for found in _differing(before.get(name), after.get(name), f"{key}.{name}".strip("."))
+        ]
+    return [] if before == after else [key]
 
 
 def teacher_differences(before: TeacherOrigin | None, after: TeacherOrigin | None) -> list[str]:

@@ -48,6 +48,7 @@ class _Meta:
     compression: dict[str, Any] | None = None
     imported_from: str | None = None
     best_ap: Ap = -1.0
+    validation: Annotated[str, Length(0, 1000)] = ""
     stagnation: _Stagnation | None = None
     training: dict[str, Annotated[float, Range(-1e19, 1e19)]] | None = None  # settings by name
 
@@ -94,7 +95,13 @@ class Checkpoint:
         return int(self.meta.get("epoch_iteration", 0))
 
 
-OF_TRAINING = ("best_ap", "start_ap", "stagnation", "training")  # in meta: what only a run that goes on asks for
+OF_TRAINING = (
+    "best_ap",
+    "start_ap",
+    "validation",
+    "stagnation",
+    "training",
+)  # in meta: what only a run that goes on asks for
 
 
 def weights_alone(checkpoint: Checkpoint) -> Checkpoint:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
-from facekit.base.files import link_or_copy
+from facekit.base.files import check_not_input, link_or_copy
 from facekit.errors import FacekitError
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, save_checkpoint
@@ -16,6 +18,7 @@ from facekit.weights.torch_file import DamagedCheckpointError
 log = logging.getLogger(__name__)
 
 LATEST, PREVIOUS, BEST = "latest.pth", "previous.pth", "best.pth"
+BESIDE = ("log.jsonl", "run.json")  # what a run writes besides
 
 
 def save_latest(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -45,6 +48,29 @@ def _keep_previous(folder: Path) -> None:
     # A second name, not another one: at no moment is there no latest.pth.
     if (folder / LATEST).is_file():
         link_or_copy(folder / LATEST, folder / PREVIOUS)
+
+
+def set_aside(folder: Path, names: Iterable[str] | None = None) -> Path | None:
+    """Moves what an earlier training left in the folder, or the files of these names, into a new folder in it.
+    Returns that, None where there was nothing. Raises FacekitError for what a command that runs now reads."""
+    if names is None:
+        found = [*_present(folder), *(folder / name for name in BESIDE), *folder.glob("nonfinite_batch*.pth")]
+    else:
+        found = [folder / name for name in names]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        return None
+    for path in found:
+        check_not_input(path)
+    number = next(number for number in count(1) if not (folder / f"earlier-{number}").exists())
+    aside = folder / f"earlier-{number}"
+    try:
+        aside.mkdir()
+        for path in found:
+            path.rename(aside / path.name)
+    except OSError as error:
+        raise FacekitError(f"{aside}: can't be written ({error.strerror or error}). Save to another folder.") from error
+    return aside
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -124,12 +124,13 @@ def _measures_batches(network: nn.Module, template: Template) -> bool:
     return measures
 
 
-def tell_of_fall(epoch: int, ap: float, start_ap: float) -> None:
+def tell_of_fall(epoch: int, ap: float, start_ap: float, has_best: bool = True) -> None:
     """Says where the AP behind an epoch fell below that of the weights that training started from; both per cent, -1
-    for one that wasn't measured."""
+    for one that wasn't measured. has_best: whether best.pth lies there, and not where an earlier part was saved."""
     if ap < start_ap:
+        kept = "best.pth keeps the better weights" if has_best else "the better weights are where the run began"
         log.warning(
-            "epoch %d: AP %.2f %% is below the %.2f %% that training started from; best.pth keeps the better weights. "
-            "Should it not rise again: lower `base_learning_rate`, and look at the labels with `facekit data check`.",
-            epoch, ap, start_ap,
+            "epoch %d: AP %.2f %% is below the %.2f %% that training started from; %s. Should it not rise again: lower "
+            "`base_learning_rate`, and look at the labels with `facekit data check`.",
+            epoch, ap, start_ap, kept,
         )  # fmt: skip

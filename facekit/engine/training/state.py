@@ -38,6 +38,8 @@ class TrainingState:
     early_stopper: EarlyStopper | None
     best_ap: float = -1.0
     start_ap: float = -1.0  # per cent, of the weights that the run started from; -1: random ones, or not measured
+    validation: str = ""  # which pictures and protocol AP is of, by validation.key_of
+    has_other_validation: bool = False  # than the run had before it was resumed
 
     @property
     def outcome(self) -> nn.Module:
@@ -55,6 +57,7 @@ class TrainingState:
             "epoch_iteration": self.progress.epoch_iteration,
             "best_ap": self.best_ap,
             "start_ap": self.start_ap,
+            "validation": self.validation,
             "training": self.settings,
         }
         if self.early_stopper is not None:
@@ -74,8 +77,12 @@ class TrainingState:
     def restore(self, checkpoint: Checkpoint, source: Path) -> None:
         """All but the progress, and the network that holds checkpoint.state_dict already. Raises FacekitError for
         another optimiser's state, or a damaged average."""
-        self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
-        self.start_ap = float(checkpoint.meta.get("start_ap", -1.0))
+        validation = str(checkpoint.meta.get("validation", ""))
+        self.has_other_validation = bool(validation and self.validation) and validation != self.validation
+        if not self.has_other_validation:  # else they can't be compared
+            self.best_ap = float(checkpoint.meta.get("best_ap", -1.0))
+            self.start_ap = float(checkpoint.meta.get("start_ap", -1.0))
+        self.validation = self.validation or validation
         self._restore_average(checkpoint, source)
         if checkpoint.optimizer is None:
             log.info("The snapshot holds no optimiser state: starting with a fresh optimiser.")

@@ -13,17 +13,19 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facekit.base.files import check_writable_folder, remove_leftovers
+from facekit.base.files import check_writable_folder, real_path, remove_leftovers
 from facekit.detector import Detector
 from facekit.engine.evaluation.evaluate import metric_value
 from facekit.engine.training.average import WeightAverage
 from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.checkpoints import (
+    BEST,
     LATEST,
     newest_checkpoint,
     save_epoch,
     save_latest,
     save_start,
+    set_aside,
 )
 from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
@@ -46,7 +48,7 @@ from facekit.engine.training.starting import check_same_start, go_on_or_start
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
-from facekit.engine.training.validation import measure
+from facekit.engine.training.validation import key_of, measure
 from facekit.errors import FacekitError, Interrupted
 from facekit.labels.learnable import check_learnable
 from facekit.labels.picture_labels import PictureLabels
@@ -200,6 +202,7 @@ class _Run:
         self.state = TrainingState(
             self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device,
             None if decay is None else WeightAverage(self.plain, decay), early_stopper_of(self.template, resumed),
+            validation=key_of(self.val_pictures, self.template),
         )  # fmt: skip
         self._announce()
         if resumed is not None:
@@ -207,6 +210,7 @@ class _Run:
             self.state.restore(resumed, self.options.resume_from)
         if rank() == 0:
             remove_leftovers(self.folder)
+            self._set_aside()
             self._begin_record()
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
@@ -287,6 +291,18 @@ class _Run:
             if progress.epoch_iteration:
                 log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
 
+    def _set_aside(self) -> None:
+        """What is in the folder and not of this run."""
+        source = self.options.resume_from
+        if source is None or real_path(source).parent != real_path(self.folder):
+            if (aside := set_aside(self.folder)) is not None:
+                log.warning("%s: what another training left there lies in %s now", self.folder, aside)
+        elif self.state.has_other_validation and (aside := set_aside(self.folder, [BEST])) is not None:
+            log.warning(
+                "%s is the best on other validation pictures, or by another protocol, and lies in %s now: what the run "
+                "goes on from is measured anew.", self.folder / BEST, aside,
+            )  # fmt: skip
+
     def _begin_record(self) -> None:
         # The template is recorded whole, and the processes with their devices.
         names = [part.name for part in dataclasses.fields(self.options) if part.name not in ("template", "gpu_num")]
@@ -298,6 +314,9 @@ class _Run:
             digest_data(self.val_pictures, self.options.val_ann_files), environment(self.device),
             self.progress.iteration,
         )  # fmt: skip
+        for what in self.record.sessions[-1].changed:
+            if not what.startswith("--"):  # of flags resumed_progress() tells
+                log.warning("The run goes on with other things than it began with: %s", what)
         write_record(self.folder, self.record)
 
     def _finish_record(self) -> None:
@@ -367,10 +386,10 @@ class _Run:
         return early_stopper.is_over
 
     def _measure_start(self, checkpoint: Checkpoint | None) -> None:
-        """Of weights that were given, unless by a run that goes on: the bar for best.pth, which holds them until an
-        epoch is better. Raises Interrupted where a signal breaks it off."""
-        resumed = self.options.resume_from is not None
-        if checkpoint is None or not self.val_pictures or (resumed and settings_of(checkpoint)):
+        """Of weights that were given, unless by a run that goes on with what it was measured on: the bar for best.pth,
+        which holds them until an epoch is better. Raises Interrupted where a signal breaks it off."""
+        goes_on = self.options.resume_from is not None and settings_of(checkpoint) != {}
+        if checkpoint is None or not self.val_pictures or (goes_on and not self.state.has_other_validation):
             return
         metrics = self._measure("start")
         asked = [float(metrics is None), self.signals.received]
@@ -390,7 +409,8 @@ class _Run:
         due = (epoch + 1) % (self.options.val_interval or 1) == 0 or epoch + 1 == last_epoch
         metrics = self._measure(f"epoch {epoch + 1}") if self.val_pictures and due else []
         if metrics:
-            tell_of_fall(epoch + 1, metric_value(metrics, "ap"), self.state.start_ap)
+            has_best = (self.folder / BEST).is_file()
+            tell_of_fall(epoch + 1, metric_value(metrics, "ap"), self.state.start_ap, has_best)
         return metrics
 
     def _measure(self, moment: str) -> list[Metric] | None:

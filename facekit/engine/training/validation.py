@@ -10,8 +10,15 @@ from facekit.engine.evaluation.evaluate import BrokenOff, evaluate_labelled
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.processes import rank
 from facekit.records.evaluation import Metric
+from facekit.records.run import digest_data
+from facekit.template import Template
 
 log = logging.getLogger(__name__)
+
+
+def key_of(pictures: Sequence[PictureLabels], template: Template) -> str:
+    """Says what an AP is of: two that have the same key can be compared. Empty without pictures."""
+    return f"{digest_data(pictures, ()).labels_sha256[:16]}, {template.protocol()}"[:1000] if pictures else ""
 
 
 def measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,40 @@ class TestResume:
         for number, state in one["optimizer"]["state"].items():
             assert torch.equal(state["momentum_buffer"], other["optimizer"]["state"][number]["momentum_buffer"])
         assert not (tmp_path / "epoch_1.pth").exists()
+
+    def test_of_another_training_nothing_stays_in_its_folder(
+        self, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(run / "out", tmp_path / "out")
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "out", epochs=1, max_iterations=1, workers=0)
+        train(small_template(), ellipse_pictures(run, 4), [], options)
+        left = {path.name for path in (tmp_path / "out" / "earlier-1").iterdir()}
+        assert left == {path.name for path in (run / "out").iterdir()}
+        assert not (tmp_path / "out" / "best.pth").exists()  # which eval would take for this one's
+        assert {line["epoch"] for line in lines_of(tmp_path / "out")} == {1}
+        assert f"lies in {tmp_path / 'out' / 'earlier-1'} now" in caplog.text
+        again = dataclasses.replace(options, load_weights=tmp_path / "out" / "latest.pth")
+        with pytest.raises(FacekitError, match=r"latest\.pth"):  # what it reads it doesn't move
+            train(small_template(), ellipse_pictures(run, 4), [], again)
+
+    def test_another_validation_set_and_template_are_told(
+        self, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(run / "out", tmp_path / "out")
+        pictures = ellipse_pictures(run, 4)
+        template = small_template()
+        template = dataclasses.replace(
+            template, augmentation=dataclasses.replace(template.augmentation, min_face_size=5)
+        )
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=tmp_path / "out", resume_from=tmp_path / "out" / "latest.pth", epochs=3,
+            workers=0, max_iterations=2,
+        )  # fmt: skip
+        with caplog.at_level("INFO", "facekit"):
+            train(template, pictures, pictures[2:3], options)
+        assert (tmp_path / "out" / "earlier-1" / "best.pth").is_file() and "start: " in caplog.text
+        assert (tmp_path / "out" / "best.pth").is_file()
+        assert "the template (augmentation.min_face_size)" in caplog.text
 
     def test_nothing_left_to_train(self, run: Path, tmp_path: Path) -> None:
         options = TrainOptions(
