@@ -109,9 +109,16 @@ CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
 def write(draft: Draft, path: Path) -> None:
     """Converts the exported ONNX graph, which keeps its names and its free sides. Raises FacekitError where that
     fails."""
-    with replacing(path) as beside:
-        command = [sys.executable, "-c", CONVERT, "-f", "ONNX", "--modelFile", str(draft.onnx)]
-        command += ["--MNNModel", str(beside), "--bizCode", f"{KEY} {draft.about.to_json()}", "--keepInputFormat"]
+    assert draft.onnx is not None
+    with replacing(path) as beside:  # the converter runs in its own folder
+        command = [sys.executable, "-c", CONVERT, "-f", "ONNX", "--modelFile", str(draft.onnx.absolute())]
+        command += [
+            "--MNNModel",
+            str(beside.absolute()),
+            "--bizCode",
+            f"{KEY} {draft.about.to_json()}",
+            "--keepInputFormat",
+        ]
         said = run_converter(command, path.parent, "MNN's converter")
         if not beside.is_file() or not beside.stat().st_size:
             raise FacekitError(f"MNN's converter: wrote nothing: {' '.join(said.split())[-200:]}")

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from facekit import Detector
+from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
 from facekit.targets import open_backend, torchscript
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.reading.about import write_beside
 from facekit.targets.table import TARGETS
 from facekit.targets.tflite import OVERLAY
+from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import Template, find_template, load_template
 from tests.targets.support import check_equal, decoded, draft_of, short_network
 
@@ -98,6 +100,14 @@ def test_mnn_normalises_the_picture_itself(exported: Callable[..., Exported]) ->
     _, (file,), reference = exported("mnn", "tiny-ssd-300")
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), dtype=np.uint8)
     check_equal(decoded(open_backend(file), picture), decoded(reference, picture))
+
+
+def test_mnn_is_written_into_a_folder_of_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("MNN")
+    monkeypatch.chdir(tmp_path)
+    weights = BUNDLED_WEIGHTS.with_suffix(".pth")
+    made = export_weights(weights, load_template(find_template("yunet-n")), Path("here"), ExportSettings(("mnn",)))
+    assert made.written[0].differences is not None and (tmp_path / "here" / "model.mnn").is_file()
 
 
 def test_tflite_of_both_layouts(exported: Callable[..., Exported]) -> None:
