@@ -31,6 +31,7 @@ from facekit.pictures.video import find_source
 from facekit.results.journal import SUFFIX, Journal, journal_path
 from facekit.results.names import Names
 from facekit.results.row import Row, Run
+from facekit.targets.table import files_of
 from facekit.tracks.bytetrack import TrackSettings
 
 if TYPE_CHECKING:
@@ -82,9 +83,8 @@ class Finding:
         from facekit.detector import BUNDLED_WEIGHTS
 
         weights = self._chosen.weights or BUNDLED_WEIGHTS
-        files = [weights, weights.with_suffix(".bin")] if weights.suffix == ".xml" else [weights]
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        detector = self.detector
+        detector = self.detector  # which refuses what isn't whole
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files_of(weights))).hexdigest()
         return Run(
             __version__, detector.template.name, weights.name, digest, detector.protocol(), self.options.threshold,
             self.options.min_size, self.options.track,

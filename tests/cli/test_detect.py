@@ -251,3 +251,12 @@ class TestResume:
         (pictures / "000.jpg").rename(pictures / "005.jpg")
         text = fails(capsys, "detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume")
         assert "picture 1 was" in text and "000.jpg, now it is" in text
+
+
+def test_half_of_a_model_is_one_line(
+    capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path, project_dir: Path
+) -> None:
+    int8 = project_dir / "model_templates" / "face-detection" / "yunet-n" / "facekit-int8.xml"
+    (tmp_path / "a.xml").write_bytes(int8.read_bytes())
+    text = fails(capsys, "detect", portrait, "--model", tmp_path / "a.xml", "--jsonl", tmp_path / "a.jsonl")
+    assert "a.bin" in text and len(text.splitlines()) == 1
