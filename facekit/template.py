@@ -87,14 +87,16 @@ class HeadSettings:
             raise ValueError("face_column: expected 0 with scoring sigmoid, which has one column.")
 
 
+# pixels at input.size_hw, a list a level
+PriorSizes = Annotated[tuple[Annotated[tuple[tuple[PriorSide, PriorSide], ...], Length(1, 16)], ...], Length(1, 8)]
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """Which network, and the priors that it regresses from."""
 
     architecture: Name  # a key of facekit.models.MODELS
-    prior_sizes_wh: Annotated[  # pixels at input.size_hw, a list a level
-        tuple[Annotated[tuple[tuple[PriorSide, PriorSide], ...], Length(1, 16)], ...], Length(1, 8)
-    ]
+    prior_sizes_wh: PriorSizes
     options: Section  # what only this architecture has; read by its own file
     imagenet_weights: Name | None = None  # torchvision's name of the weights that the backbone starts training from
     head: HeadSettings | None = None  # None: of a template from before 0.5; load_template fills it in

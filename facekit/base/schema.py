@@ -324,7 +324,14 @@ def from_plain(kind: Any, value: Any, key: str) -> Any:
                 raise ValueError(f"{key}: {complaint}, got {shown(value)}")
         return made
     if origin in (types.UnionType, typing.Union):
-        return made if value is None else from_plain(next(arg for arg in args if arg is not type(None)), value, key)
+        options = [arg for arg in args if arg is not type(None)]
+        if len(options) > 1 and isinstance(value, dict):  # told apart as by read_union()
+            by_kind = {get_args(_field_types(option)["kind"])[0]: option for option in options}
+            if value.get("kind") not in by_kind:
+                given = shown(repr(value.get("kind")))
+                raise ValueError(f"{key}: expected a kind of {', '.join(by_kind)}, got {given}")
+            options = [by_kind[value["kind"]]]
+        return made if value is None and type(None) in args else from_plain(options[0], value, key)
     if origin is Literal and value in args:
         return made
     if origin is tuple and isinstance(value, list | tuple):

@@ -14,7 +14,19 @@ from facekit.base.files import note_inputs, write_text
 from facekit.base.reading import shown
 from facekit.base.schema import Length, Range, from_plain, plain_data, read_yaml
 from facekit.errors import FacekitError
-from facekit.template import TEMPLATES_DIR, Name, Probability, Side, Template, known_templates, load_template
+from facekit.ops.head import declared_head
+from facekit.template import (
+    TEMPLATES_DIR,
+    EvaluationSettings,
+    HeadSettings,
+    Name,
+    PriorSizes,
+    Probability,
+    Side,
+    Template,
+    known_templates,
+    load_template,
+)
 
 KEY = "facekit"  # of the text in formats that hold named texts
 MAX_TEXT = 10_000  # characters
@@ -36,6 +48,11 @@ class About:
     score_threshold: Probability
     nms_iou_threshold: Probability
     licence: Annotated[str, Length(1, 1000)]  # of the weights, or of those that were published for the template
+    # The rest of its template, as a work dir's may differ from facekit's own; files from before 0.5 have none.
+    fed_hw: tuple[Side, Side] | None = None  # input.size_hw, which pictures are fitted into
+    evaluation: EvaluationSettings | None = None
+    head: HeadSettings | None = None
+    prior_sizes_wh: PriorSizes | None = None
 
     def to_json(self) -> str:
         """On one line."""
@@ -46,6 +63,7 @@ class About:
 
         Raises FacekitError where the two can't be of one detector.
         """
+        template = self._with_what_is_said(template)
         assert template.model.head is not None, "load_template fills it in"
         if template.model.head.strides != self.strides:
             raise FacekitError(
@@ -60,6 +78,18 @@ class About:
         if self.size_hw is not None and rule.feeds_one_size:
             settings = dataclasses.replace(settings, size_hw=self.size_hw)
         return dataclasses.replace(template, evaluation=rule, input=settings)
+
+    def _with_what_is_said(self, template: Template) -> Template:
+        """Raises FacekitError for what no template can say."""
+        model = dataclasses.replace(
+            template.model, head=self.head or template.model.head,
+            prior_sizes_wh=self.prior_sizes_wh or template.model.prior_sizes_wh,
+        )  # fmt: skip
+        settings = dataclasses.replace(template.input, size_hw=self.fed_hw or template.input.size_hw)
+        rule = self.evaluation or template.evaluation
+        made = dataclasses.replace(template, model=model, input=settings, evaluation=rule)
+        declared_head(made.model)  # checks that its parts fit
+        return made
 
 
 def about_export(
@@ -83,6 +113,10 @@ def about_export(
         nms_iou_threshold=rule.nms_iou_threshold,
         # Of the weights at hand nothing is known: they may be the published ones, made of these, or anybody's.
         licence=f"published weights of {template.name}: {'; '.join(licences)}"[:1000] if licences else "not stated",
+        fed_hw=template.input.size_hw,
+        evaluation=rule,
+        head=template.model.head,
+        prior_sizes_wh=template.model.prior_sizes_wh,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from facekit import __version__
 from facekit.base.schema import plain_data
@@ -64,7 +65,9 @@ def changed(**fields: Any) -> str:
         changed(strides=[8] * 9), changed(size_hw=[1, 1]), changed(size_hw=[99999, 320]), changed(size_hw=[320]),
         changed(score_threshold=2), changed(score_threshold=float("nan")),
         changed(layout="chwn"), changed(colour_order="rgb"), changed(resize="crop"), changed(more=1),
-        changed(licence="left out"), changed(size_multiple=0), changed(version="\0"),
+        changed(head={"strides": [8]}), changed(head={}), changed(evaluation={"resize": "crop"}),
+        changed(prior_sizes_wh=[[8, 8]]), changed(fed_hw=[0, 1]), changed(licence="left out"),
+        changed(size_multiple=0), changed(version="\0"),
     ],
 )  # fmt: skip
 def test_anything_else_is_one_line(text: str, tmp_path: Path) -> None:
@@ -106,6 +109,25 @@ class TestTemplate:
         ssd = load_template(find_template("face-detection-0200"))
         said = dataclasses.replace(about_export(ssd, (320, 384)))
         assert template_for(None, said, FILE).input.size_hw == (320, 384)
+
+    def test_what_a_work_dir_changed_comes_back(self, tmp_path: Path) -> None:
+        """Priors, the size that pictures are fitted into, and the whole protocol."""
+        content = yaml.safe_load(find_template("retinaface-mobilenetv1-0.25-p3").read_text(encoding="utf-8"))
+        content["model"]["prior_sizes_wh"][1] = [[80, 80], [160, 160]]
+        content["model"]["head"]["cell_offset"] = 0.25
+        content["input"]["size_hw"] = [320, 384]
+        content["evaluation"] |= {"max_detections": 2, "max_candidates": 50, "nms_union_slack": 0.5}
+        (tmp_path / "template.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        edited = load_template(tmp_path / "template.yaml")
+        said = parse_about(about_export(edited, None).to_json(), FILE)
+        found = template_for(None, said, FILE)
+        assert (found.model.prior_sizes_wh, found.model.head) == (edited.model.prior_sizes_wh, edited.model.head)
+        assert (found.evaluation, found.input) == (edited.evaluation, edited.input)
+
+    def test_what_no_template_can_say_is_one_line(self) -> None:
+        with pytest.raises(FacekitError, match=r"^a\.mnn: .*1 lists") as caught:
+            template_for(None, parse_about(changed(prior_sizes_wh=[[[8, 8]]]), FILE), FILE)
+        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("name", ["/etc/passwd", "../yunet-n", "mine", "yunet-n/template.yaml"])
     def test_a_name_that_is_no_template_of_ours_opens_nothing(
