@@ -283,7 +283,7 @@ class Detecting:
         several = self.work.inputs.total != 1 or any(item.kind == "video" for item in self.work.inputs.named)
         bar: Any = progress_bar(None, total=self.work.inputs.total, desc="detecting", unit="picture", delay_s=2) \
             if several else None  # fmt: skip
-        with StopSignals() as stop, bar or nullcontext():
+        with StopSignals() as stop, nullcontext() if bar is None else bar:
 
             def rows() -> Iterator[Row]:
                 for row in self:

@@ -115,7 +115,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
     images = read_each(plan.pictures, max_pixels=max_pixels)
     several = len(plan.pictures) > 1
     bar = progress_bar(None, total=len(plan.pictures), desc="drawing", unit="picture") if several else None
-    with protecting(plan.pictures), StopSignals() as stop, closing(images), bar or nullcontext():
+    with protecting(plan.pictures), StopSignals() as stop, closing(images), nullcontext() if bar is None else bar:
         for path, target, image_bgr in zip(plan.pictures, targets, images, strict=True):
             if stop.received:
                 raise Interrupted(f"Stopped after {done} of {len(plan.pictures)} pictures.", stop.received)

@@ -79,6 +79,16 @@ class TestPrinted:
         assert run("detect", "-") == 0
         assert len(json.loads(capsys.readouterr().out)["faces"]) == 1
 
+    def test_a_list_on_standard_input(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], portrait: Path
+    ) -> None:
+        class Stdin:
+            buffer = io.BytesIO(f"{portrait}\n".encode())
+
+        monkeypatch.setattr("sys.stdin", Stdin)
+        assert run("detect", "--from-file", "-") == 0
+        assert json.loads(capsys.readouterr().out)["source"] == str(portrait)
+
     def test_a_reader_that_has_enough(self, portrait: Path) -> None:
         """`| head -c 1` ends in silence."""
         command = [sys.executable, "-m", "facekit", "detect", *[str(portrait)] * 3, "--csv", "-"]
