@@ -22,6 +22,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from facekit.base.files import protecting
 from facekit.base.nearest import did_you_mean_path
 from facekit.base.reading import shown
+from facekit.base.urls import path_of
 from facekit.errors import ArgumentError, FacekitError
 
 # Words of options that several commands have.
@@ -252,7 +253,7 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
         return _of(name, value, value in typing.get_args(hint), " or ".join(map(repr, typing.get_args(hint))))
     if hint is Path:
         _of(name, value, isinstance(value, str | os.PathLike) and "\0" not in os.fspath(value), "a path")
-        return Path(value)
+        return Path(path_of(value))
     if hint is str:
         _of(name, value, isinstance(value, str | os.PathLike), "a text")
         return os.fspath(value)

@@ -89,6 +89,14 @@ class TestPrinted:
         assert run("detect", "--from-file", "-") == 0
         assert json.loads(capsys.readouterr().out)["source"] == str(portrait)
 
+    def test_addresses_of_files(self, portrait: Path, tmp_path: Path) -> None:
+        assert run("detect", f"file://{portrait}", "--jsonl", f"file://{tmp_path}/a%20b") == 0
+        assert written(tmp_path) == ["a b"]
+        assert run("detect", portrait, "--jsonl", f"file://host{tmp_path}/c") == 2
+        facekit.detect(portrait, jsonl=f"file://{tmp_path}/d").run()
+        facekit.detect(portrait, jsonl=Path(f"file://{tmp_path}/e")).run()
+        assert written(tmp_path) == ["a b", "d", "e"]
+
     def test_a_reader_that_has_enough(self, portrait: Path) -> None:
         """`| head -c 1` ends in silence."""
         command = [sys.executable, "-m", "facekit", "detect", *[str(portrait)] * 3, "--csv", "-"]
