@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -78,10 +79,25 @@ def run_command(
             traceback.print_exc()
         click.echo(f"Error: {explained}", err=True)
         sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if not _is_of_standard_output(error):
+            raise
+        if is_debugged:
+            traceback.print_exc()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what waits in it would fail once more
+        click.echo(f"Error: standard output: {error.strerror}. Send it to a place with space, or a file.", err=True)
+        sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _is_of_standard_output(error: OSError) -> bool:
+    """Whether it came up in printing, which is done here and by click alone; a file's has the file's name, or comes
+    from further within."""
+    place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return error.filename is None and place.parent in (Path(click.__file__).parent, Path(__file__).parent)
 
 
 def run_in_work_dir(command: str, work_dir: Path) -> None:
