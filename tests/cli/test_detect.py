@@ -39,6 +39,12 @@ def many(folder: Path, portrait: Path, count: int) -> Path:
     return folder
 
 
+def test_arrays_are_the_detectors() -> None:
+    for wrong in (np.zeros((8, 8, 3), np.uint8), b"a.jpg"):
+        with pytest.raises(ArgumentError, match="`inputs`: expected paths or addresses, got"):
+            facekit.detect(wrong)  # type: ignore[arg-type]
+
+
 class TestPrinted:
     def test_a_picture_is_a_line_of_json(self, capsys: pytest.CaptureFixture[str], portrait: Path) -> None:
         assert run("detect", portrait) == 0
