@@ -117,7 +117,10 @@ def watch(
                 yield frame, faces
             seen.losses += video.losses()
             if not seen.frames:
-                raise FacekitError(f"{source.name}: opened, but gave no frame. Is it damaged, or in use?")
+                why = "opened, but gave no frame. Is it damaged, or in use?"
+                if spans is not None and spans.each_s and video.end_s:
+                    why = spans.why_empty(video.end_s)
+                raise FacekitError(f"{source.name}: {why}")
     finally:
         if sink is not None:
             seen.written, seen.kept = sink.written, sink.kept
