@@ -7,6 +7,7 @@ so Ray's object store stays empty, and nothing spills.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -61,13 +62,17 @@ class TakesWorkers(Protocol):
     def cpus_per_worker(self) -> int: ...
     @property
     def gpus_per_worker(self) -> float: ...
+    @property
+    def shard_size(self) -> int: ...
 
 
-def workers_of(options: TakesWorkers) -> Workers | None:
-    """None for work in this process alone. Raises ArgumentError where that is asked to be several."""
+def workers_of(options: TakesWorkers, has_shards: bool = False) -> Workers | None:
+    """None for work in this process alone. Raises ArgumentError where that is asked to be several, or to take its
+    pictures in shards (has_shards: it does)."""
     if options.engine == "local":
-        asked = {"address": options.address, "num_workers": options.num_workers}
-        if given := [name for name, value in asked.items() if value is not None]:
+        about = ["address", "num_workers", "cpus_per_worker", "gpus_per_worker"] + ["shard_size"] * (not has_shards)
+        defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+        if given := [name for name in about if getattr(options, name) != defaults[name]]:
             raise ArgumentError(f"`{given[0]}` is about Ray's workers: add `engine=ray`.")
         return None
     return Workers(options.address, options.num_workers, options.cpus_per_worker, options.gpus_per_worker)

@@ -19,7 +19,7 @@ from facekit import __version__
 from facekit.base.files import protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
-from facekit.commands.watching import Looking, Seen, faces_of, watch
+from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
@@ -48,6 +48,7 @@ def plan_detect(options: DetectOptions, chosen: Choice) -> Detecting:
     """Raises FacekitError, before anything is loaded, where there is nothing to look at or to write to."""
     folders = [path for path in (options.draw, options.crops) if path is not None]
     inputs = find_inputs(options.inputs, options.from_file, folders[0] if folders else None)
+    refuse_without_video(inputs, options, ("track", "every", "start", "end"))
     outputs = plan_outputs(options, inputs)
     work = Finding(options, chosen, inputs, outputs)
     with protecting(inputs.files, work.written()):  # refuses an output that is an input

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
 FEW_PICTURES = 1000  # for the rate that a template trains with from the start
 
 
@@ -74,6 +75,13 @@ def _check(options: TrainOptions) -> None:
     """Raises ArgumentError for options that don't go together."""
     if not options.train_ann_files and options.distill_pictures is None:
         raise ArgumentError("Nothing to train on: give `train_ann_files`, or `distill_pictures` with a `teacher`.")
+    # Not in __post_init__: records of runs from before these checks are still reproduced.
+    if options.cache is None and options.cache_limit != DEFAULTS["cache_limit"]:
+        raise ArgumentError("`cache_limit` is about kept pictures: add `cache`.")
+    if options.teacher is None and options.teacher_weight != DEFAULTS["teacher_weight"]:
+        raise ArgumentError("`teacher_weight` is about what a teacher says: add `teacher` and `teacher_template`.")
+    if not options.val_ann_files and options.val_interval is not None:
+        raise ArgumentError("`val_interval` is about tests while training: add `val_ann_files`.")
     check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
 

@@ -45,6 +45,27 @@ def test_arrays_are_the_detectors() -> None:
             facekit.detect(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--num-workers", 2), "--num-workers is about Ray's workers"),
+        (("--cpus-per-worker", 2), "--cpus-per-worker is about Ray's workers"),
+        (("--gpus-per-worker", 0.5), "--gpus-per-worker is about Ray's workers"),
+        (("--address", "auto"), "--address is about Ray's workers"),
+        (("--shard-size", 5), "--shard-size is about Ray's workers"),
+        (("--track",), "--track is about videos"),
+        (("--every", 2), "--every is about videos"),
+        (("--from", 2), "--from is about videos"),
+        (("--to", 2), "--to is about videos"),
+    ],
+)
+def test_flags_without_effect(
+    capsys: pytest.CaptureFixture[str], portrait: Path, flags: tuple[object, ...], said: str
+) -> None:
+    assert run("detect", portrait, *flags) == 2
+    assert said in capsys.readouterr().err
+
+
 class TestPrinted:
     def test_a_picture_is_a_line_of_json(self, capsys: pytest.CaptureFixture[str], portrait: Path) -> None:
         assert run("detect", portrait) == 0

@@ -69,6 +69,12 @@ class TestEval:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]
         assert run("eval", "--template", YUNET, *args) == 0
 
+    def test_a_threshold_of_nothing(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        assert run("eval", "--load-weights", yunet_weights, *labelled("test", pictures), "--threshold", 0.3) == 2
+        assert "--threshold is of what is drawn: add --save-output-to or --report" in capsys.readouterr().err
+
     def test_draws_where_asked(self, pictures: Path, tmp_path: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]
         assert run("eval", "--template", YUNET, *args) == 0

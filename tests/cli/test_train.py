@@ -119,6 +119,13 @@ class TestTrain:
     ) -> None:  # fmt: skip
         assert message in fails(capsys, *train(None, pictures, tmp_path / "out", *flags, "--gpu-num", 0))
 
+    @pytest.mark.parametrize("flags", [("--cache-limit", 2), ("--teacher-weight", 0.5), ("--val-interval", 2)])
+    def test_flags_without_effect(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flags: tuple[object, ...]
+    ) -> None:
+        assert run(*train(None, pictures, tmp_path / "out", *flags)) == 2
+        assert f"Error: {flags[0]} is about" in capsys.readouterr().err
+
     def test_more_gpus_than_there_are(self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path) -> None:
         assert "--gpu-num 64" in fails(capsys, *train(None, pictures, tmp_path / "out", "--gpu-num", 64))
 

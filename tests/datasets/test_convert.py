@@ -13,7 +13,7 @@ import pytest
 from facekit.cli import main
 from facekit.datasets.convert import convert
 from facekit.datasets.convert_options import ConvertOptions
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.labels.formats import read_labels
 
 POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0 0.5"
@@ -94,6 +94,10 @@ class TestFilters:
 
 
 class TestSplit:
+    def test_a_seed_of_nothing(self) -> None:
+        with pytest.raises(ArgumentError, match=r"`seed` .* add `split`"):
+            ConvertOptions(seed=3)
+
     def test_deterministic_and_whole(self, root: Path) -> None:
         for target in ("a", "b"):
             to(root, "wider", target, split=(0.8, 0.2), seed=3)
