@@ -69,6 +69,12 @@ class TestEval:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]
         assert run("eval", "--template", YUNET, *args) == 0
 
+    def test_the_cap_of_coco_stands_beside_it(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        assert run("eval", "--load-weights", yunet_weights, *labelled("test", pictures)) == 0
+        assert "AP @ [IoU=0.50:0.95], best 100 a picture" in capsys.readouterr().out
+
     def test_a_threshold_of_nothing(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
     ) -> None:
