@@ -306,7 +306,7 @@ def _checked_list(name: str, value: Any, hint: Any, info: OptionInfo) -> tuple[A
 
 def _of(name: str, value: Any, is_right: bool, expected: str) -> Any:
     if not is_right:
-        raise ArgumentError(f"`{name}`: expected {expected}, got {str(value)[:80]!r}.")
+        raise ArgumentError(f"`{name}`: expected {expected}, got {repr(value)[:80]}.")
     return value
 
 

@@ -64,11 +64,11 @@ class TestPython:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"count": 0}, "`count`: expected a whole number from 1 to 9, got '0'"),
+            ({"count": 0}, "`count`: expected a whole number from 1 to 9, got 0"),
             ({"count": 2.5}, "`count`: expected a whole number"),
             ({"count": True}, "`count`: expected a whole number"),
-            ({"count": "2"}, "`count`: expected a whole number"),
-            ({"rate": 0}, "`rate`: expected a number over 0, got '0'"),
+            ({"count": "2"}, "`count`: expected a whole number from 1 to 9, got '2'"),
+            ({"rate": 0}, "`rate`: expected a number over 0, got 0"),
             ({"rate": float("nan")}, "`rate`: expected a number over 0"),
             ({"rate": float("inf")}, "`rate`: expected a number over 0"),
             ({"count": 10**400}, "`count`: expected a whole number"),
