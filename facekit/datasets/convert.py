@@ -14,7 +14,7 @@ import numpy as np
 from facekit.base.files import check_writable_folder, making_folder, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
@@ -27,6 +27,7 @@ Source = tuple[Path, Path | None]  # labels, and the folder above their pictures
 MARKER = ".facekit-labels"  # holds the format's name, in folders that may be written again
 _SPLIT_NAMES = ("train", "val", "test")
 _INVALID = 3  # in WIDER_ATTRIBUTES
+_CROWDS = "crowds, which the format can't mark"
 
 
 @dataclass
@@ -38,6 +39,15 @@ class Summary:
     data_root: Path
     dropped: Tally = field(default_factory=Counter)  # faces
     not_kept: Tally = field(default_factory=Counter)  # of faces that stay: what the format can't say
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What the written set says otherwise than the labels did."""
+        if not self.dropped[_CROWDS]:
+            return []
+        keeping = ", ".join(name for name, row in FORMATS.items() if "crowds" in row.keeps)
+        why = f"{self.dropped[_CROWDS]} {_CROWDS}: there they are background. These formats keep them: {keeping}."
+        return [Loss(str(self.destination), why)]
 
     def table(self) -> str:
         """Rows a part; then what was left out, by reason."""
@@ -172,7 +182,7 @@ def _filtered(labels: PictureLabels, row: Format, options: ConvertOptions, summa
         small = (labels.boxes_xywh[:, 2:] < options.min_size).any(axis=1)
         reasons[f"under {options.min_size:g} pixels"] = small
     if "crowds" not in row.keeps:
-        reasons["crowds, which the format can't mark"] = labels.is_crowd
+        reasons[_CROWDS] = labels.is_crowd
     keep = np.ones(len(labels.boxes_xywh), bool)
     for reason, mask in reasons.items():
         if (mask & keep).any():

@@ -83,6 +83,22 @@ class TestFilters:
         with pytest.raises(FacekitError, match=r"some\.txt:2: 1 of 2 pictures aren't in the labels"):
             to(root, "coco", "again.json", subset=root / "some.txt")
 
+    @pytest.mark.parametrize("format_name", ["wider", "labelv2", "yolo", "yolo-face"])
+    def test_crowds_that_the_format_can_not_mark(
+        self, root: Path, capsys: pytest.CaptureFixture[str], format_name: str
+    ) -> None:
+        to(root, "coco", "a.json")
+        labels = json.loads((root / "a.json").read_text())
+        labels["annotations"][0]["iscrowd"] = 1
+        (root / "a.json").write_text(json.dumps(labels))
+        given = ("data", "convert", root / "a.json", "--data-root", root / "images")
+        code, text = run(capsys, *given, root / "out", "--to", format_name)
+        assert code == 3
+        assert "faces left out: 1 (crowds, which the format can't mark)" in text
+        assert f"Left out: {root / 'out'}: 1 crowds, which the format can't mark: there they are background." in text
+        assert "keep them: coco, voc, voc-wider." in text
+        assert run(capsys, *given, root / "out.json", "--to", "coco")[0] == 0
+
     def test_landmarks_that_the_format_can_not_hold(self, root: Path) -> None:
         (root / "label.txt").write_text(f"# e/1.jpg\n5 6 20 20 {POINTS}\n")
         summary = convert({"train": [(root / "label.txt", None)]}, "yolo", root / "y", ConvertOptions())
