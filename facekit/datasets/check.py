@@ -252,10 +252,9 @@ def _face_findings(
     for kind, mask in face_defects(picture, size_wh).items():
         for face in np.flatnonzero(mask).tolist():
             got = f"x, y, w, h = {_rounded(picture.boxes_xywh[face])}"
-            if (
-                (kind == "bad-numbers" or kind.startswith("landmarks-"))
-                and not np.isnan(picture.landmarks_xy[face]).all()
-            ):
+            if (kind == "bad-numbers" or kind.startswith("landmarks-")) and not np.isnan(
+                picture.landmarks_xy[face]
+            ).all():
                 got += f" with landmarks {_rounded(picture.landmarks_xy[face].ravel())}"
             yield Finding(kind, position, name, face, expected[kind], got)
 

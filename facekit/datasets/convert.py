@@ -82,9 +82,12 @@ def convert(
     as_folder = row.write_folder is not None or bool(options.split)
     _check_destination(destination, all_sources, as_folder, format_name, options.force)
     dropped: Tally = Counter()
-    read = {part: _read(given, dropped, options.drop_invalid) for part, given in sources.items()}
+    unknown: dict[Path, int] = {}
+    read = {part: _read(given, dropped, unknown) for part, given in sources.items()}
     if options.drop_invalid:
         _check_attributes([labels for pictures, _ in read.values() for labels in pictures])
+        for path, faces in unknown.items():
+            log.warning("%s: %d faces have no attributes: nothing says which are invalid, so all stay.", path, faces)
     named = _name(read)
     root = _common_root([root for _, root in read.values()])
     if options.subset is not None:
@@ -112,14 +115,14 @@ def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
     return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
-def _read(sources: Sequence[Source], dropped: Tally, drop_invalid: bool) -> tuple[list[PictureLabels], Path]:
-    """The pictures of all sources, and the folder that is above them all."""
+def _read(sources: Sequence[Source], dropped: Tally, unknown: dict[Path, int]) -> tuple[list[PictureLabels], Path]:
+    """The pictures of all sources, and the folder that is above them all. unknown: is told of labels with faces without
+    attributes, and of how many."""
     pictures: list[PictureLabels] = []
     for path, data_root in sources:
         found = read_labels(path, data_root, dropped=dropped)
-        unknown = sum(len(labels.boxes_xywh) for labels in found if labels.attributes is None)
-        if drop_invalid and unknown:
-            log.warning("%s: %d faces have no attributes: nothing says which are invalid, so all stay.", path, unknown)
+        if faces := sum(len(labels.boxes_xywh) for labels in found if labels.attributes is None):
+            unknown[path] = faces
         pictures += found
     seen: set[Path] = set()
     for picture in pictures:

@@ -69,11 +69,12 @@ class TestFilters:
         summary = to(root, "wider", "out.txt", min_size=10)
         assert summary.dropped == {"under 10 pixels": 2}
 
-    def test_drop_invalid_without_attributes(self, root: Path) -> None:
+    def test_drop_invalid_without_attributes(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         to(root, "labelv2", "lv.txt")
         with pytest.raises(FacekitError, match="none of the labels have attributes"):
             convert({"train": [(root / "lv.txt", root / "images")]}, "coco", root / "a.json",
                     ConvertOptions(drop_invalid=True))  # fmt: skip
+        assert "all stay" not in caplog.text
 
     def test_subset(self, root: Path) -> None:
         (root / "some.txt").write_text("e/3.jpg\r\ne/5\n")
