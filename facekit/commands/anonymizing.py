@@ -132,11 +132,11 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
 
 
 def _targets(inputs: Inputs, output: Path, is_file: bool) -> list[Path]:
-    """Where each goes. Raises FacekitError for a file for many, and for kinds that can't be written."""
+    """Where each goes. Raises ArgumentError for a file for many, FacekitError for kinds that can't be written."""
     items = inputs.named
     if is_file:
         if len(items) != 1:
-            raise FacekitError(
+            raise ArgumentError(
                 f"`output={output}`: a name with a suffix is a file, and there are {len(items)} inputs. Give a folder."
             )
         (check_video_name if items[0].kind == "video" else check_picture_name)(output)

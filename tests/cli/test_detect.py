@@ -221,6 +221,7 @@ class TestRefused:
         assert run("detect", portrait, "--parquet", "-") == 2
         assert run("detect", portrait, "--align") == 2
         assert run("detect", portrait, "--resume") == 2
+        assert run("detect", portrait, "--json", tmp_path / "x", "--jsonl", tmp_path / "x") == 2
         capsys.readouterr()
         assert "a name with a suffix is a file" in fails(
             capsys, "detect", portrait, many(tmp_path / "in", portrait, 1), "--draw", tmp_path / "a.jpg"
