@@ -24,6 +24,7 @@ from facekit.base.options import Engine
 from facekit.cluster.trials import MOST_DEATHS, Trial, Trials
 from facekit.errors import ArgumentError, FacekitError
 from facekit.machine.cores import usable_cores
+from facekit.machine.native_output import native_output_hidden
 from facekit.machine.signals import sigterm_kept
 
 log = logging.getLogger(__name__)
@@ -178,13 +179,15 @@ def _connect(ray: Any, workers: Workers) -> None:
     try:
         if workers.address is None:
             count = workers.count(usable_cores())
-            ray.init(
-                "local", num_cpus=count * workers.cpus, num_gpus=math.ceil(count * workers.gpus),
-                include_dashboard=False, object_store_memory=STORE_BYTES, **quiet,
-            )  # fmt: skip
+            with native_output_hidden():  # it says that it obeys RAY_BACKEND_LOG_LEVEL
+                ray.init(
+                    "local", num_cpus=count * workers.cpus, num_gpus=math.ceil(count * workers.gpus),
+                    include_dashboard=False, object_store_memory=STORE_BYTES, **quiet,
+                )  # fmt: skip
         else:
             _knock(workers.address)
-            ray.init(workers.address, **quiet)
+            with native_output_hidden():
+                ray.init(workers.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = "here" if workers.address is None else f"at `address={workers.address}`"
         raise FacekitError(
