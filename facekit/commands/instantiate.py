@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs, check_writable_folder, replacing_set, write_text
 from facekit.base.options import command_options, option, takes
-from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE
+from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE, bundled_checkpoint
 from facekit.errors import ArgumentError, FacekitError
 
 if TYPE_CHECKING:
@@ -114,16 +114,13 @@ def _is_to_write(path: Path, text: str | None, force: bool, said: list[str]) -> 
 
 def _import_snapshot(snapshot: Path | None, template: Template, target: Path, said: list[str]) -> FacekitError | None:
     """Returns the reason where no source of it can be reached: the work dir is usable otherwise."""
-    from facekit.template import TEMPLATES_DIR
     from facekit.weights.checkpoint import save_checkpoint
     from facekit.weights.load import load_weights
     from facekit.weights.snapshots import NoSnapshotError, fetch_snapshot
 
     is_of_bundled = template.name == BUNDLED_TEMPLATE
     if str(snapshot) == BUNDLED:
-        if not is_of_bundled:
-            raise ArgumentError(f"`snapshot={BUNDLED}` is a {BUNDLED_TEMPLATE}, not a {template.name}. Leave it out.")
-        snapshot = TEMPLATES_DIR / BUNDLED_TEMPLATE / "facekit.pth"
+        snapshot = bundled_checkpoint(template, "snapshot")
     try:
         source = snapshot or fetch_snapshot(template)
     except NoSnapshotError as error:

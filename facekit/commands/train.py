@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs
 from facekit.base.options import arguments_of, takes
-from facekit.commands.inputs import check_roots, read_label_files, read_template
+from facekit.commands.inputs import BUNDLED, bundled_checkpoint, check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
 
@@ -31,9 +31,11 @@ def train(options: TrainOptions) -> Path | None:
     Raises FacekitError for what can't be read, found or written, Interrupted after a SIGTERM or SIGINT.
     """
     _check(options)
+    template = read_template(options.template)
+    if str(options.load_weights) == BUNDLED:
+        options = dataclasses.replace(options, load_weights=bundled_checkpoint(template, "load_weights"))
     if options.load_weights is not None:  # refused now rather than behind the first epoch
         check_outputs([options.load_weights, options.teacher], _checkpoints(options))
-    template = read_template(options.template)
     if options.recipe is not None:
         from facekit.template import find_recipe, load_template
 
