@@ -15,7 +15,7 @@ import click
 from facekit import __version__
 from facekit.base.extras import explain_import_error
 from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, LazyCommands, as_flags
-from facekit.errors import ArgumentError, FacekitError, Interrupted, masked
+from facekit.errors import ArgumentError, FacekitError, Interrupted, masked, printable
 
 
 class _Screen(logging.Handler):
@@ -27,13 +27,18 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = prefix + as_flags(masked(record.getMessage()), self.command)
+        text = prefix + _on_screen(masked(record.getMessage()), self.command)
         if "tqdm" not in sys.modules:  # no bar was ever shown
             click.echo(text, err=True)
             return
         from tqdm import tqdm
 
         tqdm.write(text, file=sys.stderr)
+
+
+def _on_screen(message: str, command: click.Command) -> str:
+    """With the command's flags, and nothing of a file's name that a terminal would obey."""
+    return printable(as_flags(message, command), kept="\n\t")
 
 
 def main(
@@ -69,7 +74,7 @@ def run_command(
     except FacekitError as error:
         if is_debugged:
             traceback.print_exc()
-        click.echo(f"Error: {as_flags(str(error), command)}", err=True)
+        click.echo(f"Error: {_on_screen(str(error), command)}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
         explained = explain_import_error(error)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facekit.base.files import check_outputs, check_writable_folder, protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.watching import Seen, watch
-from facekit.errors import FacekitError, Interrupted, Loss
+from facekit.errors import FacekitError, Interrupted, Loss, printable
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces, draw_label
@@ -57,7 +57,9 @@ class Drawn:
 
     def text(self) -> str:
         """Empty where all was shown in a window."""
-        return f"{len(self.written)} picture(s) written; the last: {self.written[-1]}" if self.written else ""
+        if not self.written:
+            return ""
+        return f"{len(self.written)} picture(s) written; the last: {printable(self.written[-1])}"
 
 
 def plan_pictures(images: Sequence[str], output: Path | None) -> PicturePlan:
@@ -139,7 +141,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
 def _drawn_faces(detector: Detector, path: Path, image_bgr: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     started = time.perf_counter()
     faces = detector.detect(image_bgr).above(threshold)
-    log.info("%s: %d faces in %.0f ms", path, len(faces), 1e3 * (time.perf_counter() - started))
+    log.info("%s: %d faces in %.0f ms", printable(path), len(faces), 1e3 * (time.perf_counter() - started))
     return draw_faces(image_bgr, faces)
 
 
