@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.feed import candidates, fitted, is_large, joined, padded, scaled, tiles, within_core
 from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
@@ -107,8 +107,13 @@ class Detector:
         `threads`: None for the cores that this process may use. `backend`: a name of facekit.targets.BACKENDS, such as
         onnx or openvino; `auto` for the fastest that is installed and reads the file; None for the file's own.
         `mode`: throughput keeps several of detect_batch()'s pictures on their way at once, in OpenVINO.
-        Raises FacekitError for weights that are missing, damaged or of another detector.
+        Raises FacekitError for weights that are missing, damaged or of another detector, ArgumentError for what is no
+        path or no number.
         """
+        if not isinstance(weights, str | Path):
+            raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         opened = open_backend(Path(weights), template, device, threads, backend, layout)
@@ -146,7 +151,10 @@ class Detector:
 
     def detect_batch(self, pictures: Sequence[Picture]) -> list[Detections]:
         """detect() for several pictures: those that the protocol brings to one size go through the network together,
-        where it takes more than one, and where that is faster (on a CPU only small ones)."""
+        where it takes more than one, and where that is faster (on a CPU only small ones). Raises ArgumentError for a
+        single path."""
+        if isinstance(pictures, str | bytes | Path):
+            raise ArgumentError(f"`pictures`: expected several, got {pictures!r:.80}. Give a list, or call detect().")
         images_bgr = [as_bgr(picture) for picture in pictures]
         passes = [self._one_pass(images_bgr, factor) for factor in self.passes.factors]
         if self.passes.flip:

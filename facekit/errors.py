@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from unicodedata import category
 
 # scheme://user:password@host, up to the last @: passwords hold signs that should have been escaped. A port before a
 # path with an @ looks just so, and goes too. In a query, what names of secrets hold.
@@ -20,6 +21,17 @@ def masked(text: str) -> str:
     errors and losses do so by themselves."""
     text = _USER.sub(lambda m: f"{m[1]}{m[2]}:{HIDDEN}@" if m[3] else f"{m[1]}{HIDDEN}@", text)
     return _QUERY.sub(rf"\1{HIDDEN}", text)
+
+
+def printable(text: object, kept: str = "") -> str:
+    """The text with what would move a terminal's cursor, colour or turn it as escapes; `kept` and spaces stay."""
+
+    def shown(sign: str) -> str:
+        if sign.isprintable() or sign in kept or category(sign) == "Zs":
+            return sign
+        return sign.encode("unicode_escape", "surrogatepass").decode()
+
+    return "".join(map(shown, str(text)))
 
 
 class FacekitError(Exception):
@@ -57,4 +69,4 @@ class Loss:
         return cls(masked(str(what)), str(error).removeprefix(f"{what}: "))
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.why}"
+        return f"{printable(self.what)}: {self.why}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError
 from facekit.template import Template
 
 
@@ -14,7 +14,7 @@ def at_scale(template: Template, scale: str) -> Template:
 
     `template` (its own), `origin` (the pictures' own size), `max:N` (the longest side scaled to N), `640` (max:640),
     `vga` (fit into 640 x 640 and zero-padded to it: what SCRFD and YOLO5Face call VGA), `WxH` (stretched to W x H).
-    Raises FacekitError for anything else.
+    Raises ArgumentError for anything else.
     """
     rule, settings = template.evaluation, template.input
     if scale == "template":
@@ -31,7 +31,7 @@ def at_scale(template: Template, scale: str) -> Template:
         rule = dataclasses.replace(rule, resize="stretch")
         settings = dataclasses.replace(settings, size_hw=(int(match[2]), int(match[1])))
     else:
-        raise FacekitError(
+        raise ArgumentError(
             f"`scale={scale}`: expected template, origin, 640, vga, max:N or WxH, such as max:1024 or 640x480, "
             f"up to 9999 pixels."
         )

@@ -176,6 +176,17 @@ class TestDetect:
         assert len(exact.detect(random_picture(240, 320))) == 1
 
 
+class TestArguments:
+    def test_of_other_types(self) -> None:
+        with pytest.raises(ArgumentError, match=r"`weights`: expected a path, got None\..*Detector\.bundled\(\)"):
+            Detector.open(None)  # type: ignore[arg-type]
+        for threads in ("2", 0, True, 1.5):
+            with pytest.raises(ArgumentError, match="`threads`: expected a whole number of at least 1"):
+                Detector.bundled(threads=threads)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match=r"`pictures`: expected several, got 'a\.jpg'"):
+            Detector.bundled().detect_batch("a.jpg")
+
+
 class TestBatch:
     def test_pictures_of_one_size_go_together_and_all_come_back_in_order(self) -> None:
         backend = FixedBackend([[10.0, 20, 40, 60]])

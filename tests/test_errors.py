@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from facekit.errors import FacekitError, Loss, masked
+from facekit.errors import FacekitError, Loss, masked, printable
 
 
 @pytest.mark.parametrize(("address", "shown"), [
@@ -27,6 +27,12 @@ def test_secrets_are_masked(address: str, shown: str) -> None:
 )
 def test_the_rest_stays(text: str) -> None:
     assert masked(text) == text
+
+
+def test_names_can_not_steer_a_terminal() -> None:
+    assert printable("a\nb\x1b[31m\u202e\u202f\xe4.jpg") == "a\\nb\\x1b[31m\\u202e\u202f\xe4.jpg"
+    assert printable("a\n\x1b", kept="\n") == "a\n\\x1b"
+    assert str(Loss("a\nb.jpg", "gone")) == "a\\nb.jpg: gone"
 
 
 def test_a_loss_does_not_name_its_file_twice() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 
 # What a file is known by, whatever it is called: its device and inode, or its path where there are none.
 FileKey = tuple[int, int] | str
@@ -53,7 +53,7 @@ class Inputs:
         for target in self.writes:
             place = os.path.normcase(os.path.realpath(target))
             if place in taken:
-                raise FacekitError(f"{target}: two outputs would be this one file. Give each a name of its own.")
+                raise ArgumentError(f"{target}: two outputs would be this one file. Give each a name of its own.")
             taken.add(place)
 
     def add(self, reads: Iterable[Path | None]) -> None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from facekit.base.files import protecting
-from facekit.base.nearest import did_you_mean_path
+from facekit.base.nearest import did_you_mean, did_you_mean_path
 from facekit.base.reading import shown
+from facekit.base.urls import path_of
 from facekit.errors import ArgumentError, FacekitError
 
 # Words of options that several commands have.
@@ -156,12 +157,14 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
     """Lets a command's function be called by the names of its options, which are checked before it starts.
 
     Paths may be strings. While it runs, none of the files that it was given to read is written over. Raises
-    ArgumentError, which names the option, for a value that is none of its type or range.
+    ArgumentError, which names the option, for one that is missing, one that is none, and a value that is none of its
+    type or range.
     """
 
     def decorate(job: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(job)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            _check_arguments(job.__name__, options, args, kwargs)
             given = checked(options(*args, **kwargs))
             with protecting(_files_read(given), _files_written(given)):
                 return job(given)
@@ -170,6 +173,35 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
         return call
 
     return decorate
+
+
+def _check_arguments(job: str, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises ArgumentError for what the options can't be made of: they would speak of a class that nobody knows."""
+    signature = inspect.signature(options)
+    for name in kwargs:
+        if name not in signature.parameters:
+            hint = did_you_mean(name, signature.parameters)
+            raise ArgumentError(f"{job}(): there is no argument {name!r}.{hint} help(facekit.{job}) lists them.")
+    try:
+        given = signature.bind_partial(*args, **kwargs).arguments
+    except TypeError as error:
+        raise ArgumentError(f"{job}(): {error}. help(facekit.{job}) lists what it takes.") from error
+    for name, parameter in signature.parameters.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise ArgumentError(f"{job}(): expected `{name}`, got none. Give it: {job}({name}=...).")
+    hints = types_of(options)
+    for name, value in given.items():
+        if hints[name] in (str, Path, tuple[str, ...], tuple[Path, ...]):
+            _check_are_names(name, value, can_be_address=hints[name] == tuple[str, ...])
+
+
+def _check_are_names(name: str, value: Any, can_be_address: bool) -> None:
+    expected = "paths or addresses" if can_be_address else "a path or a name"
+    for item in (value, *(value if isinstance(value, list | tuple) else ())):
+        if isinstance(item, bytes | bytearray):
+            raise ArgumentError(f"`{name}`: expected {expected}, got bytes. Give text: os.fsdecode() makes it of them.")
+        if getattr(item, "ndim", 0):
+            raise ArgumentError(f"`{name}`: expected {expected}, got an array; for arrays use Detector.detect.")
 
 
 def checked(options: O) -> O:
@@ -252,7 +284,7 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
         return _of(name, value, value in typing.get_args(hint), " or ".join(map(repr, typing.get_args(hint))))
     if hint is Path:
         _of(name, value, isinstance(value, str | os.PathLike) and "\0" not in os.fspath(value), "a path")
-        return Path(value)
+        return Path(path_of(value))
     if hint is str:
         _of(name, value, isinstance(value, str | os.PathLike), "a text")
         return os.fspath(value)
@@ -274,7 +306,7 @@ def _checked_list(name: str, value: Any, hint: Any, info: OptionInfo) -> tuple[A
 
 def _of(name: str, value: Any, is_right: bool, expected: str) -> Any:
     if not is_right:
-        raise ArgumentError(f"`{name}`: expected {expected}, got {str(value)[:80]!r}.")
+        raise ArgumentError(f"`{name}`: expected {expected}, got {repr(value)[:80]}.")
     return value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from facekit.base.files import note_inputs
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, printable
 
 HEAD_BYTES = 512
 
@@ -116,5 +116,4 @@ def stand_in(head: bytes) -> str | None:
 def shown(value: object, most: int = 60) -> str:
     """Text of unknown origin for a message: on one line, and short."""
     text = str(value)
-    text = text if len(text) <= most else text[: most - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return printable(text if len(text) <= most else text[: most - 3] + "...")

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 
+from facekit.base.nearest import did_you_mean
 from facekit.base.reading import read_text, shown
 from facekit.errors import FacekitError
 
@@ -241,11 +242,15 @@ class _Reader:
             return self.read(options[0], node, key)
         # Several dataclasses: a field of each, `kind`, is the literal that tells them apart.
         kinds = {get_args(_field_types(option)["kind"])[0]: option for option in options}
+        got = ""
         if isinstance(node, yaml.MappingNode):
-            given = [str(value.value) for name, value in node.value if name.value == "kind"]
-            if len(given) == 1 and given[0] in kinds:
-                return self.read_dataclass(kinds[given[0]], node, key)
-        raise self.fail(node, key, f"expected a mapping whose 'kind' is one of {', '.join(kinds)}.")
+            given = [value for name, value in node.value if name.value == "kind"]
+            if len(given) == 1 and isinstance(given[0], yaml.ScalarNode):
+                kind = given[0].value
+                if kind in kinds:
+                    return self.read_dataclass(kinds[kind], node, key)
+                got = f", got '{shown(kind)}'.{did_you_mean(kind, kinds)}"
+        raise self.fail(node, key, f"expected a mapping whose 'kind' is one of {', '.join(kinds)}{got or '.'}")
 
     def read_tuple(self, args: tuple[Any, ...], node: yaml.Node, key: str) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):

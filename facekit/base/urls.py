@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from facekit.base.reading import shown
+from facekit.errors import ArgumentError
 
 
 def check_url(url: str) -> None:
@@ -25,3 +28,20 @@ def check_url(url: str) -> None:
     labels = host.split(".")
     if not all(re.fullmatch(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", label) for label in labels) or len(host) > 253:
         raise ValueError(f"url has the host '{shown(host)}', which is no name of a host.")
+
+
+def path_of(name: str | os.PathLike[str]) -> str:
+    """The path that a file:// address stands for; other names as they are.
+
+    Raises ArgumentError for a file of another machine.
+    """
+    text = os.fspath(name)
+    if isinstance(name, Path):
+        text = re.sub(r"^file:/(?!/)", "file:///", text)  # pathlib makes one slash of several
+    if text[:7].lower() != "file://":
+        return text
+    host, slash, rest = text[7:].partition("/")
+    path = slash + os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+    if host.lower() not in ("", "localhost") or not slash or "\0" in path:
+        raise ArgumentError(f"{shown(text, 300)}: expected file:///PATH, of this machine. Check the address.")
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from facekit import __version__
 from facekit.base.extras import explain_import_error
 from facekit.cli.options import EXIT_ERROR, EXIT_USAGE, Group, LazyCommands, as_flags
-from facekit.errors import ArgumentError, FacekitError, Interrupted, masked
+from facekit.errors import ArgumentError, FacekitError, Interrupted, masked, printable
 
 
 class _Screen(logging.Handler):
@@ -26,13 +27,18 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = prefix + as_flags(masked(record.getMessage()), self.command)
+        text = prefix + _on_screen(masked(record.getMessage()), self.command)
         if "tqdm" not in sys.modules:  # no bar was ever shown
             click.echo(text, err=True)
             return
         from tqdm import tqdm
 
         tqdm.write(text, file=sys.stderr)
+
+
+def _on_screen(message: str, command: click.Command) -> str:
+    """With the command's flags, and nothing of a file's name that a terminal would obey."""
+    return printable(as_flags(message, command), kept="\n\t")
 
 
 def main(
@@ -68,7 +74,7 @@ def run_command(
     except FacekitError as error:
         if is_debugged:
             traceback.print_exc()
-        click.echo(f"Error: {as_flags(str(error), command)}", err=True)
+        click.echo(f"Error: {_on_screen(str(error), command)}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ArgumentError) else EXIT_ERROR)
     except ImportError as error:
         explained = explain_import_error(error)
@@ -78,10 +84,25 @@ def run_command(
             traceback.print_exc()
         click.echo(f"Error: {explained}", err=True)
         sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if not _is_of_standard_output(error):
+            raise
+        if is_debugged:
+            traceback.print_exc()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what waits in it would fail once more
+        click.echo(f"Error: standard output: {error.strerror}. Send it to a place with space, or a file.", err=True)
+        sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _is_of_standard_output(error: OSError) -> bool:
+    """Whether it came up in printing, which is done here and by click alone; a file's has the file's name, or comes
+    from further within."""
+    place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return error.filename is None and place.parent in (Path(click.__file__).parent, Path(__file__).parent)
 
 
 def run_in_work_dir(command: str, work_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from facekit.commands.convert_data import ConvertDataOptions, convert_data
 from facekit.commands.download_data import DownloadOptions, download_data
 from facekit.commands.mark import MarkOptions
 from facekit.commands.mark import mark as mark_data
+
+if TYPE_CHECKING:
+    from facekit.datasets.convert import Summary
 
 
 @click.group(cls=Group)
@@ -57,14 +60,19 @@ def convert(labels: tuple[Path, ...], **flags: Any) -> None:
     """Write LABELS, of any format, in another one."""
     if len(labels) > 1:
         raise click.UsageError("Give one set of labels here; facekit data merge takes several.")
-    click.echo(convert_data(labels, **flags).table())
+    _say(convert_data(labels, **flags))
 
 
 @data.command("merge")
 @options_of(ConvertDataOptions)
 def merge(**flags: Any) -> None:
     """Write several LABELS, of any formats, as one set; pictures are named from the folder above all of them."""
-    click.echo(convert_data(**flags).table())
+    _say(convert_data(**flags))
+
+
+def _say(written: Summary) -> None:
+    click.echo(written.table())
+    finish(written.losses)
 
 
 @data.command("mark")

@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from facekit.base.nearest import did_you_mean
 from facekit.base.options import OptionInfo, flag_of, info_of, types_of
+from facekit.base.urls import path_of
 from facekit.errors import Loss
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ class Numbers(ParamType):
             self.fail(f"expected numbers such as 0.5,1,2, got {value!r}.", param, ctx)
 
 
+class FilePath(click.Path):
+    """A path, or the file:// address of one, which pathlib would shorten."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(path_of(value) if isinstance(value, str) else value, param, ctx)
+
+
 def options_of(options: Any) -> Callable[[F], F]:
     """Flags and arguments for each field of a command's options: names, types, ranges, defaults and words."""
     hints = types_of(options)
@@ -181,7 +189,7 @@ def _click_type(hint: Any, info: OptionInfo) -> click.ParamType[Any]:
     if typing.get_origin(hint) is tuple:
         return Numbers()
     if hint is Path:
-        return click.Path(path_type=Path)
+        return FilePath(path_type=Path)
     if hint in (int, float):
         if info.least is None and info.most is None:
             return click.INT if hint is int else click.FLOAT

@@ -7,6 +7,7 @@ so Ray's object store stays empty, and nothing spills.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from facekit.base.options import Engine
 from facekit.cluster.trials import MOST_DEATHS, Trial, Trials
 from facekit.errors import ArgumentError, FacekitError
 from facekit.machine.cores import usable_cores
+from facekit.machine.native_output import native_output_hidden
 from facekit.machine.signals import sigterm_kept
 
 log = logging.getLogger(__name__)
@@ -61,13 +63,17 @@ class TakesWorkers(Protocol):
     def cpus_per_worker(self) -> int: ...
     @property
     def gpus_per_worker(self) -> float: ...
+    @property
+    def shard_size(self) -> int: ...
 
 
-def workers_of(options: TakesWorkers) -> Workers | None:
-    """None for work in this process alone. Raises ArgumentError where that is asked to be several."""
+def workers_of(options: TakesWorkers, has_shards: bool = False) -> Workers | None:
+    """None for work in this process alone. Raises ArgumentError where that is asked to be several, or to take its
+    pictures in shards (has_shards: it does)."""
     if options.engine == "local":
-        asked = {"address": options.address, "num_workers": options.num_workers}
-        if given := [name for name, value in asked.items() if value is not None]:
+        about = ["address", "num_workers", "cpus_per_worker", "gpus_per_worker"] + ["shard_size"] * (not has_shards)
+        defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+        if given := [name for name in about if getattr(options, name) != defaults[name]]:
             raise ArgumentError(f"`{given[0]}` is about Ray's workers: add `engine=ray`.")
         return None
     return Workers(options.address, options.num_workers, options.cpus_per_worker, options.gpus_per_worker)
@@ -173,13 +179,15 @@ def _connect(ray: Any, workers: Workers) -> None:
     try:
         if workers.address is None:
             count = workers.count(usable_cores())
-            ray.init(
-                "local", num_cpus=count * workers.cpus, num_gpus=math.ceil(count * workers.gpus),
-                include_dashboard=False, object_store_memory=STORE_BYTES, **quiet,
-            )  # fmt: skip
+            with native_output_hidden():  # it says that it obeys RAY_BACKEND_LOG_LEVEL
+                ray.init(
+                    "local", num_cpus=count * workers.cpus, num_gpus=math.ceil(count * workers.gpus),
+                    include_dashboard=False, object_store_memory=STORE_BYTES, **quiet,
+                )  # fmt: skip
         else:
             _knock(workers.address)
-            ray.init(workers.address, **quiet)
+            with native_output_hidden():
+                ray.init(workers.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = "here" if workers.address is None else f"at `address={workers.address}`"
         raise FacekitError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facekit.base.reading import shown
+from facekit.base.urls import path_of
 from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
 from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
@@ -90,7 +91,7 @@ def is_plain(name: str) -> bool:
     """Whether the plain run knows it, too."""
     if scheme_of(name) in ADDRESS_SCHEMES:
         return True
-    return not is_store(name) and (_suffix(name) not in (ARCHIVE, TABLE) or Path(name).is_dir())
+    return not is_store(name) and (_suffix(name) not in (ARCHIVE, TABLE) or Path(path_of(name)).is_dir())
 
 
 def _suffix(name: str) -> str:

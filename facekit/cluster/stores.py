@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from facekit.base.extras import optional_packages
 from facekit.base.files import check_not_input
 from facekit.base.reading import open_regular, shown
+from facekit.base.urls import path_of
 from facekit.errors import FacekitError
 
 # Scheme: the package that speaks to it; None: to be had without one.
@@ -72,9 +73,7 @@ def checked_name(name: str) -> str:
             f"(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS)."
         )
     if scheme == "file":
-        if not rest.startswith("/"):
-            raise FacekitError(f"{shown(name)}: expected file:///PATH, of this machine.")
-        return rest
+        return path_of(name)
     if not rest.strip("/"):
         raise FacekitError(f"{shown(name)}: expected {scheme}://BUCKET/NAME.")
     return name

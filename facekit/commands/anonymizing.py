@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facekit.base.files import check_outputs, check_writable_folder, protecting, replacing
 from facekit.base.progress import progress_bar
 from facekit.commands.inputs import Choice
-from facekit.commands.watching import Looking, Seen, faces_of, watch
+from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
 from facekit.errors import ArgumentError, FacekitError, Interrupted, Loss
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
@@ -100,6 +100,7 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     spans, areas = Spans.of(options.start, options.end), Areas(options.ignore, options.only)
     is_file = bool(options.output.suffix) and not options.output.is_dir()
     inputs = find_inputs(options.inputs, None, None if is_file else options.output)
+    refuse_without_video(inputs, options, ("every", "start", "end"))
     targets = _targets(inputs, options.output, is_file)
     sheet = None if options.report is None else options.report.with_suffix(".jpg")
     if options.report is not None and options.report.suffix.lower() in (".jpg", ".jpeg"):
@@ -131,11 +132,11 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
 
 
 def _targets(inputs: Inputs, output: Path, is_file: bool) -> list[Path]:
-    """Where each goes. Raises FacekitError for a file for many, and for kinds that can't be written."""
+    """Where each goes. Raises ArgumentError for a file for many, FacekitError for kinds that can't be written."""
     items = inputs.named
     if is_file:
         if len(items) != 1:
-            raise FacekitError(
+            raise ArgumentError(
                 f"`output={output}`: a name with a suffix is a file, and there are {len(items)} inputs. Give a folder."
             )
         (check_video_name if items[0].kind == "video" else check_picture_name)(output)

@@ -112,6 +112,8 @@ def detect(options: DetectOptions) -> Detecting | DetectingShards:
 
     if is_sharded(options):
         return DetectingShards(options, chosen)
+    from facekit.cluster.pool import workers_of
     from facekit.commands.detecting import plan_detect
 
+    workers_of(options)
     return plan_detect(options, chosen)

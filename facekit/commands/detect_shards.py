@@ -43,7 +43,7 @@ class DetectingShards:
     def __init__(self, options: DetectOptions, chosen: Choice) -> None:
         """Raises ArgumentError for what doesn't go together."""
         self.options, self._chosen = options, chosen
-        self.workers = workers_of(options)
+        self.workers = workers_of(options, has_shards=True)
         if given := [name for name in OTHERS if getattr(options, name)]:
             raise ArgumentError(
                 f"`{given[0]}`: shards are written as `parquet` or `jsonl`, from which others are made."

@@ -19,7 +19,7 @@ from facekit import __version__
 from facekit.base.files import protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
-from facekit.commands.watching import Looking, Seen, faces_of, watch
+from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
@@ -49,6 +49,7 @@ def plan_detect(options: DetectOptions, chosen: Choice) -> Detecting:
     """Raises FacekitError, before anything is loaded, where there is nothing to look at or to write to."""
     folders = [path for path in (options.draw, options.crops) if path is not None]
     inputs = find_inputs(options.inputs, options.from_file, folders[0] if folders else None)
+    refuse_without_video(inputs, options, ("track", "every", "start", "end"))
     outputs = plan_outputs(options, inputs)
     work = Finding(options, chosen, inputs, outputs)
     with protecting(inputs.files, work.written()):  # refuses an output that is an input
@@ -283,7 +284,7 @@ class Detecting:
         several = self.work.inputs.total != 1 or any(item.kind == "video" for item in self.work.inputs.named)
         bar: Any = progress_bar(None, total=self.work.inputs.total, desc="detecting", unit="picture", delay_s=2) \
             if several else None  # fmt: skip
-        with StopSignals() as stop, bar or nullcontext():
+        with StopSignals() as stop, nullcontext() if bar is None else bar:
 
             def rows() -> Iterator[Row]:
                 for row in self:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facekit.base.files import check_outputs, check_writable_folder, protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.watching import Seen, watch
-from facekit.errors import FacekitError, Interrupted, Loss
+from facekit.errors import FacekitError, Interrupted, Loss, printable
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces, draw_label
@@ -57,7 +57,9 @@ class Drawn:
 
     def text(self) -> str:
         """Empty where all was shown in a window."""
-        return f"{len(self.written)} picture(s) written; the last: {self.written[-1]}" if self.written else ""
+        if not self.written:
+            return ""
+        return f"{len(self.written)} picture(s) written; the last: {printable(self.written[-1])}"
 
 
 def plan_pictures(images: Sequence[str], output: Path | None) -> PicturePlan:
@@ -115,7 +117,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
     images = read_each(plan.pictures, max_pixels=max_pixels)
     several = len(plan.pictures) > 1
     bar = progress_bar(None, total=len(plan.pictures), desc="drawing", unit="picture") if several else None
-    with protecting(plan.pictures), StopSignals() as stop, closing(images), bar or nullcontext():
+    with protecting(plan.pictures), StopSignals() as stop, closing(images), nullcontext() if bar is None else bar:
         for path, target, image_bgr in zip(plan.pictures, targets, images, strict=True):
             if stop.received:
                 raise Interrupted(f"Stopped after {done} of {len(plan.pictures)} pictures.", stop.received)
@@ -139,7 +141,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
 def _drawn_faces(detector: Detector, path: Path, image_bgr: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     started = time.perf_counter()
     faces = detector.detect(image_bgr).above(threshold)
-    log.info("%s: %d faces in %.0f ms", path, len(faces), 1e3 * (time.perf_counter() - started))
+    log.info("%s: %d faces in %.0f ms", printable(path), len(faces), 1e3 * (time.perf_counter() - started))
     return draw_faces(image_bgr, faces)
 
 

@@ -128,6 +128,15 @@ def _check_bundled(template: str | None) -> None:
         raise ArgumentError(f"`load_weights={BUNDLED}` is a {BUNDLED_TEMPLATE}: leave `template={template}` out.")
 
 
+def bundled_checkpoint(template: Template, option: str) -> Path:
+    """The .pth that comes with facekit, for the option of that name. Raises ArgumentError for another template."""
+    from facekit.template import TEMPLATES_DIR
+
+    if template.name != BUNDLED_TEMPLATE:
+        raise ArgumentError(f"`{option}={BUNDLED}` is a {BUNDLED_TEMPLATE}, not a {template.name}. Leave it out.")
+    return TEMPLATES_DIR / BUNDLED_TEMPLATE / "facekit.pth"
+
+
 def _newest(snapshot: Path, best: Path, latest: Path) -> Path:
     """The one to use, which is said."""
     snapshot_time = _time(snapshot)

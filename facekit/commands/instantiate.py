@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.base.files import check_writable_folder, replacing_set, write_text
+from facekit.base.files import check_outputs, check_writable_folder, replacing_set, write_text
 from facekit.base.options import command_options, option, takes
-from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE
+from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE, bundled_checkpoint
 from facekit.errors import ArgumentError, FacekitError
 
 if TYPE_CHECKING:
@@ -73,22 +73,28 @@ def instantiate(options: InstantiateOptions) -> Path | None:
     template = load_template(template_path)
     _refuse_foreign_folder(work_dir, template, options.force)
     check_writable_folder(work_dir)
+    if options.force:
+        check_outputs([options.snapshot], [work_dir / "snapshot.pth"])
     texts = {"template.yaml": template_path.read_text(encoding="utf-8")}
     texts |= {f"{name}.py": _SCRIPT.format(command=name, summary=summary) for name, summary in SCRIPTS.items()}
     missing: FacekitError | None = None
+    said: list[str] = []  # once it has happened
     with replacing_set(work_dir) as new:  # scripts, template and snapshot of one template, or those of before
         for name, text in texts.items():
-            if _is_to_write(work_dir / name, text, options.force):
+            if _is_to_write(work_dir / name, text, options.force, said):
                 write_text(new / name, text)
-        if not options.no_snapshot and _is_to_write(work_dir / "snapshot.pth", None, options.force):
+        if not options.no_snapshot and _is_to_write(work_dir / "snapshot.pth", None, options.force, said):
             place = new if (new / "template.yaml").exists() else work_dir
-            missing = _import_snapshot(options.snapshot, load_template(place / "template.yaml"), new / "snapshot.pth")
+            own = load_template(place / "template.yaml")
+            missing = _import_snapshot(options.snapshot, own, new / "snapshot.pth", said)
+    for line in said:
+        log.info("%s", line)
     if missing is not None:
         raise missing
     return None if options.no_snapshot else work_dir / "snapshot.pth"
 
 
-def _is_to_write(path: Path, text: str | None, force: bool) -> bool:
+def _is_to_write(path: Path, text: str | None, force: bool, said: list[str]) -> bool:
     """Whether the file is missing or, forced, another one. What somebody has edited stays as it is, unless forced."""
     if not path.exists():
         return True
@@ -100,31 +106,28 @@ def _is_to_write(path: Path, text: str | None, force: bool) -> bool:
             raise FacekitError(f"{path}: can't be read ({error.strerror}). Move it away.") from error
     differs = "is there already" if text is None else "differs from what would be written"
     if force:
-        log.info("Replaced: %s, which %s", path, "was there" if text is None else "differed")
+        said.append(f"Replaced: {path}, which {'was there' if text is None else 'differed'}")
     else:
-        log.info("Kept: %s, which %s. `force=True` replaces it.", path, differs)
+        said.append(f"Kept: {path}, which {differs}. `force=True` replaces it.")
     return force
 
 
-def _import_snapshot(snapshot: Path | None, template: Template, target: Path) -> FacekitError | None:
+def _import_snapshot(snapshot: Path | None, template: Template, target: Path, said: list[str]) -> FacekitError | None:
     """Returns the reason where no source of it can be reached: the work dir is usable otherwise."""
-    from facekit.template import TEMPLATES_DIR
     from facekit.weights.checkpoint import save_checkpoint
     from facekit.weights.load import load_weights
     from facekit.weights.snapshots import NoSnapshotError, fetch_snapshot
 
     is_of_bundled = template.name == BUNDLED_TEMPLATE
     if str(snapshot) == BUNDLED:
-        if not is_of_bundled:
-            raise ArgumentError(f"`snapshot={BUNDLED}` is a {BUNDLED_TEMPLATE}, not a {template.name}. Leave it out.")
-        snapshot = TEMPLATES_DIR / BUNDLED_TEMPLATE / "facekit.pth"
+        snapshot = bundled_checkpoint(template, "snapshot")
     try:
         source = snapshot or fetch_snapshot(template)
     except NoSnapshotError as error:
         own = f"\n  Or take facekit's own weights: `snapshot={BUNDLED}`." if is_of_bundled else ""
         return NoSnapshotError(f"{error}{own}")
     save_checkpoint(target, load_weights(source, template))
-    log.info("Snapshot %s imported", source)
+    said.append(f"Snapshot {source} imported")
     return None
 
 

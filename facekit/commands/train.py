@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs
 from facekit.base.options import arguments_of, takes
-from facekit.commands.inputs import check_roots, read_label_files, read_template
+from facekit.commands.inputs import BUNDLED, bundled_checkpoint, check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
 FEW_PICTURES = 1000  # for the rate that a template trains with from the start
 
 
@@ -30,9 +31,11 @@ def train(options: TrainOptions) -> Path | None:
     Raises FacekitError for what can't be read, found or written, Interrupted after a SIGTERM or SIGINT.
     """
     _check(options)
+    template = read_template(options.template)
+    if str(options.load_weights) == BUNDLED:
+        options = dataclasses.replace(options, load_weights=bundled_checkpoint(template, "load_weights"))
     if options.load_weights is not None:  # refused now rather than behind the first epoch
         check_outputs([options.load_weights, options.teacher], _checkpoints(options))
-    template = read_template(options.template)
     if options.recipe is not None:
         from facekit.template import find_recipe, load_template
 
@@ -74,6 +77,13 @@ def _check(options: TrainOptions) -> None:
     """Raises ArgumentError for options that don't go together."""
     if not options.train_ann_files and options.distill_pictures is None:
         raise ArgumentError("Nothing to train on: give `train_ann_files`, or `distill_pictures` with a `teacher`.")
+    # Not in __post_init__: records of runs from before these checks are still reproduced.
+    if options.cache is None and options.cache_limit != DEFAULTS["cache_limit"]:
+        raise ArgumentError("`cache_limit` is about kept pictures: add `cache`.")
+    if options.teacher is None and options.teacher_weight != DEFAULTS["teacher_weight"]:
+        raise ArgumentError("`teacher_weight` is about what a teacher says: add `teacher` and `teacher_template`.")
+    if not options.val_ann_files and options.val_interval is not None:
+        raise ArgumentError("`val_interval` is about tests while training: add `val_ann_files`.")
     check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
 

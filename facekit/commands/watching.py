@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.pictures.av_video import Frame
 from facekit.pictures.frames import Sink, frames_ahead, open_frames, open_sink
+from facekit.pictures.inputs import Inputs
 from facekit.pictures.pipeline import Stage, in_background
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import Source
@@ -70,6 +72,17 @@ def marked(faces: Detections, is_interpolated: bool) -> Detections:
     return Detections(faces.boxes_xyxy, faces.scores, faces.landmarks_xy, faces.track_ids, flags)
 
 
+def refuse_without_video(inputs: Inputs, options: Any, names: tuple[str, ...]) -> None:
+    """Raises ArgumentError for the first of these options that was given where there is no video; a list may have
+    some."""
+    if inputs.list_file is not None or any(item.kind == "video" for item in inputs.named):
+        return
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ArgumentError(f"`{name}` is about videos, and there is none among the inputs. Leave it out.")
+
+
 @dataclass
 class Seen:
     """What became of a video."""
@@ -117,7 +130,10 @@ def watch(
                 yield frame, faces
             seen.losses += video.losses()
             if not seen.frames:
-                raise FacekitError(f"{source.name}: opened, but gave no frame. Is it damaged, or in use?")
+                why = "opened, but gave no frame. Is it damaged, or in use?"
+                if spans is not None and spans.each_s and video.end_s:
+                    why = spans.why_empty(video.end_s)
+                raise FacekitError(f"{source.name}: {why}")
     finally:
         if sink is not None:
             seen.written, seen.kept = sink.written, sink.kept

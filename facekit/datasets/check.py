@@ -15,6 +15,7 @@ Errors stop a training or make its figures wrong:
 Warnings are worth a look, and training copes with them:
   box-partly-outside  reaches more than a pixel beyond the picture
   landmarks-outside   a point is further outside its box than a quarter of the box's side (see LANDMARK_SHARE)
+  landmarks-partial   some of the five points only: the face is learnt without landmarks
   landmarks-crossed   points contradict each other: sides exchanged, or the nose not between eyes and mouth
   no-face-at-all      not one picture of the set has a face: none to learn
   doubled-picture     a copy of another picture of the set, under another name (see duplicates.py)
@@ -45,7 +46,7 @@ from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of,
 from facekit.errors import FacekitError
 from facekit.labels.keypoints import contradict
 from facekit.labels.learnable import count_faces, why_nothing_to_learn
-from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
+from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, has_some_landmarks
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ SEVERITIES = {
     "all-crowds": "error",
     "box-partly-outside": "warning",
     "landmarks-outside": "warning",
+    "landmarks-partial": "warning",
     "landmarks-crossed": "warning",
     "no-face-at-all": "warning",
     "doubled-picture": "warning",
@@ -193,6 +195,7 @@ def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dic
         "box-outside": outside,
         "box-partly-outside": partly,
         "landmarks-outside": usable & ~bad_points & strays,
+        "landmarks-partial": usable & ~bad_points & ~strays & has_some_landmarks(points),
         "landmarks-crossed": crossed,
         "doubled-box": _doubled_boxes(picture, usable),
     }
@@ -242,16 +245,16 @@ def _face_findings(
         "box-outside": within,
         "box-partly-outside": within,
         "landmarks-outside": "landmarks in or near their box",
+        "landmarks-partial": "all five landmarks, or none",
         "landmarks-crossed": "left eye, right eye, nose, left and right mouth corner as seen",
         "doubled-box": "each face once",
     }
     for kind, mask in face_defects(picture, size_wh).items():
         for face in np.flatnonzero(mask).tolist():
             got = f"x, y, w, h = {_rounded(picture.boxes_xywh[face])}"
-            if (
-                kind in ("bad-numbers", "landmarks-outside", "landmarks-crossed")
-                and not np.isnan(picture.landmarks_xy[face]).all()
-            ):
+            if (kind == "bad-numbers" or kind.startswith("landmarks-")) and not np.isnan(
+                picture.landmarks_xy[face]
+            ).all():
                 got += f" with landmarks {_rounded(picture.landmarks_xy[face].ravel())}"
             yield Finding(kind, position, name, face, expected[kind], got)
 

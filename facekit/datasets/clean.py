@@ -130,14 +130,14 @@ def _drop_unusable(picture: PictureLabels, result: Cleaned) -> PictureLabels:
 
 def _unlabel_strays(picture: PictureLabels, result: Cleaned) -> PictureLabels:
     defects = face_defects(picture, picture.size_wh)
-    strays, crossed = defects["landmarks-outside"], defects["landmarks-crossed"]
+    strays, crossed, partial = (defects[f"landmarks-{kind}"] for kind in ("outside", "crossed", "partial"))
     bad = np.any(np.abs(picture.landmarks_xy) > MAX_COORDINATE, axis=(1, 2))
     result.mended.update(_some("landmarks-outside (landmarks dropped)", strays))
     result.mended.update(_some("landmarks-crossed (landmarks dropped)", crossed))
+    result.mended.update(_some("landmarks-partial (landmarks dropped)", partial))
     result.mended.update(_some("bad-numbers (landmarks dropped)", bad))
-    return replace(
-        picture, landmarks_xy=np.where((strays | crossed | bad)[:, None, None], np.nan, picture.landmarks_xy)
-    )
+    dropped = strays | crossed | partial | bad
+    return replace(picture, landmarks_xy=np.where(dropped[:, None, None], np.nan, picture.landmarks_xy))
 
 
 def _clip(picture: PictureLabels, result: Cleaned) -> PictureLabels:

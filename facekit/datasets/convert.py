@@ -14,7 +14,7 @@ import numpy as np
 from facekit.base.files import check_writable_folder, making_folder, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
@@ -27,6 +27,7 @@ Source = tuple[Path, Path | None]  # labels, and the folder above their pictures
 MARKER = ".facekit-labels"  # holds the format's name, in folders that may be written again
 _SPLIT_NAMES = ("train", "val", "test")
 _INVALID = 3  # in WIDER_ATTRIBUTES
+_CROWDS = "crowds, which the format can't mark"
 
 
 @dataclass
@@ -38,6 +39,15 @@ class Summary:
     data_root: Path
     dropped: Tally = field(default_factory=Counter)  # faces
     not_kept: Tally = field(default_factory=Counter)  # of faces that stay: what the format can't say
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What the written set says otherwise than the labels did."""
+        if not self.dropped[_CROWDS]:
+            return []
+        keeping = ", ".join(name for name, row in FORMATS.items() if "crowds" in row.keeps)
+        why = f"{self.dropped[_CROWDS]} {_CROWDS}: there they are background. These formats keep them: {keeping}."
+        return [Loss(str(self.destination), why)]
 
     def table(self) -> str:
         """Rows a part; then what was left out, by reason."""
@@ -72,9 +82,12 @@ def convert(
     as_folder = row.write_folder is not None or bool(options.split)
     _check_destination(destination, all_sources, as_folder, format_name, options.force)
     dropped: Tally = Counter()
-    read = {part: _read(given, dropped, options.drop_invalid) for part, given in sources.items()}
+    unknown: dict[Path, int] = {}
+    read = {part: _read(given, dropped, unknown) for part, given in sources.items()}
     if options.drop_invalid:
         _check_attributes([labels for pictures, _ in read.values() for labels in pictures])
+        for path, faces in unknown.items():
+            log.warning("%s: %d faces have no attributes: nothing says which are invalid, so all stay.", path, faces)
     named = _name(read)
     root = _common_root([root for _, root in read.values()])
     if options.subset is not None:
@@ -102,14 +115,14 @@ def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
     return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
-def _read(sources: Sequence[Source], dropped: Tally, drop_invalid: bool) -> tuple[list[PictureLabels], Path]:
-    """The pictures of all sources, and the folder that is above them all."""
+def _read(sources: Sequence[Source], dropped: Tally, unknown: dict[Path, int]) -> tuple[list[PictureLabels], Path]:
+    """The pictures of all sources, and the folder that is above them all. unknown: is told of labels with faces without
+    attributes, and of how many."""
     pictures: list[PictureLabels] = []
     for path, data_root in sources:
         found = read_labels(path, data_root, dropped=dropped)
-        unknown = sum(len(labels.boxes_xywh) for labels in found if labels.attributes is None)
-        if drop_invalid and unknown:
-            log.warning("%s: %d faces have no attributes: nothing says which are invalid, so all stay.", path, unknown)
+        if faces := sum(len(labels.boxes_xywh) for labels in found if labels.attributes is None):
+            unknown[path] = faces
         pictures += found
     seen: set[Path] = set()
     for picture in pictures:
@@ -172,7 +185,7 @@ def _filtered(labels: PictureLabels, row: Format, options: ConvertOptions, summa
         small = (labels.boxes_xywh[:, 2:] < options.min_size).any(axis=1)
         reasons[f"under {options.min_size:g} pixels"] = small
     if "crowds" not in row.keeps:
-        reasons["crowds, which the format can't mark"] = labels.is_crowd
+        reasons[_CROWDS] = labels.is_crowd
     keep = np.ones(len(labels.boxes_xywh), bool)
     for reason, mask in reasons.items():
         if (mask & keep).any():

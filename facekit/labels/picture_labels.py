@@ -114,12 +114,17 @@ def finish_reading(
     return drop_unusable_boxes(whole, str(source), locate, dropped)
 
 
+def has_some_landmarks(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) faces of (N, 5, 2) landmarks that have some of the points, not all."""
+    labelled = np.isfinite(landmarks_xy).all(axis=2).sum(axis=1)
+    return np.asarray((labelled > 0) & (labelled < landmarks_xy.shape[1]))
+
+
 def _without_partial_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
     """Unlabels the faces that have some of the five points only: losses and metrics know all or none."""
     whole, count, first = [], 0, ""
     for number, picture in enumerate(pictures):
-        labelled = np.isfinite(picture.landmarks_xy).all(axis=2).sum(axis=1)
-        partial = (labelled > 0) & (labelled < picture.landmarks_xy.shape[1])
+        partial = has_some_landmarks(picture.landmarks_xy)
         if partial.any():
             first = first or locate(number, int(partial.argmax()))
             count += int(partial.sum())

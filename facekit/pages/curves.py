@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facekit.base.files import replacing
 from facekit.base.reading import open_file
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.pages.charts import Line, Panel, draw_panels
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ class Run:
 def plot_runs(paths: Sequence[Path], output: Path, over: Over = "iterations") -> None:
     """Reads each run (its folder or its log.jsonl) and writes .svg, .png or .pdf.
 
-    Raises FacekitError where a run holds nothing, and for another kind of file.
+    Raises FacekitError where a run holds nothing, ArgumentError for another kind of file.
     """
     kind = output.suffix.lower().removeprefix(".")
     if kind not in KINDS:
-        raise FacekitError(f"{output}: expected a name that ends in .svg, .png or .pdf. Give `output` such a one.")
+        raise ArgumentError(f"{output}: expected a name that ends in .svg, .png or .pdf. Give `output` such a one.")
     journals = [path / JOURNAL if path.is_dir() else path for path in paths]
     runs = [read_run(path, name, over) for path, name in zip(journals, _names(journals), strict=True)]
     drawn = draw(runs, kind, over)

@@ -64,7 +64,7 @@ class AvVideo:
         self.others: deque[tuple[float, Any]] = deque()
         self.count = self.errors = 0
         self.first_s: float | None = None
-        self.last_s = 0.0
+        self.last_s = self.end_s = 0.0
         self._has_ended = False
 
     def _promised_s(self) -> float | None:
@@ -103,6 +103,7 @@ class AvVideo:
                 for decoded in self._decode(each):
                     frame = self._frame(decoded, skipped + index)
                     index += 1
+                    self.end_s = max(self.end_s, frame.time_s + 1 / self.fps)
                     if frame.time_s >= self.spans.end_s:
                         return
                     self.last_s = max(self.last_s, frame.time_s)

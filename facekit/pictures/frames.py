@@ -30,6 +30,7 @@ class Frames(Protocol):
     size_wh: tuple[int, int]  # as it is stored
     total: int | None  # frames; None: not known
     count: int  # frames given
+    end_s: float  # of the last frame that was seen, given or not, since the first; 0: there was none
 
     def __enter__(self) -> Frames: ...
     def __exit__(self, *_: object) -> None: ...
@@ -64,7 +65,7 @@ class _CvVideo:
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(self.video.capture.get(side)) for side in sides)
         self.size_wh = width, height
-        self.count = 0
+        self.count, self.end_s = 0, 0.0
 
     def __enter__(self) -> _CvVideo:
         return self
@@ -74,6 +75,7 @@ class _CvVideo:
 
     def frames(self) -> Iterator[Frame]:
         for index, (time_s, image_bgr) in enumerate(self.video.frames()):
+            self.end_s = time_s + 1 / self.fps
             if time_s >= self._spans.end_s:
                 return
             if self._spans.place(time_s) is not None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from facekit.base.download import fetch
 from facekit.base.files import note_inputs
 from facekit.base.reading import open_file
+from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
@@ -80,11 +81,14 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
     losses: list[Loss] = []
     missing: list[Input] = []  # rows will say that they can't be read
     taken: set[Path] = set()
-    for name in names:
+    for given in names:
+        name = given
         try:
+            name = path_of(given)
             new = _named(name, output)
         except FacekitError as error:
-            losses.append(Loss(name, str(error).removeprefix(f"`inputs` {name}: ")))
+            why = str(error).removeprefix("`inputs` ").removeprefix(f"{masked(name)}: ")
+            losses.append(Loss(masked(name), why))
             if not Path(name).is_dir() and not glob.has_magic(name) and "://" not in name:
                 missing.append(Input("file", name, relative_name(name)))
                 found.append(missing[-1])
@@ -108,7 +112,7 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
 
 
 def _other(losses: list[Loss], missing: list[Input]) -> list[Loss]:
-    told = {item.place for item in missing}
+    told = {masked(item.place) for item in missing}
     return [loss for loss in losses if loss.what not in told]
 
 
@@ -139,6 +143,7 @@ def _below(path: Path, top: Path) -> str:
 
 def input_of(name: str) -> Input:
     """What a single name stands for, by its looks alone: nothing is opened."""
+    name = path_of(name)
     if name == "-":
         return Input("stdin", name, "stdin.jpg")
     if "://" in name:

@@ -59,6 +59,14 @@ class Spans:
             before_s += end_s - start_s
         return None
 
+    def why_empty(self, video_end_s: float) -> str:
+        """In words, of a video without a frame in them, whose frames end there."""
+        to = " s on" if self.end_s == math.inf else f" to {self.end_s:g} s"
+        asked = f"from {self.start_s:g}{to}"
+        if video_end_s <= self.start_s:
+            return f"no frame {asked}: the video ends at {video_end_s:.1f} s. Give an earlier `start`."
+        return f"no frame {asked}. Give an earlier `start`, or a later `end`."
+
     @property
     def end_s(self) -> float:
         """Behind which nothing is wanted."""

@@ -108,24 +108,26 @@ def read_torch_file(path: Path) -> Any:
     """torch.load that can't execute code, and looks at all that it loads.
 
     Objects that are no weights and harmless are left out (as `Inert`). Raises FacekitError for a file that is missing,
-    something else than a checkpoint, or holds what safe loading refuses; DamagedCheckpointError for one that is cut
-    off, or whose tensors are not what they claim.
+    or holds what safe loading refuses; DamagedCheckpointError for one that is cut off, no checkpoint at all, or whose
+    tensors are not what they claim.
     """
     with open_file(path, MAX_BYTES, "Check the path.") as file:
         head = file.read(HEAD_BYTES)
         if (what := stand_in(head)) is not None:
-            raise FacekitError(f"{path}: is {what}.")
+            raise DamagedCheckpointError(f"{path}: is {what}.")
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
+        data, names = b"", set[str]()
         try:
-            names = _classes(_pickle_of_zip(file, path, size) if head[:2] == b"PK" else file.read(MAX_PICKLE_BYTES))
+            data = _pickle_of_zip(file, path, size) if head[:2] == b"PK" else file.read(MAX_PICKLE_BYTES)
+            names = _classes(data)
             _refuse_forbidden(names, path)
             file.seek(0)
             content = _load(file, names & set(_HARMLESS))
         except FacekitError:
             raise
         except Exception as error:  # a damaged file trips torch in any way, from EINVAL at a seek to IndexError
-            raise _refusal(error, path, size, head) from error
+            raise _refusal(error, path, size, _is_broken_off(data, names)) from error
     look_through(content, path, size)
     return content
 
@@ -179,7 +181,17 @@ def _load(file: IO[bytes], harmless: set[str]) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _refusal(error: Exception, path: Path, size: int, head: bytes) -> FacekitError:
+def _is_broken_off(data: bytes, names: set[str]) -> bool:
+    """Whether it is no pickle from end to end, and imports nothing that torch.save doesn't: not made to be refused."""
+    try:
+        for _ in pickletools.genops(data):
+            pass
+    except Exception:  # ValueError mostly; damaged numbers trip it in other ways
+        return all(name in _HARMLESS or name.startswith(("torch.", "collections.")) for name in names)
+    return False
+
+
+def _refusal(error: Exception, path: Path, size: int, is_broken_off: bool) -> FacekitError:
     """What to say of a file that torch would not load."""
     text = str(error)
     if match := re.search(r"global: GLOBAL (\S+) was not an allowed|unsupported GLOBAL (\S+) whose module", text):
@@ -188,7 +200,7 @@ def _refusal(error: Exception, path: Path, size: int, head: bytes) -> FacekitErr
             f"{path}: holds an object of the type {name}, which can't be loaded safely, as building it could run code. "
             f"{SAVE_ALONE}"
         )
-    if re.search(r"Unsupported operand \d+", text):
+    if re.search(r"Unsupported operand \d+", text) and not is_broken_off:
         return FacekitError(f"{path}: was pickled in a way that can't be loaded safely. {SAVE_ALONE}")
     return DamagedCheckpointError(
         f"{path}: not a checkpoint that can be loaded safely ({size} bytes): cut off, damaged, or not made by "

@@ -23,7 +23,7 @@ from facekit.base.files import (
     write_text,
 )
 from facekit.base.reading import read_input
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 
 # Tests may run as root, who may write anywhere: but not below a file, and not in /proc.
 PROC = Path("/proc/facekit-tests")
@@ -177,7 +177,7 @@ class TestInputsAreSacred:
     def test_two_outputs_of_one_name(self, source: Path) -> None:
         link = source.parent / "link"
         link.symlink_to(source.parent)
-        with pytest.raises(FacekitError, match="two outputs would be this one file"):
+        with pytest.raises(ArgumentError, match="two outputs would be this one file"):
             check_outputs([], [source.parent / "new.txt", link / "new.txt"])
 
     def test_nested_and_left(self, source: Path) -> None:

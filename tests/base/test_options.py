@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import numpy as np
 import pytest
 
 from facekit.base.options import arguments_of, command_options, option, split_paths, takes
@@ -62,11 +64,11 @@ class TestPython:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"count": 0}, "`count`: expected a whole number from 1 to 9, got '0'"),
+            ({"count": 0}, "`count`: expected a whole number from 1 to 9, got 0"),
             ({"count": 2.5}, "`count`: expected a whole number"),
             ({"count": True}, "`count`: expected a whole number"),
-            ({"count": "2"}, "`count`: expected a whole number"),
-            ({"rate": 0}, "`rate`: expected a number over 0, got '0'"),
+            ({"count": "2"}, "`count`: expected a whole number from 1 to 9, got '2'"),
+            ({"rate": 0}, "`rate`: expected a number over 0, got 0"),
             ({"rate": float("nan")}, "`rate`: expected a number over 0"),
             ({"rate": float("inf")}, "`rate`: expected a number over 0"),
             ({"count": 10**400}, "`count`: expected a whole number"),
@@ -85,8 +87,27 @@ class TestPython:
         assert message in str(caught.value)
 
     def test_unknown_names(self, source: Path) -> None:
-        with pytest.raises(TypeError, match="colour"):
+        with pytest.raises(ArgumentError, match=r"job\(\): there is no argument 'colour'\."):
             job(source, colour=3)  # type: ignore[call-arg]
+        with pytest.raises(ArgumentError, match=r"'cout'\. Did you mean count\?"):
+            job(source, cout=3)  # type: ignore[call-arg]
+
+    def test_missing_and_too_many(self, source: Path) -> None:
+        with pytest.raises(ArgumentError, match="expected `source`, got none"):
+            job()  # type: ignore[call-arg]
+        with pytest.raises(ArgumentError, match=r"job\(\): too many positional arguments"):
+            job(source, source)  # type: ignore[misc]
+        with pytest.raises(ArgumentError, match=r"job\(\): multiple values for argument 'source'"):
+            job(source, source=source)  # type: ignore[misc]
+
+    @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value]])
+    def test_arrays_and_bytes_are_no_paths(self, source: Path, wrap: Callable[[Any], Any]) -> None:
+        for name in ("names", "files"):
+            with pytest.raises(ArgumentError, match=f"`{name}`: .*got an array; for arrays use Detector.detect"):
+                job(source, **{name: wrap(np.zeros((4, 4, 3), np.uint8))})
+            with pytest.raises(ArgumentError, match=f"`{name}`: .*got bytes"):
+                job(source, **{name: wrap(b"a.jpg")})
+        assert job(source, factors=np.array([1.0, 2.0])).factors == (1.0, 2.0)  # type: ignore[arg-type]
 
     def test_missing_files_name_the_nearest(self, source: Path) -> None:
         with pytest.raises(FacekitError, match=r"i\.txt: there is no such .* Did you mean .*in\.txt\? Check `source`"):

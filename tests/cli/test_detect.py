@@ -39,6 +39,33 @@ def many(folder: Path, portrait: Path, count: int) -> Path:
     return folder
 
 
+def test_arrays_are_the_detectors() -> None:
+    for wrong in (np.zeros((8, 8, 3), np.uint8), b"a.jpg"):
+        with pytest.raises(ArgumentError, match="`inputs`: expected paths or addresses, got"):
+            facekit.detect(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--num-workers", 2), "--num-workers is about Ray's workers"),
+        (("--cpus-per-worker", 2), "--cpus-per-worker is about Ray's workers"),
+        (("--gpus-per-worker", 0.5), "--gpus-per-worker is about Ray's workers"),
+        (("--address", "auto"), "--address is about Ray's workers"),
+        (("--shard-size", 5), "--shard-size is about Ray's workers"),
+        (("--track",), "--track is about videos"),
+        (("--every", 2), "--every is about videos"),
+        (("--from", 2), "--from is about videos"),
+        (("--to", 2), "--to is about videos"),
+    ],
+)
+def test_flags_without_effect(
+    capsys: pytest.CaptureFixture[str], portrait: Path, flags: tuple[object, ...], said: str
+) -> None:
+    assert run("detect", portrait, *flags) == 2
+    assert said in capsys.readouterr().err
+
+
 class TestPrinted:
     def test_a_picture_is_a_line_of_json(self, capsys: pytest.CaptureFixture[str], portrait: Path) -> None:
         assert run("detect", portrait) == 0
@@ -78,6 +105,24 @@ class TestPrinted:
         monkeypatch.setattr("sys.stdin", Stdin)
         assert run("detect", "-") == 0
         assert len(json.loads(capsys.readouterr().out)["faces"]) == 1
+
+    def test_a_list_on_standard_input(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], portrait: Path
+    ) -> None:
+        class Stdin:
+            buffer = io.BytesIO(f"{portrait}\n".encode())
+
+        monkeypatch.setattr("sys.stdin", Stdin)
+        assert run("detect", "--from-file", "-") == 0
+        assert json.loads(capsys.readouterr().out)["source"] == str(portrait)
+
+    def test_addresses_of_files(self, portrait: Path, tmp_path: Path) -> None:
+        assert run("detect", f"file://{portrait}", "--jsonl", f"file://{tmp_path}/a%20b") == 0
+        assert written(tmp_path) == ["a b"]
+        assert run("detect", portrait, "--jsonl", f"file://host{tmp_path}/c") == 2
+        facekit.detect(portrait, jsonl=f"file://{tmp_path}/d").run()
+        facekit.detect(portrait, jsonl=Path(f"file://{tmp_path}/e")).run()
+        assert written(tmp_path) == ["a b", "d", "e"]
 
     def test_a_reader_that_has_enough(self, portrait: Path) -> None:
         """`| head -c 1` ends in silence."""
@@ -176,6 +221,7 @@ class TestRefused:
         assert run("detect", portrait, "--parquet", "-") == 2
         assert run("detect", portrait, "--align") == 2
         assert run("detect", portrait, "--resume") == 2
+        assert run("detect", portrait, "--json", tmp_path / "x", "--jsonl", tmp_path / "x") == 2
         capsys.readouterr()
         assert "a name with a suffix is a file" in fails(
             capsys, "detect", portrait, many(tmp_path / "in", portrait, 1), "--draw", tmp_path / "a.jpg"

@@ -64,6 +64,17 @@ def test_every_nth_frame_and_spans(walking: Path) -> None:
     assert [row.frame for row in facekit.detect(walking, start="0.2", end="0.3")] == [4, 5, 6]
 
 
+@pytest.mark.parametrize("reads_by_av", [True, False])
+def test_spans_without_a_frame(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, walking: Path, reads_by_av: bool
+) -> None:
+    if not reads_by_av:
+        monkeypatch.setattr("facekit.pictures.frames.has_av", lambda: False)
+    said = fails(capsys, "detect", walking, "--from", 10)
+    assert "no frame from 10 s on: the video ends at 0.5 s. Give an earlier --from." in said
+    assert "no frame from 0.46 to 0.48 s. Give" in fails(capsys, "detect", walking, "--from", 0.46, "--to", 0.48)
+
+
 def test_pictures_and_videos_in_their_order_and_gone_on_with(
     capsys: pytest.CaptureFixture[str], walking: Path, project_dir: Path, tmp_path: Path
 ) -> None:

@@ -30,12 +30,13 @@ class TestEval:
         assert values["size"] == pytest.approx(0.0759, rel=0.01)
         assert written(metrics.parent) == ["metrics.yaml"]
 
-    @pytest.mark.parametrize("scale", ["641", "max:x", "640x480x3", "Origin", ""])
+    @pytest.mark.parametrize("scale", ["641", "max:x", "640x480x3", "640x", "0", "Origin", ""])
     def test_scale_that_is_none(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path, scale: str
     ) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml"]
-        text = fails(capsys, "eval", "--template", YUNET, *args, "--scale", scale)
+        assert run("eval", "--template", YUNET, *args, "--scale", scale) == 2
+        text = capsys.readouterr().err
         assert (
             f"--scale {scale}: expected template, origin, 640, vga, max:N or WxH, such as max:1024 or 640x480, "
             "up to 9999 pixels." in text
@@ -68,6 +69,18 @@ class TestEval:
     def test_scale_that_is_padded(self, pictures: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]
         assert run("eval", "--template", YUNET, *args) == 0
+
+    def test_the_cap_of_coco_stands_beside_it(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        assert run("eval", "--load-weights", yunet_weights, *labelled("test", pictures)) == 0
+        assert "AP @ [IoU=0.50:0.95], best 100 a picture" in capsys.readouterr().out
+
+    def test_a_threshold_of_nothing(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
+    ) -> None:
+        assert run("eval", "--load-weights", yunet_weights, *labelled("test", pictures), "--threshold", 0.3) == 2
+        assert "--threshold is of what is drawn: add --save-output-to or --report" in capsys.readouterr().err
 
     def test_draws_where_asked(self, pictures: Path, tmp_path: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]

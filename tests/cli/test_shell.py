@@ -49,6 +49,20 @@ def test_debug_shows_where(capsys: pytest.CaptureFixture[str], arguments: tuple[
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["templates", "yunet"], ["--help"], ["detect", "data/demo/astronaut.jpg"]])
+def test_standard_output_without_space(project_dir: Path, arguments: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", RUNNER, *arguments], env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            cwd=project_dir, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("Error: standard output: No space left on device.")
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_exit_codes_stand_in_every_help(name: str) -> None:
     assert "Exit codes: 0" in (cli.commands[name].epilog or "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from facekit.template import TEMPLATES_DIR
 from facekit.weights.torch_file import read_torch_file
 from tests.cli.support import SSD, fails, label, labelled, run, train, written
 
@@ -118,6 +119,23 @@ class TestTrain:
         message: str,
     ) -> None:  # fmt: skip
         assert message in fails(capsys, *train(None, pictures, tmp_path / "out", *flags, "--gpu-num", 0))
+
+    def test_bundled_weights(self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path) -> None:
+        assert run(*train(Path("bundled"), pictures, tmp_path / "out")) == 2
+        assert "--load-weights bundled is a yunet-n, not a face-detection-0200" in capsys.readouterr().err
+        assert run(*train(Path("bundled"), pictures, tmp_path / "out", "--template", "yunet-n",
+                          "--base-learning-rate", 1e-6)) == 0  # fmt: skip
+        checkpoint = read_torch_file(tmp_path / "out" / "latest.pth")
+        began = read_torch_file(TEMPLATES_DIR / "yunet-n" / "facekit.pth")["state_dict"]
+        name = "backbone.model0.conv1.weight"
+        assert (checkpoint["state_dict"][name] - began[name]).abs().max() < 1e-3
+
+    @pytest.mark.parametrize("flags", [("--cache-limit", 2), ("--teacher-weight", 0.5), ("--val-interval", 2)])
+    def test_flags_without_effect(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flags: tuple[object, ...]
+    ) -> None:
+        assert run(*train(None, pictures, tmp_path / "out", *flags)) == 2
+        assert f"Error: {flags[0]} is about" in capsys.readouterr().err
 
     def test_more_gpus_than_there_are(self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path) -> None:
         assert "--gpu-num 64" in fails(capsys, *train(None, pictures, tmp_path / "out", "--gpu-num", 64))

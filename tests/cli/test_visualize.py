@@ -61,6 +61,18 @@ class TestVisualize:
         assert "Passed over, no pictures: 1 (1 .json)" in captured.err
         assert "labels" not in captured.err
 
+    def test_names_are_shown_on_one_line(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+    ) -> None:
+        (pictures / "b.jpg").rename(pictures / "b\n\x1b[31m.jpg")
+        (pictures / "c\n\x1b[31m.jpg").write_bytes(b"text")
+        assert run("visualize", pictures, "--output", tmp_path / "out") == 3
+        captured = capsys.readouterr()
+        assert f"{pictures}/b\\n\\x1b[31m.jpg: " in captured.err
+        assert f"the last: {tmp_path}/out/b\\n\\x1b[31m.jpg" in captured.out
+        assert f"Left out: {pictures}/c\\n\\x1b[31m.jpg: not a picture" in captured.err
+        assert "\x1b" not in captured.out + captured.err
+
     def test_all_bad(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(b"text")
         assert run("visualize", tmp_path / "a.jpg", "--output", tmp_path / "out") == 1

@@ -45,6 +45,7 @@ class TestNames:
 
     def test_a_file_s_address_is_a_path(self) -> None:
         assert checked_name("file:///a/b c.jpg") == "/a/b c.jpg"
+        assert checked_name("file:///a/b%20c.jpg") == "/a/b c.jpg"
 
     @pytest.mark.parametrize("name", ["http://a/b", "ftp://a/b", "memory://a", "file://host/a", "s3://", "s3:///"])
     def test_others(self, name: str) -> None:

@@ -51,6 +51,17 @@ class TestInstantiate:
         assert f'run_in_work_dir("{script.removesuffix(".py")}"' in text
         assert str(tmp_path) not in text  # or it would not survive being moved
 
+    def test_a_snapshot_that_would_be_written_over(
+        self, tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        target = instantiate(YUNET, tmp_path / "work", snapshot=weights)
+        assert target is not None
+        caplog.clear()
+        caplog.set_level("INFO", "facekit")
+        with pytest.raises(FacekitError, match="would be written over"):
+            instantiate(YUNET, tmp_path / "work", snapshot=target, force=True)
+        assert not caplog.messages
+
     def test_snapshot_from_a_checkpoint(self, tmp_path: Path, weights: Path) -> None:
         target = instantiate(YUNET, tmp_path / "work", snapshot=weights)
         assert target == tmp_path / "work" / "snapshot.pth"

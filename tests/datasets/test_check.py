@@ -101,6 +101,7 @@ PLANTED: dict[str, tuple[str, int | None]] = {
     "box-partly-outside": ("boxes.jpg", 3),
     "landmarks-outside": ("points.jpg", 1),
     "landmarks-crossed": ("points.jpg", 2),
+    "landmarks-partial": ("partial.jpg", 0),
     "doubled-picture": ("copy.jpg", None),
     "doubled-box": ("boxes.jpg", 5),
     "no-faces": ("none.jpg", None),
@@ -129,8 +130,9 @@ def planted(tmp_path: Path) -> Set:
     box = [100, 60, 30, 40]
     made.add("boxes.jpg", encoded(scene(13)), [0, 0, math.nan, 9], [9, 9, 0, 9], [WIDTH, 9, 9, 9], [-9, 50, 30, 40],
              box, [100, 60, 30, 39.5])  # fmt: skip
-    made.add("points.jpg", encoded(scene(14)), (BOX, POINTS), ([90, 50, 40, 40], POINTS),
-             ([20, 60, 40, 40], CROSSED))  # fmt: skip
+    made.add("points.jpg", encoded(scene(14)), (BOX, POINTS), ([90, 50, 40, 40], POINTS), ([20, 60, 40, 40], CROSSED))
+    made.add("partial.jpg", encoded(scene(18)), (BOX, POINTS))
+    made.annotations[-1]["keypoints"][-3:] = [0, 0, 0]
     made.add("none.jpg", encoded(scene(15)))
     made.add("original.jpg", encoded(scene(16)), BOX, [90, 60, 30, 30])
     made.add("copy.jpg", encoded(np.asarray(cv2.resize(scene(16), None, fx=0.5, fy=0.5))), [15, 15, 20, 20],
@@ -301,8 +303,8 @@ class TestClean:
         cleaned = clean(planted.check(other))
         assert cleaned.pictures_dropped == Counter(dict.fromkeys(PICTURES_DROPPED, 1))
         assert cleaned.faces_dropped == Counter({"bad-numbers": 1, "empty-box": 1, "box-outside": 1, "doubled-box": 1})
-        assert sum(cleaned.mended.values()) == 5  # size, clipped box, two faces' landmarks, listings
-        assert "left 6 pictures, 10 faces" in cleaned.lines()
+        assert sum(cleaned.mended.values()) == 6  # size, clipped box, three faces' landmarks, listings
+        assert "left 7 pictures, 11 faces" in cleaned.lines()
 
     def test_landmarks_left_outside_by_clipping(self, tmp_path: Path) -> None:
         made = Set(tmp_path)
@@ -398,9 +400,7 @@ class TestCommand:
         assert "b\\udce4.jpg: none; expected a face" in done.stdout
 
     @pytest.mark.parametrize("flags", [("--fix", "f.json"), ("--json", "f.json"), ("--against", "loop"), ()])
-    def test_a_loop_of_links(
-        self, sound: Set, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-    ) -> None:  # fmt: skip
+    def test_a_loop_of_links(self, sound: Set, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
         loop = sound.root / "loop"
         loop.symlink_to("loop")
         labels = sound.save() if "--against" in flags else loop

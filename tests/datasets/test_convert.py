@@ -13,7 +13,7 @@ import pytest
 from facekit.cli import main
 from facekit.datasets.convert import convert
 from facekit.datasets.convert_options import ConvertOptions
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.labels.formats import read_labels
 
 POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0 0.5"
@@ -69,11 +69,12 @@ class TestFilters:
         summary = to(root, "wider", "out.txt", min_size=10)
         assert summary.dropped == {"under 10 pixels": 2}
 
-    def test_drop_invalid_without_attributes(self, root: Path) -> None:
+    def test_drop_invalid_without_attributes(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         to(root, "labelv2", "lv.txt")
         with pytest.raises(FacekitError, match="none of the labels have attributes"):
             convert({"train": [(root / "lv.txt", root / "images")]}, "coco", root / "a.json",
                     ConvertOptions(drop_invalid=True))  # fmt: skip
+        assert "all stay" not in caplog.text
 
     def test_subset(self, root: Path) -> None:
         (root / "some.txt").write_text("e/3.jpg\r\ne/5\n")
@@ -82,6 +83,22 @@ class TestFilters:
         (root / "some.txt").write_text("e/3.jpg\ne/x.jpg\n")
         with pytest.raises(FacekitError, match=r"some\.txt:2: 1 of 2 pictures aren't in the labels"):
             to(root, "coco", "again.json", subset=root / "some.txt")
+
+    @pytest.mark.parametrize("format_name", ["wider", "labelv2", "yolo", "yolo-face"])
+    def test_crowds_that_the_format_can_not_mark(
+        self, root: Path, capsys: pytest.CaptureFixture[str], format_name: str
+    ) -> None:
+        to(root, "coco", "a.json")
+        labels = json.loads((root / "a.json").read_text())
+        labels["annotations"][0]["iscrowd"] = 1
+        (root / "a.json").write_text(json.dumps(labels))
+        given = ("data", "convert", root / "a.json", "--data-root", root / "images")
+        code, text = run(capsys, *given, root / "out", "--to", format_name)
+        assert code == 3
+        assert "faces left out: 1 (crowds, which the format can't mark)" in text
+        assert f"Left out: {root / 'out'}: 1 crowds, which the format can't mark: there they are background." in text
+        assert "keep them: coco, voc, voc-wider." in text
+        assert run(capsys, *given, root / "out.json", "--to", "coco")[0] == 0
 
     def test_landmarks_that_the_format_can_not_hold(self, root: Path) -> None:
         (root / "label.txt").write_text(f"# e/1.jpg\n5 6 20 20 {POINTS}\n")
@@ -94,6 +111,10 @@ class TestFilters:
 
 
 class TestSplit:
+    def test_a_seed_of_nothing(self) -> None:
+        with pytest.raises(ArgumentError, match=r"`seed` .* add `split`"):
+            ConvertOptions(seed=3)
+
     def test_deterministic_and_whole(self, root: Path) -> None:
         for target in ("a", "b"):
             to(root, "wider", target, split=(0.8, 0.2), seed=3)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.pages.curves import MAX_POINTS, Curve, Run, draw, plot_runs, read_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -85,7 +85,7 @@ class TestPlotRuns:
         assert "http" not in output.read_text().replace("http://www.w3.org/2000/svg", "")
 
     def test_other_formats(self, tmp_path: Path) -> None:
-        with pytest.raises(FacekitError, match=r"curves\.jpg: expected a name that ends in \.svg, \.png or \.pdf"):
+        with pytest.raises(ArgumentError, match=r"curves\.jpg: expected a name that ends in \.svg, \.png or \.pdf"):
             plot_runs([tmp_path], tmp_path / "curves.jpg")
 
 

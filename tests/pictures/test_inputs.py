@@ -75,6 +75,26 @@ def test_other_schemes_are_refused() -> None:
         input_of("ftp://host/a.jpg")
 
 
+class TestAddressesOfFiles:
+    def test_are_paths(self, folder: Path) -> None:
+        (folder / "one.jpg").rename(folder / "die eins.jpg")
+        found = find_inputs([f"file://{folder}/die%20eins.jpg", f"file://localhost{folder}/in/*.jpg"])
+        assert [Path(item.place) for item in found] == [folder / "die eins.jpg", folder / "in" / "b.jpg"]
+        assert [item.below for item in found] == ["die eins.jpg", "b.jpg"] and len(found.files) == 2
+        (folder / "list.txt").write_text(f"file://{folder}/die%20eins.jpg\n")
+        assert [item.place for item in find_inputs([], folder / "list.txt")] == [f"{folder}/die eins.jpg"]
+
+    def test_of_another_machine(self, folder: Path) -> None:
+        found = find_inputs([str(folder / "in"), "file://host/a.jpg"])
+        assert [str(loss) for loss in found.losses] == [
+            "file://host/a.jpg: expected file:///PATH, of this machine. Check the address."
+        ]
+
+    def test_that_are_missing(self, folder: Path) -> None:
+        found = find_inputs([str(folder / "in"), f"file://{folder}/gone.jpg"])
+        assert [item.place for item in found][-1] == f"{folder}/gone.jpg"
+
+
 class TestReading:
     def test_addresses(self, server: Server) -> None:
         grey = np.full((20, 30, 3), 90, np.uint8)

@@ -49,7 +49,10 @@ class TrainOptions:
         names=("auto",),
         kept=False,
     )
-    load_weights: Path | None = option("Start at epoch 0 from these weights.", default=None, reads=True)
+    load_weights: Path | None = option(
+        "Start at epoch 0 from these weights; bundled: facekit's own yunet-n.",
+        default=None, reads=True, names=("bundled",),
+    )  # fmt: skip
     preset: Literal["fine-tune", "scratch"] | None = option(
         "Choose what no flag gives by the data set's size, and say why.", default=None
     )

@@ -224,7 +224,13 @@ class TestDamaged:
     def test_whole(self, folder: Path) -> None:
         assert self.newest(folder) == "latest.pth"
 
-    @pytest.mark.parametrize("how", ["flip", "cut"])
+    def overwrite(self, path: Path) -> None:
+        path.write_text("nonsense\n")
+
+    def replace(self, path: Path) -> None:
+        path.write_text("<!doctype html><title>404</title>")
+
+    @pytest.mark.parametrize("how", ["flip", "cut", "overwrite", "replace"])
     def test_passed_over_with_a_warning(self, folder: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
         getattr(self, how)(folder / "latest.pth")
         assert self.newest(folder) == "previous.pth"
