@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,9 +111,9 @@ class Detector:
         Raises FacekitError for weights that are missing, damaged or of another detector, ArgumentError for what is no
         path or no number.
         """
-        if not isinstance(weights, str | Path):
+        if not isinstance(weights, str | os.PathLike):
             raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
             raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))

@@ -23,7 +23,7 @@ from facekit.labels.formats.coco import to_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.processes import gather_over_processes, rank, world_size
-from facekit.metrics.coco import MAX_DETECTIONS, coco_ap
+from facekit.metrics.coco import coco_ap
 from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.pictures.read_ahead import read_each
@@ -163,7 +163,7 @@ def coco_metric(measured: Measured) -> Metric:
     """The row `ap` of metrics.yaml."""
     detections = {index: (faces.boxes_xyxy, faces.scores) for index, faces in enumerate(measured.found)}
     ap = coco_ap(to_coco(list(measured.pictures)), detections, category_id=1)
-    return Metric("ap", f"AP @ [IoU=0.50:0.95], best {MAX_DETECTIONS} a picture", "%", 100 * ap)
+    return Metric("ap", "AP @ [IoU=0.50:0.95]", "%", 100 * ap)
 
 
 def large_faces_metric(measured: Measured) -> Metric:
