@@ -81,6 +81,12 @@ def test_tensorrt_that_is_not_there() -> None:
         Detector.bundled(device="tensorrt")
 
 
+@pytest.mark.parametrize("backend", ["opencv", "facedetectoryn"])
+def test_opencv_keeps_its_own_lines_to_itself(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(Detector.bundled(backend=backend).detect(PORTRAIT).above(0.5)) == 1
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_command_line_knows_every_backend() -> None:
     assert get_args(Runtime) == BACKENDS
 
