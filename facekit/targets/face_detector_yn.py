@@ -14,6 +14,7 @@ from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import quiet_opencv
 from facekit.structures import Decoded
 from facekit.targets import Given
+from facekit.targets.opencv import refuse_suppression
 from facekit.targets.reading.about import KEY, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, Layout, find_layout
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
@@ -33,6 +34,7 @@ class FaceDetectorYnBackend:
         if not hasattr(cv2, "FaceDetectorYN"):
             raise FacekitError(f"{weights}: OpenCV {cv2.__version__} has no FaceDetectorYN. Install 4.5.4 or later.")
         file = check_onnx_file(weights)
+        refuse_suppression(file, "cv2.FaceDetectorYN")
         types = ["float32" if kind == 1 else f"type {kind}" for kind, _ in file.inputs]
         takes = GraphInput([sides for _, sides in file.inputs], types, str(weights))
         said = None if given is not None else parse_about(file.metadata.get(KEY), weights)
