@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekit.ops.coders import DeltaCoder
+from facekit.targets.executorch import MAX_SIDE
 from facekit.targets.table import Target
+from facekit.targets.torchscript import least_side
 from facekit.targets.writing.draft import Draft
 
 NAME, OTHER_NAME = "README.md", "README.facekit.md"  # the second where the first is somebody's own
@@ -122,7 +124,10 @@ def _input(target: Target, draft: Draft) -> str:
     if said.size_hw is not None:
         size = f"of {said.size_hw[1]}x{said.size_hw[0]} pixels alone"
     else:
-        size = "of any size" + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
+        least = least_side(draft.graph.size_multiple, draft.graph.head)
+        sizes = f"of {least} to {MAX_SIDE} pixels a side" if target.name == "executorch" else "of any size"
+        size = sizes + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
+        size += f" (model.pt2: from {least} pixels a side)" if target.name == "torchscript" else ""
     laid_out = "uint8 (1, height, width, 3)" if _takes_uint8(target, draft) else "float32 (1, 3, height, width)"
     return f"Input `image`: {laid_out}, {size}: BGR pixels 0..255 as OpenCV reads them."
 
