@@ -125,6 +125,10 @@ def test_a_picture_of_a_side_that_the_program_does_not_take(exported: Callable[.
     for file in files:
         opened = Detector.open(file)
         opened.detect(picture[:20])
+        if file.suffix == ".pte":  # which takes short ones as they are
+            short = np.ascontiguousarray(picture[None, :32, :20])
+            short = np.pad(short, ((0, 0), (0, 0), (0, 12), (0, 0)))
+            check_equal(decoded(opened.backend, short), decoded(reference, short), places_atol=2e-2)
         np.testing.assert_allclose(opened.detect(picture).scores[:5], expected.detect(picture).scores[:5], atol=0.02)
 
 

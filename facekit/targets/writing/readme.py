@@ -125,7 +125,7 @@ def _input(target: Target, draft: Draft) -> str:
         size = f"of {said.size_hw[1]}x{said.size_hw[0]} pixels alone"
     else:
         least = least_side(draft.graph.size_multiple, draft.graph.head)
-        sizes = f"of {least} to {MAX_SIDE} pixels a side" if target.name == "executorch" else "of any size"
+        sizes = f"of up to {MAX_SIDE} pixels a side" if target.name == "executorch" else "of any size"
         size = sizes + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
         size += f" (model.pt2: from {least} pixels a side)" if target.name == "torchscript" else ""
     laid_out = "uint8 (1, height, width, 3)" if _takes_uint8(target, draft) else "float32 (1, 3, height, width)"

@@ -138,7 +138,7 @@ def test_a_section_says_what_its_own_file_takes_and_gives(bundled: Bundled) -> N
     assert "`boxes` (faces, 4)" in onnx and "suppressed already" in onnx and "cls" not in onnx
     assert "uint8 (1, height, width, 3), of any size" in openvino and "`obj_S` (1, rows, 1)" in openvino
     assert "float32 (1, 3, height, width), of 640x640 pixels alone" in tflite
-    assert ", of 64 to 2048 pixels a side that 32 divides: BGR" in text_of(bundled, "executorch")
+    assert ", of up to 2048 pixels a side that 32 divides: BGR" in text_of(bundled, "executorch")
     assert ", of any size that 32 divides (model.pt2: from 64 pixels a side): BGR" in text_of(bundled, "torchscript")
 
 
