@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import ArgumentError, FacekitError
-from facekit.feed import candidates, fitted, is_large, joined, padded, scaled, tiles, within_core
+from facekit.feed import candidates, fitted, is_large, joined, pad, padded, scaled, tiles, within_core
 from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
 from facekit.ops.head import declared_head
@@ -86,6 +86,8 @@ class Detector:
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
+        self._least_side: int = getattr(backend, "least_side", None) or 1
+        self._most_side: int | None = getattr(backend, "most_side", None)
         self._has_warned = False
 
     @classmethod
@@ -175,10 +177,10 @@ class Detector:
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], tuple[float, float]]]] = {}
         for index, image_bgr in enumerate(images_bgr):
             fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
-            if is_large(fed.shape, self.template):
+            if is_large(fed.shape, self.template, self._most_side):
                 found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
                 continue
-            fed = padded(fed, self.template, factor)  # of any size: to multiples alone
+            fed = self._padded(fed, factor)  # of any size: to multiples alone
             alike.setdefault(fed.shape, []).append((index, fed, scale_xy))
         for shape, group in alike.items():
             at_once = pictures_at_once(self.backend, (shape[0], shape[1]))
@@ -198,10 +200,10 @@ class Detector:
         def prepared() -> Iterator[NDArray[np.uint8]]:
             for index, image_bgr in enumerate(images_bgr):
                 fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
-                if is_large(fed.shape, self.template):
+                if is_large(fed.shape, self.template, self._most_side):
                     large[index] = fed, scale_xy
                     continue
-                fed = padded(fed, self.template, factor)
+                fed = self._padded(fed, factor)
                 on_their_way.append((index, (fed.shape[0], fed.shape[1]), scale_xy))
                 yield np.ascontiguousarray(fed)[None]
 
@@ -216,6 +218,12 @@ class Detector:
     def _shrink(self, image_bgr: NDArray[np.uint8]) -> float:
         longest = max(image_bgr.shape[:2])
         return 1.0 if self.passes.longest_side is None else min(1.0, self.passes.longest_side / longest)
+
+    def _padded(self, image_bgr: NDArray[np.uint8], factor: float = 1.0) -> NDArray[np.uint8]:
+        """padded(), and to the shortest side that the network takes."""
+        fed = padded(image_bgr, self.template, factor)
+        bottom, right = (max(0, self._least_side - side) for side in fed.shape[:2])
+        return pad(fed, bottom, right)
 
     def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:
         """The candidates of pictures of one size, before suppression."""
@@ -253,7 +261,7 @@ class Detector:
         for tile in tiles(image_bgr.shape[:2]):
             left, top, right, bottom = tile.tile_xyxy
             # Tiles begin at multiples of what is padded to: only those at the far edges are padded, as the whole is.
-            (boxes,) = self._look([padded(image_bgr[top:bottom, left:right], self.template)])
+            (boxes,) = self._look([self._padded(image_bgr[top:bottom, left:right])])
             parts.append(within_core(boxes, tile))
             give_back_freed_memory()
         return joined(parts)

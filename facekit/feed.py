@@ -93,9 +93,11 @@ def pad(image_bgr: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uin
     return np.asarray(cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT), dtype=np.uint8)
 
 
-def is_large(size_hw: tuple[int, ...], template: Template) -> bool:
-    """Whether a picture of that size goes through the network in tiles."""
-    return size_hw[0] * size_hw[1] > WHOLE_PIXELS and not template.evaluation.feeds_one_size
+def is_large(size_hw: tuple[int, ...], template: Template, most_side: int | None = None) -> bool:
+    """Whether a picture of that size goes through the network in tiles. `most_side`: in pixels, the longest that the
+    network takes, None for any."""
+    is_too_long = most_side is not None and max(size_hw[:2]) > most_side
+    return (is_too_long or size_hw[0] * size_hw[1] > WHOLE_PIXELS) and not template.evaluation.feeds_one_size
 
 
 def tiles(size_hw: tuple[int, ...]) -> Iterator[Tile]:

@@ -126,6 +126,8 @@ class FixedBackend:
 
     fixed_size_hw: tuple[int, int] | None = None
     fixed_batch: int | None = None
+    least_side: int | None = None
+    most_side: int | None = None
 
     def __init__(self, boxes_xyxy: list[list[float]], with_landmarks: bool = False) -> None:
         self.boxes = torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(1, -1, 4)
@@ -321,6 +323,16 @@ class TestTiles:
         np.testing.assert_allclose(tiled.boxes_xyxy, whole.boxes_xyxy, atol=2e-2)
         np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-4)
         np.testing.assert_allclose(tiled.landmarks_xy, whole.landmarks_xy, atol=2e-2)
+
+    def test_a_side_that_the_network_does_not_take(self) -> None:
+        """Shorter ones are padded, also at the tiles of longer ones."""
+        backend = FixedBackend([])
+        backend.least_side, backend.most_side = 64, 2048
+        for size_hw in ((20, 20), (2048, 20), (20, 3000)):
+            Detector(backend, bundled("yunet-n")).detect(random_picture(*size_hw))
+        assert backend.fed == [
+            (1, 64, 64, 3), (1, 2048, 64, 3), (1, 64, 1088, 3), (1, 64, 1408, 3), (1, 64, 1408, 3), (1, 64, 1024, 3),
+        ]  # fmt: skip
 
     def test_a_network_of_one_size_never_sees_tiles(self) -> None:
         backend = FixedBackend([])

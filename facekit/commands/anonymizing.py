@@ -184,15 +184,18 @@ class _Work:
             for (item, image_bgr), (_, target) in zip(read, pairs, strict=True):
                 if shown is not None:
                     shown.update()
-                if isinstance(image_bgr, FacekitError):
-                    loss = Loss.of(item.source, image_bgr)
+                try:
+                    if isinstance(image_bgr, FacekitError):
+                        raise image_bgr
+                    faces = self.detector.detect(image_bgr)  # which some networks can't, of some sizes
+                except FacekitError as error:
+                    loss = Loss.of(item.source, error)
                     self.done.losses.append(loss)
                     yield Row(item.source, error=loss.why)
                     continue
-                yield self._picture(item, image_bgr, target)
+                yield self._picture(item, image_bgr, faces.above(self.options.threshold), target)
 
-    def _picture(self, item: Input, image_bgr: NDArray[np.uint8], target: Path) -> Row:
-        faces = self.detector.detect(image_bgr).above(self.options.threshold)
+    def _picture(self, item: Input, image_bgr: NDArray[np.uint8], faces: Detections, target: Path) -> Row:
         if self.options.min_size:
             faces = faces.at_least(self.options.min_size)
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))

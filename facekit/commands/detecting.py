@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from facekit.commands.detect import DetectOptions
     from facekit.commands.inputs import Choice
     from facekit.detector import Detector
+    from facekit.structures import Detections
 
 log = logging.getLogger(__name__)
 
@@ -212,17 +213,20 @@ class Finding:
             yield Row(item.source, error="; ".join(losses)), None
 
     def _look_at_pictures(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
+        detector = self.detector  # opened here, where a refusal ends the run
         read = ahead(inputs, reader(self.options.max_pixels), decoded_bytes)
         with closing(read):
             while group := list(itertools.islice(read, self.options.batch_size)):
                 images = [image for _, image in group if not isinstance(image, FacekitError)]
-                found = iter(self.detector.detect_batch(images)) if images else iter(())
+                found = iter(_faces_or_errors(detector, images))
                 for item, image in group:
                     name = "" if self._names is None else self._names.of(item.below)
-                    if isinstance(image, FacekitError):
-                        yield Row(item.source, error=Loss.of(item.source, image).why, name=name), None
+                    outcome = image if isinstance(image, FacekitError) else next(found)
+                    if isinstance(outcome, FacekitError):
+                        yield Row(item.source, error=Loss.of(item.source, outcome).why, name=name), None
                         continue
-                    faces = next(found).above(self.options.threshold)
+                    assert not isinstance(image, FacekitError)
+                    faces = outcome.above(self.options.threshold)
                     if self.options.min_size:
                         faces = faces.at_least(self.options.min_size)
                     yield Row(item.source, image.shape[1::-1], faces, name=name), image
@@ -315,6 +319,19 @@ class Detecting:
                 if self.work.pictures == 1
                 else f"None of {self.work.pictures} pictures could be read:\n{shown}"
             )
+
+
+def _faces_or_errors(detector: Detector, images_bgr: list[NDArray[np.uint8]]) -> list[Detections | FacekitError]:
+    """Of each picture its faces, or why the network can't take it."""
+    if not images_bgr:
+        return []
+    try:
+        return list(detector.detect_batch(images_bgr))
+    except FacekitError as error:
+        if len(images_bgr) == 1:
+            return [error]
+    # One of them may be the cause: the others are not to suffer.
+    return [found for image_bgr in images_bgr for found in _faces_or_errors(detector, [image_bgr])]
 
 
 def _is_of_same_video(row: Row, before: Row | None) -> bool:

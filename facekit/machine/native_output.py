@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import cv2
+
 
 @contextmanager
 def native_output_hidden() -> Iterator[None]:
@@ -25,3 +27,18 @@ def native_output_hidden() -> Iterator[None]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(nowhere)
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keeps what OpenCV and FFmpeg write to the screen by themselves off it, but where the user asked for it."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" in os.environ:
+        yield
+        return
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

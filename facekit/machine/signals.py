@@ -43,6 +43,26 @@ class StopSignals:
 
 
 @contextmanager
+def sigterm_unwinding() -> Generator[None, None, None]:
+    """While entered, SIGTERM raises SystemExit, so that what was begun is removed as after Ctrl-C. Leaves SIGTERM to
+    somebody else who handles it, and does nothing outside of the main thread."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+        raise SystemExit(128 + number)  # no Exception: libraries catch those
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def sigterm_kept() -> Generator[None, None, None]:
     """Gives SIGTERM back to whom it had before, for the sake of packages that take it and keep it."""
     if threading.current_thread() is not threading.main_thread():

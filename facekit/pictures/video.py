@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from facekit.base.files import real_path
 from facekit.base.nearest import did_you_mean_path
 from facekit.errors import FacekitError, Loss, masked
+from facekit.machine.native_output import quiet_opencv
 
 log = logging.getLogger(__name__)
 
@@ -68,21 +67,6 @@ def _find_camera(name: str, number: int) -> Source:
             f"`video={name}`: can't open camera {number}: there is no {DEVICES}/video{number}. Cameras here: {there}."
         )
     return Source(name, number)
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """Keeps what OpenCV and FFmpeg write to the screen by themselves off it, but where the user asked for it."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if "OPENCV_LOG_LEVEL" in os.environ:
-        yield
-        return
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
 
 
 def open_capture(source: Source) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facekit.base.files import beside_name, check_not_input, check_writable_folder, replacing
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError, Loss
-from facekit.pictures.video import quiet_opencv
+from facekit.machine.native_output import quiet_opencv
 
 WRITTEN_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 ONLY_AV_SUFFIXES = (".m4v", ".webm", ".ts")  # where PyAV is installed

@@ -43,7 +43,8 @@ class Backend(Protocol):
     template: Template  # the one it was opened with, or that its file names
     fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
     fixed_batch: int | None  # the only number of pictures that it takes at once; None: any
-    # Some also have `most_pixels: int | None`, of a batch beyond which pictures take longer together than alone.
+    # Some also have `most_pixels: int | None`, of a batch beyond which pictures take longer together than alone;
+    # `least_side` and `most_side: int | None`, the shortest and longest side, in pixels, that one of any size takes.
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of

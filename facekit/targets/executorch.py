@@ -62,6 +62,7 @@ class ExecuTorchBackend:
         is_sized = about is not None and about.size_hw is not None
         self.fixed_size_hw = self.most_hw if is_sized or not head.any_size else None
         check_size(self.fixed_size_hw, self.template, self.source)
+        self.most_side = min(self.most_hw) if self.fixed_size_hw is None else None
         size_hw = self.outputs.example_size(self.fixed_size_hw)
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
+from facekit.machine.native_output import quiet_opencv
 from facekit.structures import Decoded
 from facekit.targets import Given
+from facekit.targets.opencv import refuse_suppression
 from facekit.targets.reading.about import KEY, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, Layout, find_layout
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
@@ -32,6 +34,7 @@ class FaceDetectorYnBackend:
         if not hasattr(cv2, "FaceDetectorYN"):
             raise FacekitError(f"{weights}: OpenCV {cv2.__version__} has no FaceDetectorYN. Install 4.5.4 or later.")
         file = check_onnx_file(weights)
+        refuse_suppression(file, "cv2.FaceDetectorYN")
         types = ["float32" if kind == 1 else f"type {kind}" for kind, _ in file.inputs]
         takes = GraphInput([sides for _, sides in file.inputs], types, str(weights))
         said = None if given is not None else parse_about(file.metadata.get(KEY), weights)
@@ -45,10 +48,11 @@ class FaceDetectorYnBackend:
         size_hw = takes.fixed_size_hw or (64, 96)
         self.size_hw: tuple[int, int] = size_hw
         try:
-            self.detector = cv2.FaceDetectorYN.create(
-                str(weights), "", size_hw[::-1], math.sqrt(rule.score_threshold), rule.nms_iou_threshold,
-                rule.max_candidates or MOST_BOXES,
-            )  # fmt: skip
+            with quiet_opencv():  # whose new engine says that it can't be told where to run
+                self.detector = cv2.FaceDetectorYN.create(
+                    str(weights), "", size_hw[::-1], math.sqrt(rule.score_threshold), rule.nms_iou_threshold,
+                    rule.max_candidates or MOST_BOXES,
+                )  # fmt: skip
         except cv2.error as error:
             raise self._refusal("read", error) from error
         self(np.zeros((1, *size_hw, 3), dtype=np.uint8))  # says now what it can't run

@@ -135,7 +135,7 @@ def write_graph(
     del model.graph.metadata_props[:]
     spell_out_hard_sigmoids(model)
     if options.half:
-        model = _in_float16(model)
+        model = in_float16(model)
     onnx.helper.set_model_props(
         model,
         {
@@ -187,7 +187,7 @@ def _traced(
     return model
 
 
-def _in_float16(model: Any) -> Any:
+def in_float16(model: Any) -> Any:
     """The model with weights and computation in float16; what goes in and comes out stays float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel

@@ -16,7 +16,7 @@ from facekit.targets import Given
 from facekit.targets.reading.about import KEY, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
-from facekit.weights.onnx_file import check_onnx_file
+from facekit.weights.onnx_file import OnnxFile, check_onnx_file
 
 
 class OpenCvBackend:
@@ -28,6 +28,7 @@ class OpenCvBackend:
         cv2.setNumThreads(threads or usable_cores())
         try:
             file = check_onnx_file(weights)
+            refuse_suppression(file, "cv2.dnn")
             self.network = cv2.dnn.readNetFromONNX(str(weights))
         except cv2.error as error:
             reason = " ".join(str(error.err or error).split())[:200]
@@ -57,6 +58,15 @@ class OpenCvBackend:
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         found = self._run(self.outputs.feed(images_bgr), self.outputs.names)
         return self.outputs(found, images_bgr.shape[1:3])
+
+
+def refuse_suppression(file: OnnxFile, runtime: str) -> None:
+    """Raises FacekitError for a graph with suppression in it: OpenCV reads it, and gives nothing."""
+    if "NonMaxSuppression" in file.kinds:
+        raise FacekitError(
+            f"{file.path}: has suppression in its graph (NonMaxSuppression), which {runtime} can't run. Export it "
+            f"without `nms`, or run it by `backend=onnx`."
+        )
 
 
 def open_weights(weights: Path, template: Given, device: str | None, threads: int | None) -> OpenCvBackend:

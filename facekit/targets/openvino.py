@@ -254,11 +254,11 @@ def write(draft: Draft, path: Path) -> None:
     """Converts the exported ONNX graph to an IR; the input stays raw BGR pixels 0..255."""
     model = ov.convert_model(draft.onnx)
     if draft.options.takes_uint8:
-        model = _taking_uint8(model)
+        model = taking_uint8(model)
     save_ir(model, path, draft.about, draft.options.half)
 
 
-def _taking_uint8(model: ov.Model) -> ov.Model:
+def taking_uint8(model: ov.Model) -> ov.Model:
     """With an input (batch, height, width, 3) uint8, as pictures lie in memory."""
     steps = ov.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facekit.base.files import replacing
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
+from facekit.ops.head import Head
 from facekit.structures import Activated, Decoded
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
@@ -52,6 +53,9 @@ class TorchProgramBackend:
         fixed = about.size_hw if about is not None else None
         self.fixed_size_hw = fixed if fixed or self.outputs.head.any_size else self.template.input.size_hw
         check_size(self.fixed_size_hw, self.template, str(weights))
+        is_bounded = not is_script and self.fixed_size_hw is None
+        self.least_side = least_side(self.template.evaluation.size_multiple, self.outputs.head) if is_bounded else None
+        self.most_side = MAX_SIDE if is_bounded else None
         size_hw = self.outputs.example_size(self.fixed_size_hw)
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)
 
@@ -105,6 +109,12 @@ def write_script(draft: Draft, path: Path) -> None:
             frozen.save(str(beside), _extra_files={KEY: draft.about.to_json()})
 
 
+def least_side(size_multiple: int, head: Head) -> int:
+    """In pixels, of what a program of any size takes: two cells of the coarsest level, as torch.export would take a
+    single one for a constant. `size_multiple`: that sides are multiples of."""
+    return -(-2 * max(head.strides) // size_multiple) * size_multiple
+
+
 def exported_program(draft: Draft, most_px: int = MAX_SIDE, batch: int = 1024) -> torch.export.ExportedProgram:
     """The graph by torch.export, of any size up to most_px pixels a side where it takes any. `batch`: the most
     pictures at once."""
@@ -116,7 +126,7 @@ def exported_program(draft: Draft, most_px: int = MAX_SIDE, batch: int = 1024) -
     shape: dict[int, object] = {0: Dim("batch", min=1, max=batch)} if batch > 1 else {}
     if graph.any_size:
         units = most_px // graph.size_multiple
-        least = -(-2 * max(graph.head.strides) // graph.size_multiple)
+        least = least_side(graph.size_multiple, graph.head) // graph.size_multiple
         shape |= {
             2: graph.size_multiple * Dim("height_units", min=least, max=units),
             3: graph.size_multiple * Dim("width_units", min=least, max=units),

@@ -200,6 +200,12 @@ def parse_checkpoint(content: Any, path: Path, template: Template) -> Checkpoint
     _refuse_damaged(content, path)
     wanted, given = describe_model(template), meta["model"]
     differing = [key for key in wanted if wanted[key] != given.get(key)]
+    if differing and meta.get("template") == template.name:
+        place, expected, got = _first_difference(wanted, given, "")
+        raise FacekitError(
+            f"{path}: made for another {template.name!r}, whose template was edited since: {place}: expected "
+            f"{_brief(expected)}, got {_brief(got)}. Put {place} back in the template, or train for it anew."
+        )
     if differing:
         key = differing[0]
         raise FacekitError(
@@ -238,6 +244,20 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _first_difference(wanted: Any, given: Any, place: str) -> tuple[str, Any, Any]:
+    """Where two descriptions of a model differ first, such as input.mean or prior_sizes_wh[1][0], and both values."""
+    if isinstance(wanted, dict) and isinstance(given, dict):
+        for key, value in wanted.items():
+            if value != given.get(key):
+                return _first_difference(value, given.get(key), f"{place}.{key}" if place else key)
+    both_lists = isinstance(wanted, list) and isinstance(given, list) and len(wanted) == len(given)
+    if both_lists and any(isinstance(value, list) for value in wanted):
+        for number, (value, other) in enumerate(zip(wanted, given, strict=True)):
+            if value != other:
+                return _first_difference(value, other, f"{place}[{number}]")
+    return place, wanted, given
 
 
 def _brief(value: Any) -> str:

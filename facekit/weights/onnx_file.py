@@ -43,6 +43,7 @@ class OnnxFile:
     external: list[str] = field(default_factory=list)  # names of tensors that lie in other files
     external_files: set[Path] = field(default_factory=set)  # these files
     nodes: int = 0
+    kinds: set[str] = field(default_factory=set)  # of the nodes, such as Conv
     inputs: list[tuple[int, list[int | None]]] = field(default_factory=list)  # type (1: float32) and sides; None: free
 
     def refusal(self, name: str, problem: str) -> FacekitError:
@@ -232,6 +233,7 @@ def _check_nodes(nodes: list[Any], found: OnnxFile, known: dict[str, list[float]
         node = _grouped(_entries(entry))
         inputs, outputs = ([_text(item) for item in node.get(number, [])] for number in (1, 2))
         kind = _text(node.get(4, [b""])[-1])
+        found.kinds.add(kind)
         name = _text(node.get(3, [b""])[-1]) or (outputs[0] if outputs else kind)
         if kind in _ENDLESS:
             raise found.refusal(name, f"a {kind}, which may never end. Export the network without its post-processing.")

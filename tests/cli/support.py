@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from facekit.cli import main
+from facekit.detector import Detector
+from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
@@ -53,6 +55,19 @@ def fails(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     assert code != 0
     assert "Traceback" not in captured.err + captured.out
     return captured.err
+
+
+def refuse_thin_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes detectors refuse pictures of less than 64 pixels a side, as some runtimes do."""
+    detect_batch = Detector.detect_batch
+
+    def refusing(self: Detector, pictures: Any) -> Any:
+        for picture in pictures:
+            if min(picture.shape[:2]) < 64:
+                raise FacekitError(f"can't run {picture.shape[1]}x{picture.shape[0]}")
+        return detect_batch(self, pictures)
+
+    monkeypatch.setattr(Detector, "detect_batch", refusing)
 
 
 def written(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import facekit
 from facekit.errors import ArgumentError
 from facekit.results.json_files import read_jsonl
-from tests.cli.support import fails, run, written
+from tests.cli.support import fails, refuse_thin_pictures, run, written
 from tests.pictures.av_support import make, sound_of, times_ms
 
 
@@ -34,6 +34,16 @@ class TestPictures:
             changed = (covered != image).any(axis=2)
             assert changed[60:170, 185:270].mean() > 0.95 and not changed[260:].any() and not changed[:, 320:].any()
         assert scores(tmp_path / "solid.png") == []
+
+    def test_a_picture_that_the_network_does_not_take(
+        self, monkeypatch: pytest.MonkeyPatch, portrait: Path, tmp_path: Path
+    ) -> None:
+        refuse_thin_pictures(monkeypatch)
+        (tmp_path / "in").mkdir()
+        cv2.imwrite(str(tmp_path / "in" / "a.png"), np.zeros((500, 20, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "in" / "b.png"), cv2.imread(str(portrait)))
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out") == 3
+        assert written(tmp_path / "out") == ["b.png"]
 
     def test_areas(self, portrait: Path, tmp_path: Path) -> None:
         def changed(**areas: object) -> bool:

@@ -19,7 +19,7 @@ import pytest
 import facekit
 from facekit.errors import ArgumentError, FacekitError
 from facekit.results.json_files import read_jsonl
-from tests.cli.support import fails, run, written
+from tests.cli.support import fails, refuse_thin_pictures, run, written
 from tests.conftest import Server
 
 
@@ -158,6 +158,19 @@ class TestFiles:
         assert all(cv2.imread(str(path)).shape == (112, 112, 3) for path in (out / "crops").iterdir())
         with_one = list(facekit.detect(str(pictures)))
         assert [len(row.faces) for row in with_one] == [len(row.faces) for row in rows]
+
+    def test_a_picture_that_the_network_does_not_take(
+        self, monkeypatch: pytest.MonkeyPatch, portrait: Path, tmp_path: Path
+    ) -> None:
+        """It is that picture's row; the others of its batch have theirs."""
+        refuse_thin_pictures(monkeypatch)
+        cv2.imwrite(str(tmp_path / "thin.png"), np.zeros((500, 20, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "portrait.png"), cv2.imread(str(portrait)))
+        pictures = [portrait, tmp_path / "thin.png", tmp_path / "portrait.png"]
+        assert run("detect", *pictures, "--jsonl", tmp_path / "rows.jsonl", "--batch-size", 3) == 3
+        rows = list(read_jsonl(tmp_path / "rows.jsonl"))
+        assert [(len(row.faces), row.error) for row in rows] == [(1, None), (0, "can't run 20x500"), (1, None)]
+        assert run("detect", tmp_path / "thin.png") == 1
 
     def test_crops_hold_the_face(self, portrait: Path, tmp_path: Path) -> None:
         assert run("detect", portrait, "--crops", tmp_path / "plain") == 0

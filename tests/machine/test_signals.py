@@ -10,7 +10,7 @@ import pytest
 
 from facekit.errors import FacekitError, Interrupted
 from facekit.machine.launch import run_and_forward
-from facekit.machine.signals import StopSignals
+from facekit.machine.signals import StopSignals, sigterm_unwinding
 
 
 class TestStopSignals:
@@ -58,6 +58,27 @@ class TestStopSignals:
         thread.start()
         thread.join()
         assert raised == []
+
+
+class TestSigtermUnwinding:
+    def test_raises_and_gives_the_signal_back(self) -> None:
+        ended = []
+        with pytest.raises(SystemExit) as caught, sigterm_unwinding():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                ended.append(1)
+        assert caught.value.code == 143 and ended == [1]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_leaves_others_handlers_alone(self) -> None:
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            with sigterm_unwinding():
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class TestShieldedWorker:

@@ -81,6 +81,21 @@ def test_tensorrt_that_is_not_there() -> None:
         Detector.bundled(device="tensorrt")
 
 
+@pytest.mark.parametrize(("backend", "runtime"), [("opencv", "cv2.dnn"), ("facedetectoryn", "cv2.FaceDetectorYN")])
+def test_opencv_does_not_suppress_in_the_graph(backend: str, runtime: str, tmp_path: Path) -> None:
+    model = onnx.load(BUNDLED_WEIGHTS)
+    model.graph.node.append(helper.make_node("NonMaxSuppression", ["bbox_8", "cls_8"], ["kept"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(FacekitError, match=rf"which {runtime} can't run\. Export it without"):
+        Detector.open(tmp_path / "model.onnx", backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["opencv", "facedetectoryn"])
+def test_opencv_keeps_its_own_lines_to_itself(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(Detector.bundled(backend=backend).detect(PORTRAIT).above(0.5)) == 1
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_command_line_knows_every_backend() -> None:
     assert get_args(Runtime) == BACKENDS
 

@@ -127,6 +127,21 @@ def test_executorch_says_how_large_a_picture_may_be(exported: Callable[..., Expo
         open_backend(file)(np.zeros((1, 64, 4096, 3), np.uint8))
 
 
+@pytest.mark.parametrize("format", ["torchscript", "executorch"])
+def test_a_picture_of_a_side_that_the_program_does_not_take(exported: Callable[..., Exported], format: str) -> None:
+    template, files, reference = exported(format, "yunet-s")
+    picture = np.random.default_rng(0).integers(0, 256, (2100, 20, 3), dtype=np.uint8)
+    expected = Detector(reference, template)
+    for file in files:
+        opened = Detector.open(file)
+        opened.detect(picture[:20])
+        if file.suffix == ".pte":  # which takes short ones as they are
+            short = np.ascontiguousarray(picture[None, :32, :20])
+            short = np.pad(short, ((0, 0), (0, 0), (0, 12), (0, 0)))
+            check_equal(decoded(opened.backend, short), decoded(reference, short), places_atol=2e-2)
+        np.testing.assert_allclose(opened.detect(picture).scores[:5], expected.detect(picture).scores[:5], atol=0.02)
+
+
 @pytest.mark.parametrize("name", ["ultralight-slim-320", "face-detection-0200", "scrfd-0.5g"])
 def test_programs_of_every_normalisation_and_decoding_are_opened_again(name: str, tmp_path: Path) -> None:
     """Their constants are copied into the graph by operations that yunet-n, which has none, does without."""

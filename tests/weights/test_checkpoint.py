@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -185,9 +186,25 @@ class TestParse:
             parse_checkpoint(self.content(other), self.PATH, template)
 
     def test_other_normalisation(self, template: Template) -> None:
-        other = dataclasses.replace(template, input=dataclasses.replace(template.input, std=(1.0, 1.0, 1.0)))
+        settings = dataclasses.replace(template.input, std=(1.0, 1.0, 1.0))
+        other = dataclasses.replace(template, name="other", input=settings)
         with pytest.raises(FacekitError, match="differ in input"):
             parse_checkpoint(self.content(other), self.PATH, template)
+
+    def test_a_template_that_was_edited(self, template: Template) -> None:
+        settings = dataclasses.replace(template.input, std=(1.0, 1.0, 7.0))
+        edited = dataclasses.replace(template, input=settings)
+        text = (
+            rf"^a\.pth: made for another 'face-detection-0200', whose template was edited since: input\.std: expected "
+            rf"\[1\.0, 1\.0, 7\.0\], got {re.escape(str(list(template.input.std)))}\. Put input\.std back"
+        )
+        with pytest.raises(FacekitError, match=text):
+            parse_checkpoint(self.content(template), self.PATH, edited)
+        first, *sizes = template.model.prior_sizes_wh
+        priors = ((*first[:-1], (7.0, 7.0)), *sizes)
+        edited = dataclasses.replace(template, model=dataclasses.replace(template.model, prior_sizes_wh=priors))
+        with pytest.raises(FacekitError, match=r"prior_sizes_wh\[0\]\[\d+\]: expected \[7\.0, 7\.0\], got"):
+            parse_checkpoint(self.content(template), self.PATH, edited)
 
     def test_renamed_template_with_other_training_fits(self, template: Template) -> None:
         training = dataclasses.replace(template.training, epochs=5)

@@ -15,6 +15,7 @@ from facekit.base.files import replacing
 from facekit.detector import Detector
 from facekit.engine.compress.heads import head_layers, nodes_of_onnx, nodes_of_openvino
 from facekit.engine.compress.judging import ap_50, measure
+from facekit.errors import FacekitError
 from facekit.feed import prepare
 from facekit.labels.picture_labels import PictureLabels
 from facekit.targets.nncf_ import nncf
@@ -29,20 +30,28 @@ class NncfGraph:
     """An .onnx's or .xml's graph."""
 
     def __init__(self, weights: Path, detector: Detector) -> None:
+        """Raises FacekitError for an .onnx that computes in float16."""
         self.detector = detector
         self.is_onnx = weights.suffix.lower() == ".onnx"
         if self.is_onnx:
             import onnx
 
             self.model: Any = onnx.load(weights)
+            if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in self.model.graph.initializer):
+                raise FacekitError(
+                    f"{weights}: has weights in float16, expected float32: INT8 is made of that alone. Give the file "
+                    f"that is exported without `half`."
+                )
         else:
             self.model = the_core().read_model(weights.with_suffix(".xml"))
 
     def feed(self, image_bgr: NDArray[np.uint8]) -> Any:
         """What the graph is fed of a picture, as calibration wants it."""
-        backend = cast(OnnxBackend | OpenVinoBackend, self.detector.backend)
-        blob = backend.outputs.feed(prepare(image_bgr, self.detector.template)[0][None])
-        return {cast(OnnxBackend, backend).input_name: blob} if self.is_onnx else blob
+        images_bgr = prepare(image_bgr, self.detector.template)[0][None]
+        if self.is_onnx:
+            backend = cast(OnnxBackend, self.detector.backend)
+            return {backend.input_name: backend.outputs.feed(images_bgr)}
+        return cast(OpenVinoBackend, self.detector.backend).fed(images_bgr)
 
     def is_rounded(self, model: Any) -> bool:
         if self.is_onnx:

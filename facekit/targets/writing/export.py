@@ -15,6 +15,7 @@ from facekit.base.extras import explain_missing
 from facekit.base.files import check_writable_folder, replacing_set
 from facekit.base.progress import working
 from facekit.errors import FacekitError, Loss
+from facekit.machine.signals import sigterm_unwinding
 from facekit.targets import Backend, Target, load_target
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
@@ -103,7 +104,11 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
     done = Exported(losses=losses)
     log.info("Exporting %s ...", weights)
     # Made and checked aside: a graph that fails the check never takes the place of a good one.
-    with replacing_set(folder) as scratch, tempfile.TemporaryDirectory(prefix="facekit-") as drafts:
+    with (
+        sigterm_unwinding(),
+        replacing_set(folder) as scratch,
+        tempfile.TemporaryDirectory(prefix="facekit-") as drafts,
+    ):
         job = _Job(backend, template, settings, scratch, Path(drafts))
         for target in targets:
             try:

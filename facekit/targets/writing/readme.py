@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facekit.ops.coders import DeltaCoder
-from facekit.ops.head import Head
+from facekit.targets.executorch import MAX_SIDE
 from facekit.targets.table import Target
+from facekit.targets.torchscript import least_side
 from facekit.targets.writing.draft import Draft
 
 NAME, OTHER_NAME = "README.md", "README.facekit.md"  # the second where the first is somebody's own
@@ -18,7 +19,7 @@ MARK = "<!-- written by facekit export -->"
 RUNS = {
     "onnx": """
 session = onnxruntime.InferenceSession("model.onnx")
-outputs = {name: session.run([name], {"image": blob})[0][0] for name in NAMES}
+outputs = {name: found[0] for name, found in zip(NAMES, session.run(NAMES, {"image": blob}))}
 """,
     "openvino": """
 found = openvino.compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(blob)
@@ -52,6 +53,10 @@ extractor.input("in0", ncnn.Mat(blob[0]))
 outputs = {name: np.array(extractor.extract(f"out{number}")[1]) for number, name in enumerate(NAMES)}
 """,
 }
+RUN_SUPPRESSED = """
+session = onnxruntime.InferenceSession("model.onnx")
+outputs = dict(zip(NAMES, session.run(NAMES, {"image": blob})))
+"""  # model.onnx of `--nms`: name -> rows of the faces
 MAPS_AS_ROWS = """for name, columns in zip(NAMES, COLUMNS):  # ncnn gives maps (priors * columns, rows, columns)
     level = outputs[name].reshape(-1, columns, *outputs[name].shape[1:])
     outputs[name] = level.transpose(2, 3, 0, 1).reshape(-1, columns)
@@ -76,7 +81,7 @@ def readme(drafts: Sequence[tuple[Target, Draft]], existing: str | None) -> str:
     if existing is not None and title in existing.splitlines()[:3]:
         for text in existing.split("\n## ")[1:]:
             sections.setdefault(text.partition("\n")[0], "## " + text.strip() + "\n")
-    return "\n".join([MARK, title, "", _input(draft), "", _outputs(draft), "", *sections.values()])
+    return "\n".join([MARK, title, "", _protocol(draft), "", *sections.values()])
 
 
 def readme_path(folder: Path) -> Path:
@@ -95,21 +100,46 @@ def _title(target: Target, draft: Draft) -> str:
     return ", ".join(names) if len(names) <= 3 else names[0]
 
 
-def _input(draft: Draft) -> str:
+def _is_suppressed(target: Target, draft: Draft) -> bool:
+    """Whether the graph gives faces, as `--nms` asks of ONNX."""
+    return draft.options.nms and target.name == "onnx"
+
+
+def _takes_uint8(target: Target, draft: Draft) -> bool:
+    """Whether the graph takes pictures as they lie in memory, as `--uint8-input` asks of OpenVINO."""
+    return draft.options.takes_uint8 and target.name == "openvino"
+
+
+def _protocol(draft: Draft) -> str:
+    said = draft.about
+    return (
+        f"Licence: {said.licence}. Score threshold {said.score_threshold:g}, NMS at IoU {said.nms_iou_threshold:g}.\n"
+        f"Mean, scale and channel order are inside."
+    )
+
+
+def _input(target: Target, draft: Draft) -> str:
+    """Of one format: sizes and types differ between them."""
     said = draft.about
     if said.size_hw is not None:
         size = f"of {said.size_hw[1]}x{said.size_hw[0]} pixels alone"
     else:
-        size = "of any size" + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
-    return (
-        f"Input `image`: float32 (1, 3, height, width), {size}: BGR pixels 0..255 as OpenCV reads them. Mean, scale "
-        f"and channel order are inside.\nLicence: {said.licence}. Score threshold {said.score_threshold:g}, NMS at IoU "
-        f"{said.nms_iou_threshold:g}."
-    )
+        least = least_side(draft.graph.size_multiple, draft.graph.head)
+        sizes = f"of up to {MAX_SIDE} pixels a side" if target.name == "executorch" else "of any size"
+        size = sizes + (f" that {said.size_multiple} divides" if said.size_multiple > 1 else "")
+        size += f" (model.pt2: from {least} pixels a side)" if target.name == "torchscript" else ""
+    laid_out = "uint8 (1, height, width, 3)" if _takes_uint8(target, draft) else "float32 (1, 3, height, width)"
+    return f"Input `image`: {laid_out}, {size}: BGR pixels 0..255 as OpenCV reads them."
 
 
-def _outputs(draft: Draft) -> str:
-    head = draft.graph.head
+def _outputs(target: Target, draft: Draft) -> str:
+    head, said = draft.graph.head, draft.about
+    if _is_suppressed(target, draft):
+        marks = ", `landmarks` (faces, 10)" if head.has_landmarks else ""
+        return (
+            f"Outputs: `boxes` (faces, 4) left, top, right, bottom in pixels of the input, `scores` (faces,) over "
+            f"{said.score_threshold:g}{marks}: best first, suppressed already. Scale to your picture."
+        )
     if not head.any_size:
         marks = ", `landmarks` (1, priors, 10)" if head.has_landmarks else ""
         return (
@@ -131,11 +161,12 @@ def _section(target: Target, draft: Draft) -> str:
         return f"{heading}\nNot run by Python: its page in facekit's documentation, or a README of its own, says how.\n"
     code = "\n".join([
         "import cv2", *_sorted_imports(IMPORTS[target.name]), "",
-        _fed(draft) + _names(draft, target.name) + RUNS[target.name].strip(),
+        _fed(draft, _takes_uint8(target, draft)) + _names(target, draft)
+        + (RUN_SUPPRESSED if _is_suppressed(target, draft) else RUNS[target.name]).strip(),
         *([MAPS_AS_ROWS.strip()] if target.name == "ncnn" and draft.graph.head.any_size else []),
-        _decoded(draft.graph.head) + _printed(draft),
+        _decoded(target, draft) + _printed(target, draft),
     ])  # fmt: skip
-    return f"{heading}\n```python\n{code}```\n"
+    return f"{heading}\n{_input(target, draft)}\n\n{_outputs(target, draft)}\n\n```python\n{code}```\n"
 
 
 def _sorted_imports(text: str) -> list[str]:
@@ -143,7 +174,7 @@ def _sorted_imports(text: str) -> list[str]:
     return sorted(lines, key=lambda line: (not line.startswith("import"), line.split()[1].lower()))
 
 
-def _fed(draft: Draft) -> str:
+def _fed(draft: Draft, takes_uint8: bool) -> str:
     """From the picture to `blob`, as the template's protocol feeds it."""
     rule, said = draft.template.evaluation, draft.about
     text = 'image_bgr = cv2.imread("picture.jpg")\nheight, width = image_bgr.shape[:2]\n'
@@ -161,23 +192,27 @@ def _fed(draft: Draft) -> str:
         text += f"fed = np.pad(fed, ((0, {input_height} - fed.shape[0]), (0, {input_width} - fed.shape[1]), (0, 0)))\n"
     elif multiple > 1 and rule.resize != "stretch":
         text += f"fed = np.pad(fed, ((0, -fed.shape[0] % {multiple}), (0, -fed.shape[1] % {multiple}), (0, 0)))\n"
+    if takes_uint8:
+        return text + "blob = np.ascontiguousarray(fed[None])\n\n"
     return text + "blob = np.ascontiguousarray(fed.transpose(2, 0, 1)[None], dtype=np.float32)\n\n"
 
 
-def _names(draft: Draft, format: str) -> str:
+def _names(target: Target, draft: Draft) -> str:
     head = draft.graph.head
-    if not head.any_size:
-        return f"NAMES = {draft.graph.output_names}\n".replace("'", '"')
+    if not head.any_size or _is_suppressed(target, draft):
+        names = ["boxes", "scores", *["landmarks"] * head.has_landmarks]
+        return f"NAMES = {names}\n".replace("'", '"')
     kinds, strides = ", ".join(f'"{kind}"' for kind in head.level_kinds), ", ".join(map(str, head.strides))
     text = f'NAMES = [f"{{kind}}_{{stride}}" for kind in ({kinds}) for stride in ({strides},)]\n'
-    if format == "ncnn":
+    if target.name == "ncnn":
         text += f"COLUMNS = {[columns for columns in head.level_kinds.values() for _ in head.strides]}\n"
     return text
 
 
-def _decoded(head: Head) -> str:
+def _decoded(target: Target, draft: Draft) -> str:
     """From `outputs` to boxes_xyxy, scores and points_xy in pixels of the input."""
-    if not head.any_size:
+    head = draft.graph.head
+    if not head.any_size or _is_suppressed(target, draft):
         marks = '\npoints_xy = outputs["landmarks"].reshape(-1, 5, 2)' if head.has_landmarks else ""
         return f'\nboxes_xyxy, scores = outputs["boxes"], outputs["scores"]{marks}\n'
     sizes = {
@@ -216,10 +251,16 @@ def _decoded(head: Head) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _printed(draft: Draft) -> str:
+def _printed(target: Target, draft: Draft) -> str:
     marks = ", (points_xy[face] * scale_xy).round(1).tolist()" if draft.graph.head.has_landmarks else ""
+    iou = draft.about.nms_iou_threshold
+    if _is_suppressed(target, draft):
+        loop = "for face in np.flatnonzero(scores > 0.5):\n"
+    else:
+        loop = (
+            "boxes_xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)\n"
+            f"for face in cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores.tolist(), 0.5, {iou:g}):\n"
+        )
     return (
-        "boxes_xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)\n"
-        f"for face in cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores.tolist(), 0.5, {draft.about.nms_iou_threshold:g}):\n"
-        f"    print((boxes_xyxy[face] * np.tile(scale_xy, 2)).round(1).tolist(), scores[face].round(3){marks})\n"
+        f"{loop}    print((boxes_xyxy[face] * np.tile(scale_xy, 2)).round(1).tolist(), scores[face].round(3){marks})\n"
     )

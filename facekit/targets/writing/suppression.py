@@ -52,7 +52,8 @@ def _priors(head: Head, image: Tensor) -> Priors:
 
 def add_suppression(model: Any, rule: EvaluationSettings, priors: int | None) -> None:
     """Turns the outputs of a DecodedGraph's ONNX model into boxes (N, 4), scores (N,), landmarks (N, 10) of the faces
-    that the protocol keeps, best first. `priors`: their number where it is known, for the cap before suppression."""
+    that the protocol keeps, best first; without its nms_union_slack, which the operation hasn't. `priors`: their number
+    where it is known, for the cap before suppression, which is left out where it isn't."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

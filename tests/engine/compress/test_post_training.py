@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import onnx
 import openvino as ov
 import pytest
 
@@ -13,7 +14,8 @@ from facekit.commands.quantize import Quantized
 from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.engine.compress.heads import head_layers, nodes_of_tflite
 from facekit.errors import ArgumentError, FacekitError
-from facekit.targets.openvino import save_ir
+from facekit.targets.onnx import in_float16
+from facekit.targets.openvino import save_ir, taking_uint8
 from facekit.targets.reading.about import about_export
 from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
@@ -67,6 +69,22 @@ def test_runs_without_being_told_its_template(made: Quantized) -> None:
     expected = Detector.bundled().detect(PORTRAIT)[0]
     assert abs(best.box_xyxy - expected.box_xyxy).max() < 12
     assert abs(best.score - expected.score) < 0.15
+
+
+def test_an_ir_that_takes_uint8(drawn_dir: Path, tmp_path: Path) -> None:
+    about = about_export(load_template(find_template("yunet-n")), None)
+    model = taking_uint8(ov.convert_model(BUNDLED_WEIGHTS))
+    save_ir(model, tmp_path / "model.xml", about)
+    made = run(tmp_path, drawn_dir, ".xml", calibration_data=(str(PORTRAIT),), val_ann_files=(), val_data_roots=())
+    detector = Detector.open(made.files[0])
+    assert detector.backend.is_uint8
+    assert len(detector.detect(PORTRAIT).above(0.5)) == 1
+
+
+def test_a_file_in_float16_is_refused_at_once(folder: Path, drawn_dir: Path, tmp_path: Path) -> None:
+    onnx.save(in_float16(onnx.load(folder / "model.onnx")), tmp_path / "model.onnx")
+    with pytest.raises(FacekitError, match=r"model\.onnx: has weights in float16, expected float32"):
+        run(tmp_path, drawn_dir, ".onnx")
 
 
 def test_a_tflite_file(drawn_dir: Path, tmp_path: Path) -> None:

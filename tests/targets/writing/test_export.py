@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +194,20 @@ def test_graph_that_differs_is_refused_and_the_old_file_kept(
         export_changed(change)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"old"
+
+
+def test_sigterm_leaves_nothing_behind(
+    yunet: Template, drawn_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(draft: object, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("facekit.targets.onnx.write", write)
+    with pytest.raises(SystemExit) as caught:
+        export_weights(drawn_weights, yunet, tmp_path, ExportSettings(("onnx",)))
+    assert caught.value.code == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 class TestBackendsRefuse:

@@ -22,12 +22,14 @@ from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.table import FORMATS, TARGETS
 from facekit.targets.tflite import OVERLAY
 from facekit.targets.writing.check_pictures import portrait
+from facekit.targets.writing.draft import GraphOptions
 from facekit.targets.writing.graph import ExportGraph
 from facekit.targets.writing.overlay import DONE, overlay_folder
 from facekit.targets.writing.readme import MARK, RUNS, readme, readme_path
 from facekit.template import Template, load_template
 from tests.targets.support import Draft
 
+PLAIN = GraphOptions()
 FORMATS_RUN = ("onnx", "openvino", "ncnn", "mnn", "torchscript", "executorch", "tflite")
 
 
@@ -47,11 +49,11 @@ def bundled() -> Bundled:
 
 
 @pytest.fixture(scope="module")
-def written(bundled: Bundled, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def written(bundled: Bundled, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A folder with the format's files, its README.md, and the portrait where the snippets read it."""
 
     @cache
-    def write(format: str) -> Path:
+    def write(format: str, options: GraphOptions = PLAIN) -> Path:
         target, folder = TARGETS[format], tmp_path_factory.mktemp(format)
         for package in target.needed_to_write:
             pytest.importorskip(package)
@@ -60,8 +62,8 @@ def written(bundled: Bundled, tmp_path_factory: pytest.TempPathFactory) -> Calla
         graph = bundled.graph
         if not target.any_size:
             graph = ExportGraph(graph.network, bundled.template, read_picture(portrait()).shape[:2]).eval()
-        draft = Draft(graph, bundled.template, graph.about, BUNDLED_WEIGHTS)
-        if format == "onnx":
+        draft = Draft(graph, bundled.template, graph.about, BUNDLED_WEIGHTS, options)
+        if format == "onnx" and not options.nms:
             shutil.copy(BUNDLED_WEIGHTS, folder / "model.onnx")
         else:
             importlib.import_module(f"facekit.targets.{target.module}").write(
@@ -84,11 +86,18 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("format", FORMATS_RUN)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        *((format, PLAIN) for format in FORMATS_RUN),
+        ("onnx", GraphOptions(nms=True)),
+        ("openvino", GraphOptions(takes_uint8=True)),
+    ],
+)
 def test_its_lines_find_what_the_detector_finds(
-    format: str, written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    format: str, options: GraphOptions, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (line,) = run(written(format), monkeypatch).splitlines()
+    (line,) = run(written(format, options), monkeypatch).splitlines()
     numbers = [float(text) for text in re.findall(r"-?\d+\.\d+", line)]
     face = Detector.bundled().detect(portrait())[0]
     assert numbers[:4] == pytest.approx(face.box_xyxy.tolist(), abs=0.1)
@@ -114,6 +123,23 @@ def test_says_what_goes_in_and_comes_out(bundled: Bundled) -> None:
     fixed = dataclasses.replace(bundled.graph.about, size_hw=(256, 320))
     draft = Draft(bundled.graph, bundled.template, fixed, None)
     assert "of 320x256 pixels alone" in readme([(TARGETS["onnx"], draft)], None)
+
+
+def test_a_section_says_what_its_own_file_takes_and_gives(bundled: Bundled) -> None:
+    options = GraphOptions(nms=True, takes_uint8=True)
+    sized = dataclasses.replace(bundled.graph.about, size_hw=(640, 640))
+    drafts = [
+        (TARGETS[format], Draft(bundled.graph, bundled.template, about, None, options))
+        for format, about in (("onnx", bundled.graph.about), ("openvino", bundled.graph.about), ("tflite", sized))
+    ]
+    head, onnx, openvino, tflite = readme(drafts, None).split("\n## ")
+    assert "Input" not in head
+    assert "float32 (1, 3, height, width), of any size" in onnx
+    assert "`boxes` (faces, 4)" in onnx and "suppressed already" in onnx and "cls" not in onnx
+    assert "uint8 (1, height, width, 3), of any size" in openvino and "`obj_S` (1, rows, 1)" in openvino
+    assert "float32 (1, 3, height, width), of 640x640 pixels alone" in tflite
+    assert ", of up to 2048 pixels a side that 32 divides: BGR" in text_of(bundled, "executorch")
+    assert ", of any size that 32 divides (model.pt2: from 64 pixels a side): BGR" in text_of(bundled, "torchscript")
 
 
 def test_sections_on_other_formats_stay(bundled: Bundled) -> None:
