@@ -35,8 +35,8 @@ def format_table(record: EvaluationRecord, weights: Path) -> str:
     lines += [f"best F1: {_threshold_words(record.best_f1)}"] if record.best_f1 else []
     lines += [f"published: {record.published_note}"] if record.published_note else []
     of = "" if weights.name == record.weights else f" of {record.weights}"
-    capped = [metric.display_name for metric in record.metrics if metric.key == "ap"]
-    lines += [f"{name} counts the best {MAX_DETECTIONS} boxes a picture, as pycocotools does" for name in capped]
+    if any(metric.key == "ap" for metric in record.metrics):
+        lines += [f"COCO AP counts the best {MAX_DETECTIONS} boxes a picture, as pycocotools does"]
     lines += [f"weights: {weights} ({record.runtime}; SHA-256{of} {record.weights_sha256[:16]}...)"]
     return "\n".join([*lines, f"protocol: {record.protocol}"])
 

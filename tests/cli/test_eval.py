@@ -74,7 +74,7 @@ class TestEval:
         self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path
     ) -> None:
         assert run("eval", "--load-weights", yunet_weights, *labelled("test", pictures)) == 0
-        assert "AP @ [IoU=0.50:0.95] counts the best 100 boxes a picture" in capsys.readouterr().out
+        assert "COCO AP counts the best 100 boxes a picture" in capsys.readouterr().out
 
     def test_a_threshold_of_nothing(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path

@@ -28,7 +28,7 @@ def test_table() -> None:
         "best F1: score threshold 0.62 (precision 98.12 %, recall 92.35 %, F1 95.10 %, 0.0712 false positives a "
         "picture; IoU 0.5)",
         "published: those of another set",
-        "AP counts the best 100 boxes a picture, as pycocotools does",
+        "COCO AP counts the best 100 boxes a picture, as pycocotools does",
         "weights: work/snapshot.pth (pth; SHA-256 3d5a0b9c3d5a0b9c...)",
         f"protocol: {record.protocol}",
     ]

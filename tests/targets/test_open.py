@@ -60,7 +60,7 @@ def test_every_runtime_of_the_bundled_file_finds_the_portraits_face(backend: str
 def test_a_backend_that_does_not_read_the_file(tmp_path: Path) -> None:
     with pytest.raises(FacekitError, match=r"backend 'pytorch': can't run facekit\.onnx; expected one of auto, onnx"):
         Detector.bundled(backend="pytorch")
-    with pytest.raises(FacekitError, match="threads: expected 1 or more, got 0"):
+    with pytest.raises(FacekitError, match="`threads`: expected a whole number of at least 1, or None, got 0"):
         Detector.bundled(threads=0)
 
 
