@@ -89,8 +89,9 @@ def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> Non
 
 
 def write_wider(folder: Path, rows: Iterable[Row]) -> int:
-    """As write_predictions(), of detections as they come; how many files. EVENT is the folder that a picture lies in,
-    `pictures` where there is none; names are made to fit. Pictures that could not be read have no file."""
+    """As write_predictions(), of detections as they come; how many files. EVENT is the folder that a picture lies in
+    below the one given, `pictures` where there is none; names are made to fit. Pictures that could not be read have no
+    file."""
     names, written = Names(), 0
     for row in rows:
         if row.size_wh is None:

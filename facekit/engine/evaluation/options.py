@@ -71,7 +71,7 @@ class EvaluateOptions:
     gpus_per_worker: float = option(GPUS_PER_WORKER, default=0.0, least=0, most=64)
     shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
     threshold: float = option(
-        "Score of the boxes that `save_output_to` draws; figures use the template's.",
+        "Score of the boxes that `save_output_to` and `report` draw; figures use the template's.",
         default=DRAWN_OVER, least=0, most=1,
     )  # fmt: skip
 
