@@ -204,6 +204,12 @@ def _check_are_names(name: str, value: Any, can_be_address: bool) -> None:
             raise ArgumentError(f"`{name}`: expected {expected}, got an array; for arrays use Detector.detect.")
 
 
+def given_of(options: Any, names: Iterable[str]) -> list[str]:
+    """Those of the names whose value is another than the default: what was asked for."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    return [name for name in names if getattr(options, name) != defaults[name]]
+
+
 def checked(options: O) -> O:
     """The options with every value of its own type: strings become paths, and lists tuples.
 

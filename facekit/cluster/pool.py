@@ -7,7 +7,6 @@ so Ray's object store stays empty, and nothing spills.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 
 from facekit import __version__
 from facekit.base.extras import optional_packages
-from facekit.base.options import Engine
+from facekit.base.options import Engine, given_of
 from facekit.cluster.trials import MOST_DEATHS, Trial, Trials
 from facekit.errors import ArgumentError, FacekitError
 from facekit.machine.cores import usable_cores
@@ -72,8 +71,7 @@ def workers_of(options: TakesWorkers, has_shards: bool = False) -> Workers | Non
     pictures in shards (has_shards: it does)."""
     if options.engine == "local":
         about = ["address", "num_workers", "cpus_per_worker", "gpus_per_worker"] + ["shard_size"] * (not has_shards)
-        defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-        if given := [name for name in about if getattr(options, name) != defaults[name]]:
+        if given := given_of(options, about):
             raise ArgumentError(f"`{given[0]}` is about Ray's workers: add `engine=ray`.")
         return None
     return Workers(options.address, options.num_workers, options.cpus_per_worker, options.gpus_per_worker)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs
-from facekit.base.options import arguments_of, takes
+from facekit.base.options import arguments_of, given_of, takes
 from facekit.commands.inputs import BUNDLED, bundled_checkpoint, check_roots, read_label_files, read_template
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import ArgumentError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
 FEW_PICTURES = 1000  # for the rate that a template trains with from the start
 
 
@@ -78,9 +77,9 @@ def _check(options: TrainOptions) -> None:
     if not options.train_ann_files and options.distill_pictures is None:
         raise ArgumentError("Nothing to train on: give `train_ann_files`, or `distill_pictures` with a `teacher`.")
     # Not in __post_init__: records of runs from before these checks are still reproduced.
-    if options.cache is None and options.cache_limit != DEFAULTS["cache_limit"]:
+    if options.cache is None and given_of(options, ["cache_limit"]):
         raise ArgumentError("`cache_limit` is about kept pictures: add `cache`.")
-    if options.teacher is None and options.teacher_weight != DEFAULTS["teacher_weight"]:
+    if options.teacher is None and given_of(options, ["teacher_weight"]):
         raise ArgumentError("`teacher_weight` is about what a teacher says: add `teacher` and `teacher_template`.")
     if not options.val_ann_files and options.val_interval is not None:
         raise ArgumentError("`val_interval` is about tests while training: add `val_ann_files`.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.options import given_of
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.pictures.av_video import Frame
@@ -77,10 +77,8 @@ def refuse_without_video(inputs: Inputs, options: Any, names: tuple[str, ...]) -
     some."""
     if inputs.list_file is not None or any(item.kind == "video" for item in inputs.named):
         return
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    for name in names:
-        if getattr(options, name) != defaults[name]:
-            raise ArgumentError(f"`{name}` is about videos, and there is none among the inputs. Leave it out.")
+    if given := given_of(options, names):
+        raise ArgumentError(f"`{given[0]}` is about videos, and there is none among the inputs. Leave it out.")
 
 
 @dataclass

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from facekit.base.options import command_options, option
+from facekit.base.options import command_options, given_of, option
 from facekit.errors import ArgumentError
-
-FIRST_SEED = 0
 
 
 @command_options
@@ -19,7 +17,7 @@ class ConvertOptions:
     drop_invalid: bool = option("Leave out faces that WIDER's attributes call invalid.", default=False)
     subset: Path | None = option("Text file with the pictures to keep, a name a line.", default=None, reads=True)
     split: tuple[float, ...] = option("Shares of train, val and test, such as 0.9:0.1.", default=(), metavar="A:B[:C]")
-    seed: int = option("Of the split.", default=FIRST_SEED)
+    seed: int = option("Of the split.", default=0)
     pictures: Literal["none", "copy", "link"] | None = option(
         "What to do with them [copy into yolo, yolo-face, voc, voc-wider; else none].", default=None
     )
@@ -27,5 +25,5 @@ class ConvertOptions:
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for options that don't go together."""
-        if self.seed != FIRST_SEED and not self.split:
+        if given_of(self, ["seed"]) and not self.split:
             raise ArgumentError("`seed` is about how pictures are dealt out: add `split`.")

@@ -22,11 +22,10 @@ from facekit.base.options import (
     Engine,
     Runtime,
     command_options,
+    given_of,
     option,
 )
 from facekit.errors import ArgumentError
-
-DRAWN_OVER = 0.5  # the score
 
 
 @command_options
@@ -72,12 +71,12 @@ class EvaluateOptions:
     shard_size: int = option(SHARD_SIZE, default=64, least=1, most=100_000)
     threshold: float = option(
         "Score of the boxes that `save_output_to` and `report` draw; figures use the template's.",
-        default=DRAWN_OVER, least=0, most=1,
+        default=0.5, least=0, most=1,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for options that don't go together."""
-        if self.threshold != DRAWN_OVER and self.save_output_to is None and self.report is None:
+        if given_of(self, ["threshold"]) and self.save_output_to is None and self.report is None:
             raise ArgumentError(
                 "`threshold` is of what is drawn: add `save_output_to` or `report`. Figures take `score_threshold`."
             )
