@@ -55,7 +55,8 @@ AUGMENTATION: dict[str, Any] = {
     },
     "flip_probability": 0.5,
 }  # fmt: skip
-FLAGS = {"teacher_weight": 10.0, "balance_folders": 0.5}
+FLAGS = {"balance_folders": 0.5}
+TEACHER_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ class Change:
     augmentation: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)  # of the model
     flags: dict[str, Any] = field(default_factory=dict)
+    has_teacher: bool = True
     own_priors: bool = False
 
 
 EVERYWHERE = {
     BASE: Change(),
-    "labels alone, without the teacher": Change(flags={"teacher_weight": 0.0}),
+    "labels alone, without the teacher": Change(has_teacher=False),
     "SGD, momentum 0.9, in place of AdamW": Change(
         {"optimizer": {"kind": "sgd", "momentum": 0.9, "weight_decay": 5e-4}}
     ),
@@ -90,10 +92,10 @@ EVERYWHERE = {
 }
 OF_SSD = {
     BASE: Change(),
-    "labels alone, without the teacher": Change(flags={"teacher_weight": 0.0}),
-    "labels alone, and priors by `facekit priors`": Change(flags={"teacher_weight": 0.0}, own_priors=True),
+    "labels alone, without the teacher": Change(has_teacher=False),
+    "labels alone, and priors by `facekit priors`": Change(has_teacher=False, own_priors=True),
     "labels alone, and 20 priors of each crop at least that learn background": Change(
-        flags={"teacher_weight": 0.0}, options={"least_negatives": 20}
+        options={"least_negatives": 20}, has_teacher=False
     ),
 }
 CHANGES = {"yunet-n": EVERYWHERE, "ultralight-rfb-320": OF_SSD}
@@ -154,10 +156,11 @@ class Trial:
         folder.mkdir()
         template = self.template(case, change, folder)
         flags = FLAGS | change.flags
-        if flags["teacher_weight"]:
+        if change.has_teacher:
             flags |= {
                 "teacher": self.weights / TEACHERS[case.detector],
                 "teacher_template": case.detector,
+                "teacher_weight": TEACHER_WEIGHT,
             }
         try:
             done = facekit.train(
