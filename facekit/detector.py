@@ -86,8 +86,6 @@ class Detector:
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
-        self._least_side: int = getattr(backend, "least_side", None) or 1
-        self._most_side: int | None = getattr(backend, "most_side", None)
         self._has_warned = False
 
     @classmethod
@@ -177,7 +175,7 @@ class Detector:
         alike: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8], tuple[float, float]]]] = {}
         for index, image_bgr in enumerate(images_bgr):
             fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
-            if is_large(fed.shape, self.template, self._most_side):
+            if is_large(fed.shape, self.template, self.backend.most_side):
                 found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
                 continue
             fed = self._padded(fed, factor)  # of any size: to multiples alone
@@ -200,7 +198,7 @@ class Detector:
         def prepared() -> Iterator[NDArray[np.uint8]]:
             for index, image_bgr in enumerate(images_bgr):
                 fed, scale_xy = scaled(image_bgr, self.template, factor * self._shrink(image_bgr))
-                if is_large(fed.shape, self.template, self._most_side):
+                if is_large(fed.shape, self.template, self.backend.most_side):
                     large[index] = fed, scale_xy
                     continue
                 fed = self._padded(fed, factor)
@@ -222,7 +220,7 @@ class Detector:
     def _padded(self, image_bgr: NDArray[np.uint8], factor: float = 1.0) -> NDArray[np.uint8]:
         """padded(), and to the shortest side that the network takes."""
         fed = padded(image_bgr, self.template, factor)
-        bottom, right = (max(0, self._least_side - side) for side in fed.shape[:2])
+        bottom, right = (max(0, self.backend.least_side - side) for side in fed.shape[:2])
         return pad(fed, bottom, right)
 
     def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:

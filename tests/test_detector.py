@@ -17,6 +17,7 @@ from facekit.feed import prepare, tiles
 from facekit.pictures.read import read_picture
 from facekit.protocol import at_scale
 from facekit.structures import Decoded, Detections
+from facekit.targets import Backend
 from facekit.template import TEMPLATES_DIR, Template, load_template
 
 # Height and width of a picture, and of what is left of it when it is fitted into 640 x 640, by hand.
@@ -121,13 +122,11 @@ class TestOthers:
             np.testing.assert_array_equal(picture, random_picture(50, 70))
 
 
-class FixedBackend:
+class FixedBackend(Backend):
     """Finds the same boxes in every picture, and remembers what it was fed."""
 
     fixed_size_hw: tuple[int, int] | None = None
     fixed_batch: int | None = None
-    least_side: int | None = None
-    most_side: int | None = None
 
     def __init__(self, boxes_xyxy: list[list[float]], with_landmarks: bool = False) -> None:
         self.boxes = torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(1, -1, 4)
@@ -225,7 +224,7 @@ class TestPasses:
             assert [shape[1:3] for shape in backend.fed] == expected, name
 
     def test_boxes_of_every_pass_are_in_the_pictures_pixels(self) -> None:
-        class Seen:
+        class Seen(Backend):
             """The face that fills the middle half of the picture."""
 
             fixed_size_hw: tuple[int, int] | None = None
@@ -242,7 +241,7 @@ class TestPasses:
         assert found.scores == pytest.approx([0.8])
 
     def test_what_one_of_two_passes_finds_counts_half(self) -> None:
-        class OnlyPlain:
+        class OnlyPlain(Backend):
             fixed_size_hw: tuple[int, int] | None = None
             fixed_batch: int | None = None
             calls = 0

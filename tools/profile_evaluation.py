@@ -26,16 +26,15 @@ from facekit.template import find_template, load_template
 FILE = click.Path(path_type=Path)
 
 
-class Timed:
+class Timed(Backend):
     """A backend that keeps the seconds spent in it."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.fixed_size_hw, self.fixed_batch, self.template = (
-            backend.fixed_size_hw,
-            backend.fixed_batch,
-            backend.template,
-        )
+        self.template = backend.template
+        self.fixed_size_hw, self.fixed_batch = backend.fixed_size_hw, backend.fixed_batch
+        self.most_pixels = backend.most_pixels
+        self.least_side, self.most_side = backend.least_side, backend.most_side
         self.seconds = 0.0
 
     def __call__(self, images_bgr: Any) -> Any:

@@ -144,7 +144,7 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
     )  # fmt: skip
     if options.draw is not None and options.draw.suffix and not options.draw.is_dir():
         if inputs.total != 1:
-            raise FacekitError(
+            raise ArgumentError(
                 f"`draw={options.draw}`: a name with a suffix is a file, for a single picture. Give a folder, and make "
                 f"it first if {options.draw.name} is to be one."
             )

@@ -43,8 +43,9 @@ class Backend(Protocol):
     template: Template  # the one it was opened with, or that its file names
     fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
     fixed_batch: int | None  # the only number of pictures that it takes at once; None: any
-    # Some also have `most_pixels: int | None`, of a batch beyond which pictures take longer together than alone;
-    # `least_side` and `most_side: int | None`, the shortest and longest side, in pixels, that one of any size takes.
+    most_pixels: int | None = None  # of a batch, beyond which pictures take longer together than alone
+    least_side: int = 1  # in pixels, of the pictures that one of any size takes
+    most_side: int | None = None
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of
@@ -62,8 +63,9 @@ def pictures_at_once(backend: Backend, size_hw: tuple[int, int]) -> int:
     """How many pictures of that size go through a network together: what it takes, or else what is fastest."""
     if backend.fixed_batch is not None:
         return backend.fixed_batch
-    most_pixels: int | None = getattr(backend, "most_pixels", None)
-    return sys.maxsize if most_pixels is None else max(1, most_pixels // (size_hw[0] * size_hw[1]))
+    if backend.most_pixels is None:
+        return sys.maxsize
+    return max(1, backend.most_pixels // (size_hw[0] * size_hw[1]))
 
 
 def streaming(backend: Backend, weights: Path) -> Stream:

@@ -13,6 +13,7 @@ from facekit.base.reading import HEAD_BYTES, open_file, stand_in
 from facekit.errors import FacekitError
 from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.targets.reading.seal import check_seal, sealed
@@ -27,7 +28,7 @@ MAX_TENSOR_BYTES = 1 << 31  # that a file may have set aside for one input or ou
 MAGIC = b"ET12"  # at byte 4 of the flatbuffer
 
 
-class ExecuTorchBackend:
+class ExecuTorchBackend(Backend):
     """A .pte in executorch.runtime, which takes as many threads as it likes."""
 
     fixed_batch: int | None = 1

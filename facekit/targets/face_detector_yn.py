@@ -13,7 +13,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import quiet_opencv
 from facekit.structures import Decoded
-from facekit.targets import Given
+from facekit.targets import Backend, Given
 from facekit.targets.opencv import refuse_suppression
 from facekit.targets.reading.about import KEY, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, Layout, find_layout
@@ -24,7 +24,7 @@ from facekit.weights.onnx_file import check_onnx_file
 MOST_BOXES = 100_000  # before suppression, where the protocol has no cap: more than any picture has
 
 
-class FaceDetectorYnBackend:
+class FaceDetectorYnBackend(Backend):
     """A YuNet in OpenCV's class. Its scores are the roots of facekit's, class times objectness; they are squared here,
     so that thresholds mean the same."""
 

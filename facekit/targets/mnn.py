@@ -15,6 +15,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.targets.reading.seal import check_seal, sealed
@@ -28,7 +29,7 @@ MAX_BYTES = 1 << 30
 INPUT = "image"
 
 
-class MnnBackend:
+class MnnBackend(Backend):
     """A .mnn on the CPU in full precision."""
 
     fixed_batch: int | None = 1

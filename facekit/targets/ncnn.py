@@ -13,6 +13,7 @@ from facekit.base.files import replacing
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import read_beside, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.targets.writing.converters import run_converter
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from facekit.targets.writing.draft import Draft
 
 
-class NcnnBackend:
+class NcnnBackend(Backend):
     """A .param beside its .bin, on the CPU in full precision."""
 
     fixed_batch: int | None = 1

@@ -13,7 +13,7 @@ from facekit.base.files import replacing
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets import Given
+from facekit.targets import Backend, Given
 from facekit.targets.reading.about import KEY, About, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
@@ -33,7 +33,7 @@ MOST_PIXELS = 320 * 1024
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
-class OnnxBackend:
+class OnnxBackend(Backend):
     """An .onnx in ONNX Runtime, on a CUDA GPU where the runtime has one."""
 
     def __init__(self, weights: Path, template: Given, threads: int | None, device: str | None = None) -> None:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets import Given
+from facekit.targets import Backend, Given
 from facekit.targets.reading.about import KEY, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import OnnxFile, check_onnx_file
 
 
-class OpenCvBackend:
+class OpenCvBackend(Backend):
     """An .onnx of ours in cv2.dnn. Its threads are the whole process's: OpenCV has one pool."""
 
     fixed_batch: int | None = 1

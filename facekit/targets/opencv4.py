@@ -15,6 +15,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import planes
 from facekit.template import Template
@@ -28,7 +29,7 @@ UNREADABLE = ("Shape", "GatherND", "Loop", "If", "NonZero")  # besides a Slice t
 COLUMNS = {"boxes": 4, "scores": 1, "landmarks": 10, "cls": 0, "bbox": 4, "obj": 1, "kps": 10}  # 0: the head's classes
 
 
-class ClassicBackend:
+class ClassicBackend(Backend):
     """A file of write() in cv2.dnn, by the engine that OpenCV 4 has and OpenCV 5 still brings."""
 
     fixed_batch: int | None = 1

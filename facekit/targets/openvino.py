@@ -16,7 +16,7 @@ from facekit.base.files import replacing
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
-from facekit.targets import Given
+from facekit.targets import Backend, Given, Stream
 from facekit.targets.reading.about import About, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import GraphInput
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from facekit.targets.writing.graph import ExportGraph
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """An IR, .xml beside .bin, or an .onnx, in OpenVINO on the CPU."""
 
     def __init__(self, weights: Path, template: Given, threads: int | None) -> None:
@@ -109,7 +109,7 @@ class OpenVinoBackend:
         return OpenVinoStream(self)
 
 
-class OpenVinoStream:
+class OpenVinoStream(Stream):
     """Several pictures on their way at once, in OpenVINO's queue of requests."""
 
     fixed_batch: int | None = 1

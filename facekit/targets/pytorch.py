@@ -15,6 +15,7 @@ from facekit.models import build_model
 from facekit.ops.head import declared_head
 from facekit.ops.pixels import normalise
 from facekit.structures import Activated
+from facekit.targets import Backend
 from facekit.targets.reading.about import template_for
 from facekit.template import Template
 from facekit.weights.checkpoint import load_state
@@ -22,7 +23,7 @@ from facekit.weights.identify import template_of_weights
 from facekit.weights.load import load_weights
 
 
-class PyTorchBackend:
+class PyTorchBackend(Backend):
     """A network in memory, on the device where its parameters are."""
 
     fixed_size_hw: tuple[int, int] | None = None

@@ -19,6 +19,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.native_output import native_output_hidden
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import parse_about, template_for
 from facekit.targets.reading.outputs import GraphInput, GraphOutputs, check_size
 from facekit.targets.writing.converters import run_converter
@@ -40,7 +41,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class TfliteBackend:
+class TfliteBackend(Backend):
     """A .tflite on the CPU, (1, 3, height, width) or (1, height, width, 3)."""
 
     fixed_batch: int | None = 1

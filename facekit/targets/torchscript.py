@@ -15,6 +15,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.ops.head import Head
 from facekit.structures import Activated, Decoded
+from facekit.targets import Backend
 from facekit.targets.reading.about import KEY, parse_about, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
 from facekit.template import Template
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 16384  # pixels; torch.export wants a bound
 
 
-class TorchProgramBackend:
+class TorchProgramBackend(Backend):
     """A .ts or a .pt2 on the CPU, or on a GPU where `device` says so. Either is code: it is looked through first."""
 
     fixed_batch: int | None = None
@@ -54,7 +55,7 @@ class TorchProgramBackend:
         self.fixed_size_hw = fixed if fixed or self.outputs.head.any_size else self.template.input.size_hw
         check_size(self.fixed_size_hw, self.template, str(weights))
         is_bounded = not is_script and self.fixed_size_hw is None
-        self.least_side = least_side(self.template.evaluation.size_multiple, self.outputs.head) if is_bounded else None
+        self.least_side = least_side(self.template.evaluation.size_multiple, self.outputs.head) if is_bounded else 1
         self.most_side = MAX_SIDE if is_bounded else None
         size_hw = self.outputs.example_size(self.fixed_size_hw)
         self.outputs.recognise(self._run(np.zeros((1, 3, *size_hw), dtype=np.float32)), size_hw)

@@ -20,6 +20,7 @@ from facekit.base.reading import read_text
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Decoded, Detections
+from facekit.targets import Backend
 from facekit.targets.cpp.header import (
     about_in,
     check_is_ours,
@@ -43,7 +44,7 @@ MOST_FACES = 1 << 16  # of a picture, through the C interface
 ROW = 15  # numbers of a face: box, score, five points
 
 
-class HeaderBackend:
+class HeaderBackend(Backend):
     """A header of this facekit's, compiled for this machine."""
 
     fixed_size_hw: tuple[int, int] | None = None

@@ -26,6 +26,7 @@ from facekit.ops.head import Head
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
 from facekit.structures import Decoded, Detections, RawOutputs, Targets
+from facekit.targets import Backend
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.template import TEMPLATES_DIR, Template, load_template
 from facekit.training_data.training_set import collate
@@ -133,7 +134,7 @@ class TestBestBoxes:
         assert (len(taught), len(columns)) == (0, 0)
 
 
-class Fake:
+class Fake(Backend):
     """A backend that always finds the same."""
 
     fixed_size_hw = None
@@ -274,7 +275,7 @@ class TestTeacher:
         whole = open_teacher(drawn_weights, template, head, (160, 160), 1.0, CPU)
         seen: list[int] = []
 
-        class Graph:
+        class Graph(Backend):
             fixed_size_hw = None
             fixed_batch = 1
 
