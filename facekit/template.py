@@ -179,10 +179,15 @@ class TrainingSettings:
     accumulate: Annotated[int, Range(1, 10_000)] = 1  # batches whose gradients are averaged for one step
     # of the moving average of the weights, which is what the run is for then
     ema_decay: Annotated[float, Range(over=0, under=1)] | None = None
+    start_share: Annotated[float, Range(0, under=1)] = 0  # of the weights that a run starts from, in that average
     # module names (prefixes) that stay as they start, statistics and all
     frozen: Annotated[tuple[Name, ...], Length(0, 1000)] = ()
     frozen_batch_norm: bool = False  # whether all batch norms keep their statistics
     early_stopping: EarlyStopping | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_share and self.ema_decay is None:
+            raise ValueError("start_share is of averaged weights: give ema_decay, or take 0.")
 
 
 @dataclass(frozen=True)
@@ -206,8 +211,7 @@ class MinIouCrop:
 
     kind: Literal["min_iou"]
     min_ious: Annotated[tuple[Probability, ...], Length(1, 100)]
-    # smallest side of a crop as a fraction of the picture's
-    min_scale: Annotated[float, Range(over=0, most=1)]
+    min_scale: Annotated[float, Range(over=0, most=1)]  # smallest side of a crop, as a fraction of the picture's
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,8 @@ class TestComplaints:
             ),
             ("accumulate: 1", "accumulate: 0", "training.accumulate: expected 1 to 10000, got 0"),
             ("ema_decay: null", "ema_decay: 1", "training.ema_decay: expected over 0, under 1, got 1"),
+            ("start_share: 0", "start_share: 1", "training.start_share: expected 0 or more, under 1, got 1"),
+            ("start_share: 0", "start_share: 0.5", "training: start_share is of averaged weights: give ema_decay"),
             ("frozen: []", "frozen: backbone", "training.frozen: expected a list"),
             (
                 "early_stopping: null",

@@ -57,6 +57,7 @@ class _Meta:
 class _Average:
     steps: Count
     stepped: dict[str, Tensor]
+    start: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)

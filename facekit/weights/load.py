@@ -70,6 +70,8 @@ def _check_ours(checkpoint: Checkpoint, source: Path, template: Template) -> Non
     average = checkpoint.extra.get("average")
     if average is not None:
         check_state(wanted, average["stepped"], f"{source}: extra.average.stepped")
+        if average.get("start") is not None:
+            check_state(wanted, average["start"], f"{source}: extra.average.start", allow_more=True)
     for number, entry in _optimizer_entries(checkpoint.optimizer):
         for name, value in entry.items():
             if isinstance(value, Tensor) and not (value.is_floating_point() and bool(value.isfinite().all())):

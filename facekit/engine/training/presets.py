@@ -26,6 +26,9 @@ TEMPLATES_PICTURES = 12_880
 # batch norms frozen 1.4, 0.9 and 0.2. It still learns: eight epochs of 150 drawn pictures took AP from 26.9 to 76.3.
 MANY_PICTURES = 10_000
 FEW_PICTURES_RATE = 1 / 300
+# Of the start's weights in the average: it takes back a quarter of what is forgotten or more, and costs a tenth of what
+# is learnt (docs/training.md). Chosen on 211 of WIDER's training pictures.
+START_SHARE = 0.25
 BACKBONE = "backbone"  # what a model calls the part that is frozen for few pictures
 OTHER_BACKBONES = {"retinaface": "body", "ultralight": "base_net"}  # where published checkpoints name it otherwise
 
@@ -174,13 +177,17 @@ def _kept_parts(name: PresetName, template: Template, size: DataSize) -> list[Ch
         return [
             Choice("frozen", (), "from scratch, all is learnt"),
             Choice("frozen_batch_norm", False, "from scratch, all is measured"),
+            Choice("start_share", 0.0, "from scratch, nothing is known"),
         ]
     is_tiny = size.pictures < 100 or size.learnt_faces < 200
     is_small = is_tiny or size.pictures < MANY_PICTURES
     frozen = (OTHER_BACKBONES.get(template.model.architecture, BACKBONE),) if is_tiny else ()
     faces = "under 100 pictures or 200 faces" if is_tiny else "faces enough to learn all from"
     pictures = "few pictures say little of others" if is_small else f"{MANY_PICTURES:,} pictures or more"
-    return [Choice("frozen", frozen, faces), Choice("frozen_batch_norm", is_small, pictures)]
+    return [
+        Choice("frozen", frozen, faces), Choice("frozen_batch_norm", is_small, pictures),
+        Choice("start_share", START_SHARE, "less is forgotten") if is_small else Choice("start_share", 0.0, pictures),
+    ]  # fmt: skip
 
 
 def _val_interval(name: PresetName, given: Given, epochs: int) -> Choice:

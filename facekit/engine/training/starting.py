@@ -9,6 +9,7 @@ from facekit.engine.training.checkpoints import has_checkpoint
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import FacekitError
 from facekit.machine.processes import gather_over_processes
+from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,16 @@ def go_on_or_start(options: TrainOptions) -> TrainOptions:
         return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
     log.info("%s holds no checkpoint to go on from: starting anew.", folder)
     return dataclasses.replace(options, resume_from=None)
+
+
+def check_kept(checkpoint: Checkpoint | None, template: Template) -> None:
+    """Raises FacekitError where a part of the start is to be kept, and that is no trained detector."""
+    share = template.training.start_share
+    if share and checkpoint is None:
+        raise FacekitError(
+            f"training.start_share: {share:g} of the weights that the run starts from would stay, and it starts from "
+            f"untrained ones. Give `load_weights`, or take 0."
+        )
 
 
 def check_same_start(checkpoint: Checkpoint | None, options: TrainOptions) -> None:

@@ -65,7 +65,8 @@ class TrainingState:
         extra = {"scaler": self.scaler.state_dict(), "random": random_states(self.device)}
         if self.average is not None:
             # Whoever reads a checkpoint wants the average; the weights that steps are made on matter to --resume-from.
-            extra["average"] = {"steps": self.average.steps, "stepped": self.network.state_dict()}
+            average = {"steps": self.average.steps, "stepped": self.network.state_dict()}
+            extra["average"] = average | ({"start": self.average.start} if self.average.start else {})
         return Checkpoint(meta, self.outcome.state_dict(), self.optimizer.state_dict(), extra)
 
     def is_sound(self) -> bool:
@@ -103,7 +104,18 @@ class TrainingState:
         if self.average is not None:
             self.average.network.load_state_dict(self.network.state_dict())
             self.average.steps = steps
+            self._restore_start(saved.get("start"), source)
         load_state(self.network, stepped, str(source))
+
+    def _restore_start(self, saved: dict[str, torch.Tensor] | None, source: Path) -> None:
+        assert self.average is not None
+        if self.average.start and saved is None:
+            log.warning(
+                "%s holds no weights that its run started from: training.start_share keeps a part of those that it "
+                "goes on from.", source,
+            )  # fmt: skip
+        for name, value in self.average.start.items():
+            value.copy_(value if saved is None else saved[name])
 
 
 def settings_of(checkpoint: Checkpoint | None) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.training.preflight import tell_of_fall, tell_what_is_learnt, warn_of_nothing_to_measure
 from facekit.engine.training.schedule import make_schedule, schedule_lengths
-from facekit.engine.training.starting import check_same_start, go_on_or_start
+from facekit.engine.training.starting import check_kept, check_same_start, go_on_or_start
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
@@ -109,6 +109,7 @@ def train(
             f"{source}: no run of facekit's, so there is nothing to go on with, and `preset` is for runs from epoch 0. "
             f"Give `load_weights={source}`."
         )
+    check_kept(checkpoint, template)
     last_epoch = options.epochs or template.training.epochs
     if options.add_epochs is not None:
         last_epoch = options.add_epochs + (checkpoint.epoch if checkpoint and options.resume_from is not None else 0)
@@ -198,11 +199,11 @@ class _Run:
             assert self.options.resume_from is not None
             self.progress = resumed_progress(resumed, settings, last_epoch, self.options.resume_from)
         network = self._over_processes()
-        decay = self.template.training.ema_decay
+        decay, share = self.template.training.ema_decay, self.template.training.start_share
+        average = None if decay is None else WeightAverage(self.plain, decay, share)
         self.state = TrainingState(
-            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device,
-            None if decay is None else WeightAverage(self.plain, decay), early_stopper_of(self.template, resumed),
-            validation=key_of(self.val_pictures, self.template),
+            self.template, self.plain, optimizer, self.scaler, self.progress, settings, self.device, average,
+            early_stopper_of(self.template, resumed), validation=key_of(self.val_pictures, self.template),
         )  # fmt: skip
         self._announce()
         if resumed is not None:
@@ -269,6 +270,7 @@ class _Run:
             **schedule_lengths(self.schedule),
             "accumulate": self.template.training.accumulate,
             "ema_decay": self.template.training.ema_decay or 0,
+            "start_share": self.template.training.start_share,
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
             "compiled": int(self.options.compile),
             "teacher_weight": self.teacher.weight if self.teacher else 0,

@@ -50,3 +50,21 @@ def test_what_stands_still_stays_bit_by_bit() -> None:
     for _ in range(20):
         average.update()
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in average.network.state_dict().items())
+
+
+def test_a_share_of_the_start_stays() -> None:
+    network, others = network_of(), network_of()
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    kept, plain = WeightAverage(network, 0.6, start_share=0.25), WeightAverage(network, 0.6)
+    for _ in range(4):
+        with torch.no_grad():
+            for parameter, other in zip(network.parameters(), others.parameters(), strict=True):
+                parameter.add_(other + 0.5)
+        network(torch.randn(2, 3, 8, 8))
+        kept.update()
+        plain.update()
+    got, moved = kept.network.state_dict(), plain.network.state_dict()
+    assert int(got.pop("1.num_batches_tracked")) == 4
+    for name, tensor in got.items():
+        assert not torch.allclose(moved[name], start[name], atol=0.1)
+        torch.testing.assert_close(tensor, 0.25 * start[name] + 0.75 * moved[name])

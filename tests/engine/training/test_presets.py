@@ -66,6 +66,7 @@ class TestFineTune:
         assert (settings.batch_size, settings.epochs, settings.dataset_repeats) == (batch, epochs, repeats)
         assert settings.base_learning_rate == pytest.approx(rate)
         assert (settings.frozen, settings.frozen_batch_norm) == (frozen, frozen_norm)
+        assert settings.start_share == (0.25 if frozen_norm else 0)
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("pictures", SIZES)
@@ -186,10 +187,11 @@ class TestBoth:
             preset = adapt("fine-tune", template_of("yunet-n"), [picture(10)] * 300, [], NO_FLAGS, processes=1)
         first, *lines = [record.getMessage() for record in caplog.records]
         assert first.startswith("Preset fine-tune for 300 pictures with 300 faces, 10 pixels in the middle, 300 large")
-        assert len(lines) == len(preset.choices) == 13 - 1
+        assert len(lines) == len(preset.choices) == 13
         assert "  schedule cosine to 0.01: ends low, however many epochs there are" in lines
         assert "  early_stopping off: 0 validation faces are too few to judge by" in lines
         assert "  frozen nothing: faces enough to learn all from" in lines
+        assert "  start_share 0.25: less is forgotten" in lines
         caplog.clear()
         monkeypatch.setenv("RANK", "1")
         adapt("fine-tune", template_of("yunet-n"), [picture(10)], [], NO_FLAGS, processes=2)

@@ -120,6 +120,50 @@ class TestResume:
             )
 
 
+class TestStartShare:
+    def test_ends_as_if_never_killed(
+        self, whole: Path, tmp_path: Path, kill_behind: Callable[[int], None], drawn_weights: Path  # noqa: F811
+    ) -> None:  # fmt: skip
+        """And with that share of the start in what a run without it would give."""
+        pictures, kept = ellipse_pictures(whole, 6), full_template(start_share=0.25)
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "out", load_weights=drawn_weights, workers=0)
+        train(kept, pictures, [], options)
+        killed = dataclasses.replace(options, save_checkpoints_to=tmp_path / "killed", checkpoint_interval=3)
+        kill_behind(4)
+        with pytest.raises(Killed):
+            train(kept, pictures, [], killed)
+        resumed = dataclasses.replace(killed, load_weights=None, resume_from=tmp_path / "killed")
+        train(kept, pictures, [], resumed)
+        assert_same_end(tmp_path / "killed", tmp_path / "out")
+        train(full_template(), pictures, [], dataclasses.replace(options, save_checkpoints_to=tmp_path / "plain"))
+        start = load_weights(drawn_weights, kept).state_dict
+        got, plain = (state_of(tmp_path / name)["state_dict"] for name in ("out", "plain"))
+        for name, tensor in got.items():
+            if tensor.is_floating_point():
+                torch.testing.assert_close(tensor, torch.lerp(plain[name], start[name], 0.25), rtol=1e-4, atol=1e-5)
+
+    def test_of_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"start_share: 0\.25 of the weights that the run starts from"):
+            train(
+                full_template(start_share=0.25), ellipse_pictures(tmp_path, 2), [],
+                TrainOptions("yunet-n", save_checkpoints_to=tmp_path / "out", workers=0),
+            )  # fmt: skip
+
+    def test_a_checkpoint_without_a_start(
+        self, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:  # fmt: skip
+        options = TrainOptions("yunet-n", save_checkpoints_to=tmp_path, workers=0, resume_from=whole / "out", epochs=3)
+        train(full_template(start_share=0.25), ellipse_pictures(whole, 6), [], options)
+        assert "holds no weights that its run started from" in caplog.text
+
+    def test_a_damaged_start(self, whole: Path, tmp_path: Path) -> None:
+        checkpoint = load_weights(whole / "out" / "epoch_1.pth", full_template())
+        checkpoint.extra["average"]["start"] = {"backbone": torch.zeros(2)}
+        save_checkpoint(tmp_path / "latest.pth", checkpoint)
+        with pytest.raises(FacekitError, match=r"extra\.average\.start: the weights don't fit"):
+            load_weights(tmp_path / "latest.pth", full_template())
+
+
 class TestCheckpoints:
     def test_hold_both_and_are_read_as_the_average(self, whole: Path) -> None:
         saved = state_of(whole / "out")
