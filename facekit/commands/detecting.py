@@ -19,10 +19,11 @@ from facekit import __version__
 from facekit.base.files import protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
-from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
+from facekit.commands.watching import Looking, Seen, carried, refuse_without_video, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
+from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, reader
 from facekit.pictures.read_ahead import ahead
@@ -189,7 +190,7 @@ class Finding:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         try:
             source = find_source(item.place)
-            look = partial(faces_of, detector=self.detector, looking=self._looking)
+            look = partial(self._faces_until_refused, seen=seen, item=item)
             draw = None if output is None else lambda frame, faces: draw_faces(frame.image_bgr, faces)
             found = watch(source, seen, look, output, draw, self._spans)
             with closing(found):
@@ -211,6 +212,26 @@ class Finding:
         if losses:
             self.broken_videos += bool(seen.frames)
             yield Row(item.source, error="; ".join(losses)), None
+
+    def _faces_until_refused(
+        self, frames: Iterator[Frame], seen: Seen, item: Input
+    ) -> Iterator[tuple[Frame, Detections]]:
+        """The frames' faces, up to one that the network can't take: a loss, and what was drawn so far is kept."""
+        refused: list[FacekitError] = []
+
+        def find(frame: Frame) -> Detections:
+            try:
+                return self.detector.detect(frame.image_bgr)
+            except FacekitError as error:
+                refused.append(error)
+                raise
+
+        try:
+            yield from carried(frames, find, self._looking)
+        except FacekitError as error:
+            if not seen.frames or error not in refused:
+                raise
+            seen.losses.append(Loss(item.source, f"from frame {seen.frames} on: {Loss.of(item.source, error).why}"))
 
     def _look_at_pictures(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
         detector = self.detector  # opened here, where a refusal ends the run

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import facekit
+from facekit.detector import Detector
+from facekit.errors import FacekitError
 from facekit.results.json_files import read_jsonl
 from tests.cli.support import fails, run
 from tests.conftest import Server
@@ -51,6 +54,26 @@ def test_a_row_a_frame_and_all_is_kept(walking: Path, tmp_path: Path) -> None:
     assert [row.faces.boxes_xyxy.tolist() for row in facekit.detect(walking)] == [
         row.faces.boxes_xyxy.tolist() for row in rows
     ]
+
+
+def test_a_frame_that_the_network_refuses_ends_its_video_alone(
+    walking: Path, tmp_path: Path, project_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    detect, calls = Detector.detect, list[int]()
+
+    def refusing(self: Detector, picture: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise FacekitError("takes pictures of 320x160 alone")
+        return detect(self, picture)
+
+    monkeypatch.setattr(Detector, "detect", refusing)
+    portrait = project_dir / "data" / "demo" / "astronaut.jpg"
+    assert run("detect", walking, portrait, "--jsonl", tmp_path / "a.jsonl", "--draw", tmp_path / "drawn") == 3
+    rows = list(read_jsonl(tmp_path / "a.jsonl"))
+    assert [row.frame for row in rows] == [0, 1, 2, 3, None, None]
+    assert rows[4].error == "from frame 4 on: takes pictures of 320x160 alone" and len(rows[5].faces) == 1
+    assert times_ms(tmp_path / "drawn" / "walk.mp4") == TIMES[:4]
 
 
 def test_every_nth_frame_and_spans(walking: Path) -> None:
