@@ -267,7 +267,10 @@ class _Work:
                 found.add(frame.number, faces)
                 if self.stop.received:
                     raise Interrupted("Stopped while looking: nothing of this video is written.", self.stop.received)
-        found.bridge(self.options.bridge, self.areas)
+        # Frames that nobody looked at are missed, too, and a face may have come or gone between two looks.
+        unseen = self.options.every - 1
+        bridged = self.options.bridge + unseen
+        found.bridge(bridged, max(1, self.options.bridge // EXTEND_SHARE) + unseen, self.areas)
         return found
 
     def _doubtful_frames(self, places: Places) -> set[int]:
@@ -297,11 +300,11 @@ class Places:
             self._values.extend((*faces.boxes_xyxy[index].tolist(), float(faces.scores[index])))
             self._tracks.extend((frame, int(faces.track_ids[index])))
 
-    def bridge(self, most_frames: int, areas: Areas) -> None:
+    def bridge(self, most_frames: int, extend: int, areas: Areas) -> None:
         values = np.array(self._values, np.float32).reshape(-1, 5)
         tracks = np.array(self._tracks, np.int64).reshape(-1, 2)
         found = Sightings(tracks[:, 0], tracks[:, 1], values[:, :4], values[:, 4])
-        made = bridge(found, np.array(self._shown, np.int64), most_frames, max(1, most_frames // EXTEND_SHARE))
+        made = bridge(found, np.array(self._shown, np.int64), most_frames, extend)
         both = joined([found, made])
         is_bridged = np.arange(len(both.frames)) >= len(found.frames)
         chosen = areas.chosen(both.boxes_xyxy)

@@ -128,6 +128,22 @@ class TestVideo:
         with pytest.raises(IndexError):
             sound_of(out)
 
+    @pytest.mark.parametrize(("every", "step"), [(20, 0), (6, 2)])
+    def test_every_so_manieth_frame_leaves_none_bare(
+        self, project_dir: Path, tmp_path: Path, every: int, step: int
+    ) -> None:
+        """The last look of 50 frames is at frame 40 or 48, and longer gaps than `bridge` lie between two looks."""
+        portrait = cv2.resize(cv2.imread(str(project_dir / "data" / "demo" / "astronaut.jpg")), (160, 160))
+        wide = np.concatenate([portrait, np.full((160, 160, 3), 90, np.uint8)], axis=1)
+        images = [np.ascontiguousarray(np.roll(wide, step * number, axis=1)) for number in range(50)]
+        source = make(tmp_path / "in.mp4", range(0, 2000, 40), (320, 160), images_bgr=images)
+        truth = [row.faces.boxes_xyxy[0] for row in facekit.detect(source)]
+        report = tmp_path / "report.jsonl"
+        facekit.anonymize(source, output=tmp_path / "out.mp4", every=every, bridge=4, report=report)
+        for box, row in zip(truth, read_jsonl(report), strict=True):
+            x, y = (box[:2] + box[2:]) / 2
+            assert any(left < x < right and top < y < bottom for left, top, right, bottom in row.faces.boxes_xyxy), row
+
     def test_part_and_refusals(self, hidden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         done = facekit.anonymize(str(hidden), output=tmp_path / "part.mkv", start="0.2", end="0.4", every=2)
         assert (done.frames, done.faces) == (5, 5) and len(times_ms(tmp_path / "part.mkv")) == 5
