@@ -8,8 +8,10 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 
+from facekit.base.installation import demo_dir, package_dir, templates_dir
 from facekit.errors import ArgumentError, FacekitError
 
 # What a file is known by, whatever it is called: its device and inode, or its path where there are none.
@@ -69,6 +71,7 @@ class Inputs:
         key = _key(target)
         if key is None or target.is_dir():
             return
+        _refuse_own(target)
         for path in self._reads[self._known :]:
             if (found := _key(path)) is not None:
                 self._keys.setdefault(found, path)
@@ -122,10 +125,28 @@ def note_inputs(paths: Iterable[Path]) -> None:
 
 
 def check_not_input(path: Path) -> None:
-    """Raises FacekitError where a command that runs now reads this file: for what writes, moves or removes files other
-    than by replacing()."""
+    """Raises FacekitError where a command that runs now reads this file, or it came with facekit: for what writes,
+    moves or removes files other than by replacing()."""
+    if _key(path) is not None:
+        _refuse_own(path)
     for inputs in _all_running():
         inputs.refuse(path)
+
+
+def _refuse_own(target: Path) -> None:
+    """Raises FacekitError for a file that came with facekit: commands read some without being told to."""
+    place = real_path(target)
+    is_listed = place.parent == templates_dir()  # what tools make of all templates
+    if not is_listed and any(place.is_relative_to(folder) for folder in _own_folders()):
+        raise FacekitError(
+            f"{target}: would be written over, but it is a file of facekit itself. Choose another name or folder to "
+            f"write to."
+        )
+
+
+@cache
+def _own_folders() -> tuple[Path, ...]:
+    return package_dir(), templates_dir(), demo_dir()
 
 
 def beside_name(path: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import facekit
 
 TEMPLATES = Path("model_templates") / "face-detection"
+DEMO = Path("data") / "demo"
 
 
 def package_dir() -> Path:
@@ -18,6 +19,12 @@ def templates_dir() -> Path:
     """The folder with a folder a template: inside the package of a wheel, beside the package in a checkout."""
     inside = package_dir() / TEMPLATES
     return inside if inside.is_dir() else package_dir().parent / TEMPLATES
+
+
+def demo_dir() -> Path:
+    """The folder with the pictures and weights of demonstrations: in the same places."""
+    inside = package_dir() / DEMO
+    return inside if inside.is_dir() else package_dir().parent / DEMO
 
 
 def checkout_dir() -> Path | None:

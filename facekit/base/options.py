@@ -21,7 +21,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from facekit.base.files import protecting
 from facekit.base.nearest import did_you_mean, did_you_mean_path
-from facekit.base.reading import shown
+from facekit.base.reading import is_binary, shown
 from facekit.base.urls import path_of
 from facekit.errors import ArgumentError, FacekitError
 
@@ -76,6 +76,7 @@ class OptionInfo:
     reads: bool = False  # a file or folder that must be there; each, of several
     is_kept: bool = True  # what is read may not be written over
     writes: bool = False  # a file
+    is_text: bool = True  # what is written
     is_template: bool = False  # a name, or a file or folder that is read
     names: tuple[str, ...] = ()  # values that are no paths where paths are expected
 
@@ -96,6 +97,7 @@ def option(
     reads: bool = False,
     kept: bool = True,
     writes: bool = False,
+    text: bool = True,
     template: bool = False,
     names: tuple[str, ...] = (),
 ) -> Any:
@@ -105,7 +107,7 @@ def option(
     """
     info = OptionInfo(
         help, positional, flag, other_flag, metavar, least if over is None else over, most, over is not None,
-        bare_value, reads, kept, writes, template, names,
+        bare_value, reads, kept, writes, text, template, names,
     )  # fmt: skip
     return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": info})
 
@@ -167,6 +169,7 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
             _check_arguments(job.__name__, options, args, kwargs)
             given = checked(options(*args, **kwargs))
             with protecting(_files_read(given), _files_written(given)):
+                _check_texts(given)
                 return job(given)
 
         call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
@@ -268,6 +271,18 @@ def _files_read(options: Any) -> list[Path]:
 def _files_written(options: Any) -> list[Path]:
     values = [getattr(options, field.name) for field in dataclasses.fields(options) if info_of(field).writes]
     return [value for value in values if value is not None]
+
+
+def _check_texts(options: Any) -> None:
+    """Raises FacekitError where text would be written over a file that is none: a picture or a video, mostly, that
+    became an output as a flag's value was forgotten."""
+    for field in dataclasses.fields(options):
+        path, info = getattr(options, field.name), info_of(field)
+        if path is not None and info.writes and info.is_text and is_binary(path):
+            raise FacekitError(
+                f"{shown(path, MOST_OF_PATH)}: is no text, and `{field.name}` would write text over it. Choose another "
+                f"name."
+            )
 
 
 def _check_there(name: str, value: Path | tuple[Path, ...], names: tuple[str, ...]) -> None:

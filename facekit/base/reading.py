@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -12,6 +13,7 @@ from facekit.base.files import note_inputs
 from facekit.errors import FacekitError, printable
 
 HEAD_BYTES = 512
+TEXT_HEAD_BYTES = 4096
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -96,6 +98,20 @@ def read_text(path: Path, limit_bytes: int, remedy: str) -> str:
     except UnicodeDecodeError as error:
         utf_16 = ", it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise FacekitError(f"{path}: not UTF-8 text (byte {error.start}{utf_16}). {remedy}") from error
+
+
+def is_binary(path: Path) -> bool:
+    """Whether there is a file whose head is no UTF-8 or holds a zero, as all pictures' and videos' do."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(TEXT_HEAD_BYTES) or b""
+    except (OSError, FacekitError):
+        return False
+    try:  # the last letter may be cut in two
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < TEXT_HEAD_BYTES)
+    except UnicodeDecodeError:
+        return True
+    return b"\0" in head
 
 
 def stand_in(head: bytes) -> str | None:

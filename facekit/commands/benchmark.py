@@ -42,7 +42,7 @@ def benchmark(options: BenchmarkOptions) -> Compared:
     """Measures one detector in a process of its own. Raises FacekitError for weights that can't be run."""
     size_wh = parse_size(options.size)
 
-    from facekit.base.files import check_writable_folder, write_text
+    from facekit.base.files import check_outputs, check_writable_folder, write_text
     from facekit.commands.compare import Compared
     from facekit.engine.comparison.compare import Plan, compare_detectors
     from facekit.engine.comparison.contender import Named, parse_named
@@ -51,6 +51,7 @@ def benchmark(options: BenchmarkOptions) -> Compared:
     if options.json is not None:
         check_writable_folder(options.json.parent)
     (own,) = parse_named(str(options.weights))
+    check_outputs([own.weights], [options.json])
     named = Named(own.name, own.weights, options.template, options.layout, options.backend or own.backend)
     plan = Plan(options.threads, options.rounds, options.picture or portrait(), size_wh, options.scale, None)
     comparison, losses = compare_detectors([named], plan)

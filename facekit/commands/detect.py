@@ -65,7 +65,7 @@ class DetectOptions:
     jsonl: Path | None = option(f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True)
     csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True)
     coco: Path | None = option(f"Write COCO json. {PRINTS}", default=None, writes=True)
-    parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True)
+    parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True, text=False)
     yolo: Path | None = option("Write YOLO's label files into this folder.", default=None)
     wider: Path | None = option("Write WIDER FACE's result files into this folder.", default=None)
     draw: Path | None = option("Draw the faces: a folder, or a file for a single picture or video.", default=None)

@@ -16,9 +16,7 @@ from facekit.base.reading import open_file
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
-from facekit.pictures.headers import read_header
 from facekit.pictures.inputs import Inputs
-from facekit.pictures.read import HEAD_BYTES
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
@@ -37,6 +35,7 @@ Rows = Callable[[], Iterable[Row]]
 STREAMED = {"json": json_text, "jsonl": jsonl_text, "csv": csv_text}
 READERS = {"json": read_json, "jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
 STDOUT = "-"
+PARQUET_MARK = b"PAR1"  # that its files begin with
 
 
 @dataclass
@@ -157,22 +156,22 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
         raise ArgumentError("`resume` goes on with files that are written: name one.")
     if "parquet" in outputs.files:
         parquet_schema()  # pyarrow is there
-    for path in outputs.files.values():
-        _check_file(path)
+    for kind, path in outputs.files.items():
+        _check_file(kind, path)
     for folder in folders:
         if folder is not None:
             check_writable_folder(folder.parent if folder is options.draw and outputs.is_draw_file else folder)
     return outputs
 
 
-def _check_file(path: Path) -> None:
+def _check_file(kind: str, path: Path) -> None:
     if path.is_dir():
         raise FacekitError(f"{path}: a folder. Give the name of a file in it.")
     check_writable_folder(path.parent)
-    if path.exists():
+    if kind == "parquet" and path.exists():
         with open_file(path, sys.maxsize, "Choose another name.") as file:
-            if read_header(file.read(HEAD_BYTES) or b"") is not None:
-                raise FacekitError(f"{path}: is a picture, and would be written over. Choose another name.")
+            if (file.read(len(PARQUET_MARK)) or PARQUET_MARK) != PARQUET_MARK:
+                raise FacekitError(f"{path}: is no Parquet file, and would be written over. Choose another name.")
 
 
 def _as_written(name: str) -> str:

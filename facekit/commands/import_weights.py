@@ -15,7 +15,7 @@ class ImportOptions:
 
     source: Path = option("The weights.", positional=True, kw_only=False, reads=True)
     template: str = option(TEMPLATE, template=True)
-    output: Path = option("The snapshot.pth to write.", writes=True)
+    output: Path = option("The snapshot.pth to write.", writes=True, text=False)
 
 
 @dataclass(frozen=True)

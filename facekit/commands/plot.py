@@ -15,7 +15,7 @@ class PlotOptions:
     runs: tuple[Path, ...] = option(
         "Folders of checkpoints, or their log.jsonl.", positional=True, kw_only=False, reads=True
     )
-    output: Path = option("The .svg, .png or .pdf to write.", writes=True)
+    output: Path = option("The .svg, .png or .pdf to write.", writes=True, text=False)
     over: Literal["iterations", "epochs"] = option(
         "What is drawn across; epochs: since the start of each run.", default="iterations"
     )

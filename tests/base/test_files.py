@@ -348,3 +348,16 @@ def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
     (tmp_path / f".bare.{dead.pid}.part").touch()
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_files_of_facekit_itself_are_not_written_over(project_dir: Path, tmp_path: Path) -> None:
+    """Whether or not a command knows that it reads them."""
+    own = project_dir / "data" / "demo" / "astronaut.jpg"
+    (tmp_path / "link.jpg").symlink_to(own)
+    before = own.read_bytes()
+    for path in (own, tmp_path / "link.jpg", project_dir / "facekit" / "py.typed"):
+        with pytest.raises(FacekitError, match="is a file of facekit itself"), replacing(path) as beside:
+            beside.write_bytes(b"lost")
+        with pytest.raises(FacekitError, match="is a file of facekit itself"):
+            check_outputs([], [path])
+    assert own.read_bytes() == before

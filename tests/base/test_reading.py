@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from facekit.base.files import protecting, write_text
-from facekit.base.reading import open_regular, read_input
+from facekit.base.reading import is_binary, open_regular, read_input
 from facekit.errors import FacekitError
 
 
@@ -20,6 +20,16 @@ def test_a_whole_file_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100)
     (tmp_path / "b").symlink_to("a")
     assert read_input(tmp_path / "b", 100) == b"x" * 100
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    (b"", False), (b"{}\n", False), ("ä".encode() * 2000 + b"\n", False), (b"x" + "ä".encode() * 3000, False),
+    (b"a\0b", True), (b"\xff\xd8\xff", True), ("ä".encode()[:1], True), (b"x" * 5000 + b"\0", False),
+])  # fmt: skip
+def test_binary_is_told_by_the_head(tmp_path: Path, content: bytes, expected: bool) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert is_binary(tmp_path / "a") == expected
+    assert not is_binary(tmp_path / "none") and not is_binary(tmp_path) and not is_binary(tmp_path / ("x" * 300))
 
 
 def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:

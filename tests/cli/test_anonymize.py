@@ -73,6 +73,22 @@ class TestPictures:
             assert facekit.detect(tmp_path / "out.jpg").__next__().size_wh == (512, 512)
             assert cv2.imread(str(tmp_path / "out.jpg")).shape == (512, 512, 3)
 
+    def test_reports_take_no_other_files_place(
+        self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
+    ) -> None:
+        """Neither a picture that became a flag's value, nor the one beside the report."""
+        other, report = tmp_path / "other.jpg", tmp_path / "other.png"
+        for path in (other, report):
+            cv2.imwrite(str(path), np.zeros((9, 9, 3), np.uint8))
+        before = other.read_bytes()
+        asked = ("anonymize", portrait, "-o", tmp_path / "out.png", "--threshold", 0.9, "--report")
+        assert "other.png: is no text, and --report would write text over it" in fails(capsys, *asked, report)
+        assert "other.jpg: is there already, and facekit didn't write it" in fails(
+            capsys, *asked, tmp_path / "other.jsonl"
+        )
+        assert other.read_bytes() == before and not (tmp_path / "out.png").exists()
+        assert run(*asked, tmp_path / "own.jsonl") == 0 and run(*asked, tmp_path / "own.jsonl") == 0
+
     def test_many_and_broken_ones(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
         for name in ("a.jpg", "b.jpg"):

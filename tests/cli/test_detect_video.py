@@ -56,6 +56,16 @@ def test_a_row_a_frame_and_all_is_kept(walking: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("flag", ["--jsonl", "--csv", "--parquet"])
+def test_a_forgotten_value_does_not_cost_a_video(
+    walking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    first = tmp_path / "1.mp4"
+    first.write_bytes(walking.read_bytes())
+    text = fails(capsys, "detect", flag, first, walking)  # --jsonl *.mp4
+    assert "1.mp4: is no " in text and first.read_bytes() == walking.read_bytes()
+
+
 def test_a_frame_that_the_network_refuses_ends_its_video_alone(
     walking: Path, tmp_path: Path, project_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.installation import package_dir
+from facekit.base.installation import demo_dir
 from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
 
-PORTRAIT = Path("data") / "demo" / "astronaut.jpg"  # NASA's, in the public domain
+PORTRAIT = "astronaut.jpg"  # NASA's, in the public domain
 DRAWN_HW, NOISE_HW = (192, 352), (160, 131)  # unlike each other, and no multiples of strides
 MOST_OWN = 100  # pictures
 
@@ -30,9 +30,8 @@ def check_pictures(own: Sequence[Path] = ()) -> dict[str, NDArray[np.uint8]]:
 
 
 def portrait() -> Path:
-    """The file: inside the package of a wheel, beside the package in a checkout."""
-    inside = package_dir() / PORTRAIT
-    return inside if inside.is_file() else package_dir().parent / PORTRAIT
+    """The file that comes with facekit."""
+    return demo_dir() / PORTRAIT
 
 
 def noise() -> NDArray[np.uint8]:
