@@ -184,7 +184,7 @@ class _Work:
     def pictures(self, pairs: list[tuple[Input, Path]]) -> Iterator[Row]:
         """A row a picture."""
         bar = progress_bar(None, total=len(pairs), desc="covering", unit="picture") if len(pairs) > 1 else nullcontext()
-        read = ahead((item for item, _ in pairs), reader(self.options.max_pixels), decoded_bytes)
+        read = ahead((item for item, _ in pairs), reader(self.options.max_pixels, on_white=True), decoded_bytes)
         with closing(read), bar as shown:
             for (item, image_bgr), (_, target) in zip(read, pairs, strict=True):
                 if shown is not None:

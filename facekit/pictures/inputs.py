@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from facekit.base.download import fetch
 from facekit.base.files import note_inputs
-from facekit.base.reading import open_file
+from facekit.base.reading import open_file, read_bytes
 from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
-from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size, read_picture
+from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size
 
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")
 ADDRESS_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp")
@@ -201,19 +201,21 @@ def _lines(stream: BinaryIO, where: str) -> Iterator[Input]:
         yield item
 
 
-def reader(max_pixels: int = MAX_PIXELS) -> Callable[[Input], NDArray[np.uint8]]:
-    """A function that reads a picture: (H, W, 3) BGR uint8, turned as a viewer shows it; it raises FacekitError."""
+def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[Input], NDArray[np.uint8]]:
+    """A function that reads a picture: (H, W, 3) BGR uint8, turned as a viewer shows it; it raises FacekitError.
+    on_white: see decode_picture."""
 
     def read(item: Input) -> NDArray[np.uint8]:
         if item.kind == "file":
-            return read_picture(Path(item.place), max_pixels=max_pixels)
-        if item.kind == "address":
+            data = read_bytes(Path(item.place), MAX_PICTURE_BYTES, "Check the path, or leave it out.")
+        elif item.kind == "address":
             data, _ = fetch(item.place, ADDRESS_BYTES, ADDRESS_S)
         else:
             data = sys.stdin.buffer.read(MAX_PICTURE_BYTES + 1)
             if len(data) > MAX_PICTURE_BYTES:
                 raise FacekitError(f"-: over {MAX_PICTURE_BYTES >> 20} MiB on standard input, which are not read.")
-        return decode_picture(item.source, data, max_pixels=max_pixels)
+        name = item.place if item.kind == "file" else item.source
+        return decode_picture(name, data, max_pixels=max_pixels, on_white=on_white)
 
     return read
 

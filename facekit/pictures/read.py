@@ -19,6 +19,8 @@ PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
 )  # fmt: skip
 KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC"  # of read_header
+MAY_BE_TRANSPARENT = ("PNG", "WebP", "TIFF", "GIF", "AVIF")
+STRIP_ROWS = 256
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes a pass over all pixels
 HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
@@ -48,8 +50,13 @@ def decode_picture(
     size_wh: tuple[int, int] | None = None,
     shrink: int = 1,
     max_pixels: int = MAX_PIXELS,
+    on_white: bool = False,
 ) -> NDArray[np.uint8]:
-    """read_picture() of a file's bytes, wherever they come from; `path` is what messages call them."""
+    """read_picture() of a file's bytes, wherever they come from; `path` is what messages call them.
+
+    on_white: transparent pictures as they look on white; else what is hidden under their transparent pixels comes to
+    light.
+    """
     header = _checked_header(path, data, max_pixels)
     if shrink != 1 and size_wh is not None and header.kind == "JPEG" and _final_size(header) == tuple(size_wh):
         image_bgr = _decode(data, _REDUCED[shrink])
@@ -66,7 +73,29 @@ def decode_picture(
             )
     if image_bgr is None:
         raise FacekitError(f"{path}: a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}")
-    return image_bgr
+    return _laid_on_white(path, data, image_bgr) if on_white and header.kind in MAY_BE_TRANSPARENT else image_bgr
+
+
+def _laid_on_white(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    try:
+        whole = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return image_bgr
+    if whole is None or whole.ndim != 3 or whole.shape[2] != 4:
+        return image_bgr
+    alpha = whole[..., 3:]
+    most = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
+    if alpha.min() >= most:
+        return image_bgr
+    # OpenCV turns colours alone: transparency stays as it is stored.
+    if not np.array_equal(image_bgr, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)):
+        raise FacekitError(f"{path}: is transparent, and turned by its EXIF. Save it upright, or without transparency.")
+    laid = np.empty_like(image_bgr)
+    for top in range(0, len(laid), STRIP_ROWS):  # whole, its numbers would take four times the picture's memory
+        rows = slice(top, top + STRIP_ROWS)
+        share = alpha[rows].astype(np.float32) / most
+        laid[rows] = np.rint(image_bgr[rows] * share + 255 * (1 - share))
+    return laid
 
 
 def _checked_header(path: Path | str, data: bytes, max_pixels: int) -> Header:

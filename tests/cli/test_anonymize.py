@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -72,6 +73,38 @@ class TestPictures:
             assert (b"\x7c\x92" in data[:400]) == bool(flag)  # the maker's note's tag
             assert facekit.detect(tmp_path / "out.jpg").__next__().size_wh == (512, 512)
             assert cv2.imread(str(tmp_path / "out.jpg")).shape == (512, 512, 3)
+
+    @pytest.mark.parametrize(("suffix", "channels", "dtype"), [
+        (".png", 4, np.uint8), (".png", 4, np.uint16), (".webp", 4, np.uint8), (".tiff", 4, np.uint8),
+    ])  # fmt: skip
+    def test_what_is_hidden_under_transparency_stays_so(
+        self, tmp_path: Path, suffix: str, channels: int, dtype: type
+    ) -> None:
+        """It lies on white; halves are mixed."""
+        most = np.iinfo(dtype).max
+        picture = np.zeros((300, 64, channels), dtype)
+        picture[..., 2] = most  # red
+        picture[:100, :, 3], picture[100:200, :, 3] = most, most // 2
+        settings = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+        cv2.imwrite(str(tmp_path / f"in{suffix}"), picture, settings)
+        assert run("anonymize", tmp_path / f"in{suffix}", "-o", tmp_path / "out.png") == 0
+        out = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+        assert out.shape == (300, 64, 3)
+        seen = [out[row].reshape(-1, 3).astype(int) for row in (50, 150, 250)]
+        for rows, expected in zip(seen, ((0, 0, 255), (128, 128, 255), (255, 255, 255)), strict=True):
+            assert np.abs(rows - expected).max() <= 2
+
+    def test_a_transparent_picture_that_is_turned(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], portrait: Path
+    ) -> None:
+        picture = np.dstack([cv2.imread(str(portrait)), np.full((512, 512), 100, np.uint8)])
+        turned = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
+        made = cv2.imencodeWithMetadata(".png", picture, [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(turned, np.uint8)])[
+            1
+        ]
+        (tmp_path / "in.png").write_bytes(made.tobytes())
+        text = fails(capsys, "anonymize", tmp_path / "in.png", "-o", tmp_path / "out.png")
+        assert "is transparent, and turned by its EXIF" in text and not (tmp_path / "out.png").exists()
 
     def test_reports_take_no_other_files_place(
         self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
