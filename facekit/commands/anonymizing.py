@@ -25,7 +25,7 @@ from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.contact_sheet import ContactSheet
 from facekit.pictures.cover import Cover, cover_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, reader
+from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, frames_left_out, reader
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -209,6 +209,8 @@ class _Work:
         if self.options.keep_metadata and target.suffix.lower() not in WITH_EXIF:
             reason = f"its EXIF is not kept: {target.suffix} has no room for it; write .jpg, .png or .webp"
             self.done.losses.append(Loss(str(target), reason))
+        if (loss := frames_left_out(item)) is not None:
+            self.done.losses.append(loss)
         self.done.pictures += 1
         self.done.faces += len(faces)
         self.done.written.append(target)

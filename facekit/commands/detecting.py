@@ -25,7 +25,7 @@ from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, reader
+from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, frames_left_out, reader
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -247,6 +247,8 @@ class Finding:
                         yield Row(item.source, error=Loss.of(item.source, outcome).why, name=name), None
                         continue
                     assert not isinstance(image, FacekitError)
+                    if (loss := frames_left_out(item)) is not None:
+                        self.losses.append(loss)
                     faces = outcome.above(self.options.threshold)
                     if self.options.min_size:
                         faces = faces.at_least(self.options.min_size)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
 from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size
 
+MANY_FRAMED = (".gif", ".png", ".webp", ".tif", ".tiff", ".avif")  # files that may hold several pictures
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")
 ADDRESS_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp")
 MAX_LIST_BYTES = 1 << 36
@@ -218,6 +220,18 @@ def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[In
         return decode_picture(name, data, max_pixels=max_pixels, on_white=on_white)
 
     return read
+
+
+def frames_left_out(item: Input) -> Loss | None:
+    """Of a file with an animated picture, or one of many pages: all but the first, which reader() gives."""
+    if item.kind != "file" or Path(item.place).suffix.lower() not in MANY_FRAMED:
+        return None
+    try:
+        count = cv2.imcount(item.place)
+    except cv2.error:
+        return None
+    why = f"{count - 1} of its {count} frames or pages: the first alone is looked at. Make a video of it, or pictures"
+    return Loss(item.source, why) if count > 1 else None
 
 
 def decoded_bytes(item: Input) -> int:

@@ -84,11 +84,12 @@ def _laid_on_white(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) 
     if whole is None or whole.ndim != 3 or whole.shape[2] != 4:
         return image_bgr
     alpha = whole[..., 3:]
-    most = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
+    most = {"uint8": 255, "uint16": 65535}.get(alpha.dtype.name, 1)
     if alpha.min() >= most:
         return image_bgr
     # OpenCV turns colours alone: transparency stays as it is stored.
-    if not np.array_equal(image_bgr, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)):
+    stored_bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if stored_bgr is None or not np.array_equal(image_bgr, stored_bgr):
         raise FacekitError(f"{path}: is transparent, and turned by its EXIF. Save it upright, or without transparency.")
     laid = np.empty_like(image_bgr)
     for top in range(0, len(laid), STRIP_ROWS):  # whole, its numbers would take four times the picture's memory

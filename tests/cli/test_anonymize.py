@@ -106,6 +106,22 @@ class TestPictures:
         text = fails(capsys, "anonymize", tmp_path / "in.png", "-o", tmp_path / "out.png")
         assert "is transparent, and turned by its EXIF" in text and not (tmp_path / "out.png").exists()
 
+    @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tiff"])
+    def test_of_many_frames_the_others_are_said_to_be_left_out(
+        self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path, suffix: str
+    ) -> None:
+        source, image = tmp_path / f"in{suffix}", cv2.imread(str(portrait))
+        if suffix == ".tiff":
+            cv2.imwritemulti(str(source), [image] * 3)
+        else:
+            frames = cv2.Animation()
+            frames.frames, frames.durations = [image, image[::-1], image], [100, 100, 100]
+            cv2.imwriteanimation(str(source), frames)
+        for command in (("anonymize", source, "-o", tmp_path / "out.png"), ("detect", source)):
+            assert run(*command) == 3
+            assert "2 of its 3 frames or pages: the first alone is looked at" in capsys.readouterr().err
+        assert written(tmp_path)[-1] == "out.png"
+
     def test_reports_take_no_other_files_place(
         self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
     ) -> None:
