@@ -17,14 +17,15 @@ class TestPreset:
         assert run(*train(ssd_weights, pictures, out, "--preset", "fine-tune")) == 0
         text = capsys.readouterr().err
         assert "Preset fine-tune for 2 pictures with 1 faces" in text
-        assert "  frozen backbone: under 100 pictures or 200 faces" in text
+        assert "  start_share 0.25: less is forgotten" in text
         assert "  epochs 1: --epochs" in text
         record = json.loads((out / "run.json").read_text())
         assert (record["flags"]["preset"], record["flags"]["val_interval"]) == ("fine-tune", 1)
-        assert record["template"]["training"]["frozen"] == ["backbone"]
+        assert record["template"]["training"]["frozen_batch_norm"] and not record["template"]["training"]["frozen"]
         assert record["template"]["training"]["schedule"] == {"kind": "cosine", "final_factor": 0.01}
         before, after = (read_torch_file(path)["state_dict"] for path in (ssd_weights, out / "latest.pth"))
-        assert all((before[name] == after[name]).all() for name in before if name.startswith("backbone."))
+        assert all((before[name] == after[name]).all() for name in before if "running_" in name)
+        assert any((before[name] != after[name]).any() for name in before if name.startswith("backbone."))
         assert run("reproduce", out / "run.json") == 0
         assert "Bit-equal" in capsys.readouterr().out
 
