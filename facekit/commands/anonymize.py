@@ -44,7 +44,7 @@ class AnonymizeOptions:
     )  # fmt: skip
     end: tuple[str, ...] = option("Of videos: write what is up to this time.", default=(), flag="--to", metavar="TIME")
     keep_sound: bool = option("Keep a video's sound.", default=True)
-    keep_metadata: bool = option("Keep a picture's EXIF, but for previews.", default=False)
+    keep_metadata: bool = option("Keep what a picture's EXIF says of camera, times, exposure and place.", default=False)
     report: Path | None = option(
         "Write what was covered, a line of JSON a frame, and beside it, as .jpg, the frames to look at.",
         default=None, writes=True,

@@ -26,7 +26,7 @@ _EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 
 def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None = None) -> None:
     """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
 
-    exif_of: a picture whose EXIF is taken over, but for previews, where the kind has room for it (WITH_EXIF) and it can
+    exif_of: a picture whose EXIF is taken over, without pictures, where the kind has room for it (WITH_EXIF) and it can
     be read.
     Raises FacekitError where that fails, and for a file that the command reads.
     """
