@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any, Literal
 
 import cv2
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 
 from facekit.pictures.cover import Cover, Method, cover_faces
 from facekit.pictures.draw import draw_faces
+from facekit.serving.refusal import Refusal
 from facekit.structures import SCHEMA_VERSION, Detections
 
 Output = Literal["json", "annotated", "anonymized"]
 JSON_TYPE = "application/json"
 PICTURE_TYPES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
+# Pixels a side: WebP's own limit, and what libjpeg and libpng write.
+MOST_SIDE = {"image/jpeg": 65_500, "image/png": 1_000_000, "image/webp": 16_383}
 JPEG_QUALITY = 90
 
 
@@ -44,6 +48,19 @@ def _preferences(accept: str) -> list[str]:
         if quality > 0:
             rows.append((kind, quality))
     return [kind for kind, _ in sorted(rows, key=lambda row: -row[1])]
+
+
+def check_room(media_type: str, image_shape: tuple[int, ...]) -> None:
+    """Raises Refusal for a picture with longer sides than its answer's kind has room for."""
+    height, width = image_shape[:2]
+    longest = max(height, width)
+    if longest > MOST_SIDE.get(media_type, longest):
+        others = [kind for kind, most in MOST_SIDE.items() if longest <= most]
+        remedy = f"Ask for {' or '.join(others)} in the header Accept" if others else "Take output=json"
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"{width}x{height} pixels: {media_type} has room for {MOST_SIDE[media_type]} a side. {remedy}.",
+        )
 
 
 def as_json(faces: Detections, image_bgr: NDArray[np.uint8]) -> bytes:

@@ -56,7 +56,7 @@ _ERRORS: dict[int, str] = {
     408: "The body took too long.",
     413: "Too many bytes, or too many pixels.",
     415: "No picture of a kind that is read.",
-    422: "A damaged picture, an empty body, a wrong parameter.",
+    422: "A damaged picture, an empty body, a wrong parameter, a picture too long for the kind asked for.",
     500: "A fault of the server's.",
     503: "Busy: try again after Retry-After seconds.",
 }

@@ -19,7 +19,7 @@ from facekit.errors import FacekitError
 from facekit.pictures.cover import Method
 from facekit.pictures.headers import read_header
 from facekit.pictures.read import KINDS, decode_picture
-from facekit.serving.answers import Output, as_json, as_picture, choose
+from facekit.serving.answers import Output, as_json, as_picture, check_room, choose
 from facekit.serving.body import Body, Held
 from facekit.serving.budget import Budget
 from facekit.serving.looker import Looker
@@ -118,6 +118,7 @@ class Service:
         try:
             loop = asyncio.get_running_loop()
             image_bgr = await loop.run_in_executor(self.workers, self._decode, data)
+            check_room(media_type, image_bgr.shape)
             faces = (await self.looker.look(image_bgr)).above(threshold)
             if kind == "json":
                 return as_json(faces, image_bgr), faces, image_bgr.shape

@@ -41,6 +41,11 @@ def png(*shape: int) -> bytes:
     return bytes(cv2.imencode(".png", np.zeros(shape, np.uint8))[1])
 
 
+def bmp(height: int, width: int) -> bytes:
+    """Of any size, one pixel wide or high."""
+    return bytes(cv2.imencode(".bmp", np.zeros((height, width), np.uint8))[1])
+
+
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
@@ -65,6 +70,29 @@ def test_bodies(running: Running, body: bytes, status: int, reason: str) -> None
     assert answer.status_code == status, answer.text
     (said,) = answer.json().values()
     assert reason in said and "\n" not in said and "/work" not in said
+
+
+@pytest.mark.parametrize("output", ["annotated", "anonymized"])
+@pytest.mark.parametrize(
+    ("accept", "shape", "remedy"),
+    [
+        ("image/webp", (1, 16_384, 3), "image/webp has room for 16383 a side. Ask for image/jpeg or image/png in"),
+        ("image/webp", (16_384, 1, 3), "1x16384 pixels"),
+        ("*/*", (1, 65_501, 3), "image/jpeg has room for 65500 a side. Ask for image/png in"),
+        ("image/png", (1, 1_000_001, 3), "image/png has room for 1000000 a side. Take output=json."),
+    ],
+)
+def test_a_picture_that_its_answer_has_no_room_for(
+    running: Running, accept: str, shape: tuple[int, ...], remedy: str, output: str
+) -> None:
+    """One pixel a side less is answered: the limits are the encoders' own."""
+    url, headers = f"/detect?output={output}", {"Accept": accept}
+    body = bmp(*shape[:2])
+    answer = running.client.post(url, content=body, headers=headers)
+    assert answer.status_code == 422 and remedy in answer.json()["error"], answer.text
+    if max(shape) < 100_000:  # longer ones take seconds
+        body = bmp(*(side - 1 if side > 1 else 1 for side in shape[:2]))
+        assert running.client.post(url, content=body, headers=headers).status_code == 200
 
 
 def test_a_cut_off_portrait(running: Running, portrait: bytes) -> None:
