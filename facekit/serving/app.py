@@ -108,7 +108,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
-        request.state.reason = refusal.reason
+        request.state.reason = refusal.logged
         return say(refusal.status, refusal.reason, refusal.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from facekit.errors import printable
 from facekit.serving.budget import Budget
 from facekit.serving.refusal import Refusal, busy
 from facekit.serving.settings import Settings
@@ -18,6 +19,7 @@ from facekit.serving.settings import Settings
 FORM = "multipart/form-data"
 FIELD = "picture"  # of the form; a form with one file may call it anything
 MAX_FIELDS = 8
+MOST_SHOWN = 80  # characters of a field's name
 FORM_ROOM_BYTES = 64 << 10  # beside the file
 DRAIN_BYTES, DRAIN_S = 4 << 20, 2.0  # of a refused body
 
@@ -103,7 +105,8 @@ class Body:
         return b"".join([chunk async for chunk in self._limited()])
 
     async def _from_form(self) -> bytes:
-        """The file of the field `picture`, or else the only file."""
+        """The form's only file. Raises Refusal for other fields, too: who sends parameters so must not get an answer
+        without them."""
         parser = MultiPartParser(
             self.request.headers, self._limited(), max_files=1, max_fields=MAX_FIELDS, max_part_size=FORM_ROOM_BYTES
         )
@@ -118,6 +121,10 @@ class Body:
             if len(files) != 1:
                 reason = f"The form holds no file: expected one, in the field {FIELD}."
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
+            if others := [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]:
+                name = printable(others[0][:MOST_SHOWN])
+                reason = f"`{name}`: the form holds its file alone. Parameters go into the query: /detect?output=json."
+                raise Refusal(HTTPStatus.BAD_REQUEST, reason, logged="A form with more than its file.")
             return await files[0].read()
         finally:
             await form.close()

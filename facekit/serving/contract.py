@@ -51,7 +51,7 @@ class HealthAnswer(BaseModel):
 
 _RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 _ERRORS: dict[int, str] = {
-    400: "No request that can be read.",
+    400: "No request that can be read, an unknown parameter, a form with more than its file.",
     401: "No token, or a wrong one.",
     408: "The body took too long.",
     413: "Too many bytes, or too many pixels.",

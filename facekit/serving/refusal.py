@@ -10,10 +10,12 @@ from facekit.serving.settings import RETRY_AFTER_S
 class Refusal(Exception):
     """Ends a request with a status and one line of reason."""
 
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
+    def __init__(self, status: HTTPStatus, reason: str, logged: str | None = None) -> None:
+        """logged: what the log says instead, where the reason quotes what only its client may know."""
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.logged = logged or reason
         self.ends_connection = False  # what the client has still to send is not listened to
 
     @property

@@ -14,8 +14,9 @@ import numpy as np
 from fastapi import Request, Response
 from numpy.typing import NDArray
 
+from facekit.base.nearest import did_you_mean
 from facekit.detector import Detector
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, printable
 from facekit.pictures.cover import Method
 from facekit.pictures.headers import read_header
 from facekit.pictures.read import KINDS, decode_picture
@@ -30,6 +31,8 @@ from facekit.structures import Detections
 
 DECODERS = 2  # threads that decode, draw and encode, which OpenCV does without Python's lock
 BGR_BYTES = 3
+PARAMETERS = ("output", "threshold", "method")  # of /detect
+MOST_SHOWN = 80  # characters of a name that is none
 
 
 class Service:
@@ -61,6 +64,7 @@ class Service:
         body = Body(request, self.settings, held)
         try:
             self.check_token(request)
+            _check_parameters(request)
             self._check_place()  # before a body is received for nothing
             data = await body.picture()
             self._check_place()
@@ -146,6 +150,15 @@ class Service:
         except FacekitError as error:
             reason = str(error).removeprefix("picture: ")
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason[:1].upper() + reason[1:]) from error
+
+
+def _check_parameters(request: Request) -> None:
+    """Raises Refusal for one that there is not: with `metod=solid` faces would be covered otherwise than was asked."""
+    for name in request.query_params:
+        if name not in PARAMETERS:
+            reason = f"`{printable(name[:MOST_SHOWN])}`: there is no such parameter.{did_you_mean(name, PARAMETERS)}"
+            known = f" Known: {', '.join(PARAMETERS)}."
+            raise Refusal(HTTPStatus.BAD_REQUEST, reason + known, logged="An unknown parameter.")
 
 
 def _end(held: Held, work: asyncio.Future[Any]) -> None:

@@ -36,7 +36,7 @@ def test_the_faces_that_python_finds(running: Running, portrait: bytes, expected
 
 @pytest.mark.parametrize("field", ["picture", "whatever"])
 def test_a_form(running: Running, portrait: bytes, expected: Any, field: str) -> None:
-    answer = running.client.post("/detect", files={field: ("me.jpg", portrait, "image/jpeg")}, data={"note": "x"})
+    answer = running.client.post("/detect", files={field: ("me.jpg", portrait, "image/jpeg")})
     assert answer.json()["faces"] == expected.to_dicts()
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from facekit.serving import connections
+from facekit.serving.journal import REQUESTS
+from facekit.serving.service import PARAMETERS
 from tests.serving.conftest import Running
 
 POST = b"POST /detect HTTP/1.1\r\nHost: x\r\n"
@@ -106,6 +108,45 @@ def test_a_cut_off_portrait(running: Running, portrait: bytes) -> None:
 def test_parameters(running: Running, portrait: bytes, query: str) -> None:
     answer = running.client.post(f"/detect?{query}", content=portrait)
     assert answer.status_code == 422 and query.split("=")[0] in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("foo=bar", "`foo`: there is no such parameter. Known: output, threshold, method."),
+        ("metod=solid&output=anonymized", "`metod`: there is no such parameter. Did you mean method? Known:"),
+        ("output=json&Threshold=1", "`Threshold`: there is no such parameter. Did you mean threshold?"),
+        ("a%0a%1b[2Jb=", "`a\\n\\x1b[2Jb`: there is no such parameter."),
+        ("x" * 5000, f"`{'x' * 80}`: there is no such parameter."),
+    ],
+)
+def test_unknown_parameters(running: Running, portrait: bytes, query: str, said: str) -> None:
+    answer = running.client.post(f"/detect?{query}", content=portrait)
+    assert answer.status_code == 400 and answer.json()["error"].startswith(said), answer.text
+
+
+def test_the_log_quotes_neither_queries_nor_forms(
+    running: Running, portrait: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger=REQUESTS)
+    running.client.post("/detect?hush=1", content=portrait)
+    running.client.post("/detect", files={"picture": portrait}, data={"hush": "1"})
+    end = time.monotonic() + 5
+    while len(caplog.messages) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert caplog.messages == ["An unknown parameter.", "A form with more than its file."]
+
+
+def test_the_described_parameters_are_the_known_ones(running: Running) -> None:
+    described = running.client.get("/openapi.json").json()["paths"]["/detect"]["post"]["parameters"]
+    assert [each["name"] for each in described] == list(PARAMETERS)
+
+
+@pytest.mark.parametrize("field", ["output", "note"])
+def test_a_form_of_more_than_a_file(running: Running, portrait: bytes, field: str) -> None:
+    answer = running.client.post("/detect", files={"picture": portrait}, data={field: "anonymized"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"].startswith(f"`{field}`: the form holds its file alone. Parameters go into the query")
 
 
 @pytest.mark.parametrize(
