@@ -83,6 +83,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         template = service.detector.template
         return HealthAnswer(status="ok", facekit=__version__, model=template.name, protocol=service.detector.protocol())
 
+    @app.head("/healthz", include_in_schema=False)
+    async def healthz_head() -> Response:
+        await healthz()
+        return Response()
+
     metrics_answer: dict[int | str, Any] = {
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Figures."}
     }

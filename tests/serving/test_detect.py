@@ -146,6 +146,8 @@ def test_what_waits_goes_through_together_and_one_bad_picture_harms_no_other(
         else:
             assert answer.json()["faces"] == expected.to_dicts()
     assert running.client.get("/healthz").json()["status"] == "ok"
+    head = running.client.head("/healthz")
+    assert head.status_code == 200 and not head.content
 
 
 def test_metrics(start: Callable[..., Running], portrait: bytes) -> None:
