@@ -14,7 +14,7 @@ from facekit.errors import FacekitError, Interrupted
 from facekit.serving.connections import PatientProtocol
 from facekit.serving.journal import Format, start_journal
 from facekit.serving.measures import SHARED_DIR
-from facekit.serving.settings import IDLE_S, MAX_CONNECTIONS, STOP_S, Settings
+from facekit.serving.settings import IDLE_S, STOP_S, Settings
 from facekit.serving.site import fetch_runtime_meanwhile
 from facekit.serving.workers import Signals, noting_signals, run_workers
 
@@ -83,7 +83,7 @@ def _serve(detector: Detector, settings: Settings, listener: socket.socket, sign
 
     config = uvicorn.Config(
         create_app(detector, settings), http=PatientProtocol, ws="none", lifespan="on", log_config=None,
-        access_log=False, server_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+        access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(IDLE_S), timeout_graceful_shutdown=int(STOP_S), backlog=BACKLOG,
     )  # fmt: skip
     server = uvicorn.Server(config)

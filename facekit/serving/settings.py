@@ -9,6 +9,7 @@ from pathlib import Path
 MAX_HELD_BYTES = 256 << 20  # of bodies that have been received and not yet answered
 MAX_DECODED_BYTES = 96 << 20  # of decoded pictures at a time; a larger one goes alone
 MAX_CONNECTIONS = 512
+MAX_HEAD_BYTES = 64 << 10  # of a request: its path, its query and its headers
 IDLE_S = 15.0  # that a connection may be silent between requests, or within a request's head
 STOP_S = 30.0  # that answers may take once the server is asked to stop
 RETRY_AFTER_S = 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import struct
 import time
 import zlib
@@ -200,6 +203,52 @@ def test_a_body_that_never_comes(start: Callable[..., Running]) -> None:
 def test_no_http(running: Running, request_bytes: bytes) -> None:
     answer = running.raw(request_bytes, timeout_s=3)
     assert not answer or answer.startswith(b"HTTP/1.1 4")
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+
+
+def parted(answer: bytes) -> tuple[bytes, bytes, dict[str, str]]:
+    """Status, head in small letters, and the body's JSON."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b" ", 2)[1], head.lower(), json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET\r\n\r\n", POST + b"Content-Length: x\r\n\r\n"]
+)
+def test_what_is_no_http_is_answered_as_errors_are(running: Running, request_bytes: bytes) -> None:
+    status, head, body = parted(running.raw(request_bytes))
+    assert (status, body) == (b"400", {"error": "Not a request of HTTP/1.1."})
+    assert b"content-type: application/json" in head and b"connection: close" in head
+
+
+@pytest.mark.parametrize(
+    ("kib", "pieces", "expected"),
+    [(60, 1, b"200"), (60, 6, b"200"), (68, 1, b"431"), (100, 1, b"431"), (100, 5, b"431")],
+)
+def test_the_bytes_of_a_head(running: Running, kib: int, pieces: int, expected: bytes) -> None:
+    head = HEALTH + b"X: " + b"a" * (kib << 10) + b"\r\n\r\n"
+    size = -(-len(head) // pieces)
+    parts = [head[at : at + size] for at in range(0, len(head), size)]
+    status, _, body = parted(running.raw(*parts, pause_s=0.05 if pieces > 1 else 0.0))
+    assert status == expected and body.get("error", "") == (
+        "" if expected == b"200" else "The head is over the limit of 65536 bytes."
+    )
+
+
+def test_too_many_connections(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    other = start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", other.port)))
+        time.sleep(0.2)
+        status, head, body = parted(other.raw(HEALTH + b"\r\n"))
+        assert status == b"503" and body == {"error": "There are over 3 connections. Try again."}
+        assert b"retry-after: 1" in head and b"connection: close" in head
+    time.sleep(0.2)
+    assert other.raw(HEALTH + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_a_head_that_never_ends_and_a_silent_connection(
