@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from facekit.serving.workers import Signals, noting_signals, run_workers
 
 log = logging.getLogger(__name__)
 
+OWN_ADDRESS = "Give one of this machine's, such as 127.0.0.1, or 0.0.0.0 for all of them."
 BACKLOG = 1024  # connections that the system holds for us
 
 
@@ -27,16 +29,25 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound and inherited by workers. Raises FacekitError where the address can't be had."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError) as error:
+        raise FacekitError(f"`host={host}`: there is no such address ({_reason(error)}). {OWN_ADDRESS}") from error
+    try:
         listener = socket.socket(found[0], socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[4])
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise FacekitError(f"`host={host}`: not an address of this machine. {OWN_ADDRESS}") from error
         raise FacekitError(
-            f"`host={host}`: can't serve on port {port} there ({reason}). Choose another `port`, or end what has it."
+            f"`host={host}`: can't serve on port {port} there ({_reason(error)}). "
+            "Choose another `port`, or end what has it."
         ) from error
     listener.set_inheritable(True)
     return listener
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "strerror", None) or error
 
 
 def serve_forever(

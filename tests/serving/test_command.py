@@ -135,7 +135,8 @@ def test_what_was_begun_is_answered(portrait: bytes) -> None:
     [
         (("--model", "nowhere.onnx"), "nowhere.onnx: there is no such"),
         (("--port", "70000"), "70000"),
-        (("--host", "no.such.host.invalid"), "can't serve on port"),
+        (("--host", "no.such.host.invalid"), "there is no such address"),
+        (("--host", "192.0.2.1"), "not an address of this machine. Give one"),
         (("--token-file", "token"), "a token of 5 characters"),
         (("--token-file", "good", "--page"), "--page: browsers send no token"),
         (("--model", "a.xml", "--page"), "--page: browsers run .onnx files"),
