@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,8 +152,7 @@ def _targets(inputs: Inputs, output: Path, is_file: bool) -> list[Path]:
     targets = []
     for item in items:
         kept, plain = (VIDEO_WRITTEN, ".mp4") if item.kind == "video" else (WRITTEN_SUFFIXES, ".jpg")
-        name = PurePosixPath(names.of(item.below))
-        targets.append(output / (name if name.suffix.lower() in kept else name.with_suffix(plain)))
+        targets.append(output / names.of_file(item.below, kept, plain))
     return targets
 
 

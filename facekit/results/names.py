@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # devices of Windows
@@ -17,13 +18,27 @@ class Names:
         self._taken: set[int] = set()  # hashes: of millions of names
 
     def of(self, below: str) -> str:
-        """A relative path, with /, whose name without suffix nothing else has."""
-        path = PurePosixPath(*(_harmless(part) for part in below.split("/")))
-        plain = path.with_suffix("")
-        numbered = (f"{plain}_{number}" for number in itertools.count(2))
-        name = next(n for n in itertools.chain([str(plain)], numbered) if hash(n.casefold()) not in self._taken)
+        """A relative path, with /, whose name without suffix nothing else has: labels and crops have other suffixes."""
+        path = _relative(below)
+        return self._first_free(path, "") + path.suffix
+
+    def of_file(self, below: str, kept: Collection[str], plain: str) -> str:
+        """The same where one file alone is written of each: with its own suffix where that is one of `kept`, else with
+        `plain`; a.png and a.tif both keep their names. Give an object's names by one of both functions."""
+        path = _relative(below)
+        return self._first_free(path, path.suffix if path.suffix.lower() in kept else plain)
+
+    def _first_free(self, path: PurePosixPath, suffix: str) -> str:
+        stem = path.with_suffix("")
+        numbered = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
+        names = itertools.chain([f"{stem}{suffix}"], numbered)
+        name = next(name for name in names if hash(name.casefold()) not in self._taken)
         self._taken.add(hash(name.casefold()))
-        return name + path.suffix
+        return name
+
+
+def _relative(below: str) -> PurePosixPath:
+    return PurePosixPath(*(_harmless(part) for part in below.split("/")))
 
 
 def _harmless(part: str) -> str:

@@ -46,6 +46,13 @@ class TestPictures:
         assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out") == 3
         assert written(tmp_path / "out") == ["b.png"]
 
+    def test_pictures_that_differ_in_their_suffix_keep_their_names(self, portrait: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        for name in ("a.png", "a.tif", "a.gif"):
+            cv2.imwrite(str(tmp_path / "in" / name), cv2.imread(str(portrait)))
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out") == 0
+        assert written(tmp_path / "out") == ["a.jpg", "a.png", "a.tif"]
+
     def test_areas(self, portrait: Path, tmp_path: Path) -> None:
         def changed(**areas: object) -> bool:
             done = facekit.anonymize(str(portrait), output=tmp_path / "a.png", **areas)

@@ -83,3 +83,12 @@ def test_names_are_harmless_and_each_once() -> None:
     ]  # fmt: skip
     long = names.of("x" * 400 + ".jpg")
     assert len(long) <= 120 and long.endswith(".jpg")
+
+
+def test_names_of_files_are_numbered_where_two_would_fall_together() -> None:
+    names = Names()
+    below = ["a.png", "a.tif", "a.TIF", "a.gif", "a.heic", "a.jpg", "b/a.png", "A.png", "a_2.png", "nul.png", "c"]
+    assert [names.of_file(name, (".png", ".tif", ".jpg"), ".jpg") for name in below] == [
+        "a.png", "a.tif", "a_2.TIF", "a.jpg", "a_2.jpg", "a_3.jpg", "b/a.png", "A_2.png", "a_2_2.png", "_nul.png",
+        "c.jpg",
+    ]  # fmt: skip
