@@ -72,6 +72,11 @@ class Detector:
 
     def __init__(self, backend: Backend, template: Template | None = None, passes: Passes | None = None) -> None:
         self.backend = backend
+        if not isinstance(passes, Passes | None):
+            raise ArgumentError(
+                f"`passes`: expected facekit.detector.Passes, or None, got {passes!r:.80}. Give one such as "
+                f"Passes(factors=(0.5, 1.0)), or leave it out."
+            )
         self.passes = passes or Passes()
         self.template = fitted(template or backend.template, backend.fixed_size_hw)
         if self.passes.factors != (1.0,) and backend.fixed_size_hw is not None:

@@ -187,6 +187,11 @@ class TestArguments:
         with pytest.raises(ArgumentError, match=r"`pictures`: expected several, got 'a\.jpg'"):
             Detector.bundled().detect_batch("a.jpg")
 
+    @pytest.mark.parametrize("wrong", [3, 0, "x", (0.5, 1.0)])
+    def test_passes_that_are_none(self, wrong: Any) -> None:
+        with pytest.raises(ArgumentError, match=r"`passes`: expected facekit\.detector\.Passes, or None, got"):
+            Detector.bundled(passes=wrong)
+
 
 class TestBatch:
     def test_pictures_of_one_size_go_together_and_all_come_back_in_order(self) -> None:
