@@ -103,7 +103,7 @@ class DetectOptions:
 def detect(options: DetectOptions) -> Detecting | DetectingShards:
     """Finds faces. What is returned is an iterator of rows, one a picture in the order given, each with source,
     size_wh, faces and error. It works as it is iterated, and files are written once it came to its end: run() goes
-    through all.
+    through all. Once: whoever goes through it again gets no row, so take list(...) of what is needed twice.
 
     Raises FacekitError, before anything is read, where there is nothing to look at or an output can't be written.
     """
