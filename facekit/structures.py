@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from facekit.errors import ArgumentError
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +136,8 @@ SCHEMA_VERSION = 1  # of to_dict(), and of the rows that detect writes: docs/det
 
 @dataclass(frozen=True)
 class Detections:
-    """Faces found in one picture, best score first, in that picture's own pixels. A sequence of Face."""
+    """Faces found in one picture, best score first, in that picture's own pixels. A sequence of Face; a slice
+    of it is Detections, too."""
 
     boxes_xyxy: NDArray[np.float32]  # (N, 4)
     scores: NDArray[np.float32]  # (N,) in 0..1
@@ -143,7 +148,15 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: int) -> Face:
+    @overload
+    def __getitem__(self, index: int) -> Face: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Detections: ...
+
+    def __getitem__(self, index: int | slice) -> Face | Detections:
+        if isinstance(index, slice):
+            return self.take(index)
         return Face(
             self.boxes_xyxy[index],
             float(self.scores[index]),
@@ -156,15 +169,18 @@ class Detections:
         return (self[index] for index in range(len(self)))
 
     def above(self, score_threshold: float) -> Detections:
-        """Only the faces whose score is over the threshold."""
+        """Only the faces whose score is over the threshold. Raises ArgumentError for what is no number."""
+        _check_number("score_threshold", score_threshold)
         return self.take(self.scores > score_threshold)
 
     def at_least(self, side: float) -> Detections:
-        """Only the faces whose box is that many pixels wide and high, or more."""
+        """Only the faces whose box is that many pixels wide and high, or more. Raises ArgumentError for what is no
+        number."""
+        _check_number("side", side)
         return self.take((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).min(axis=1, initial=np.inf) >= side)
 
-    def take(self, chosen: NDArray[Any]) -> Detections:
-        """Only the faces of (N,) bool, or those of (M,) int indices in that order."""
+    def take(self, chosen: NDArray[Any] | slice) -> Detections:
+        """Only the faces of (N,) bool, those of (M,) int indices in that order, or those of a slice."""
         parts = (self.boxes_xyxy, self.scores, self.landmarks_xy, self.track_ids, self.is_interpolated)
         return Detections(*(None if part is None else part[chosen] for part in parts))  # type: ignore[arg-type]
 
@@ -207,6 +223,12 @@ class Detections:
             np.array(tracks, np.int64) if tracks else None,
             np.array(between, np.bool_) if between else None,
         )
+
+
+def _check_number(name: str, value: object) -> None:
+    """nan is none: nothing is over it, and no faces at all would be left."""
+    if not isinstance(value, numbers.Real) or math.isnan(value):
+        raise ArgumentError(f"`{name}`: expected a number, got {value!r:.80}.")
 
 
 def _plain(values: Iterable[float]) -> list[float]:
