@@ -31,7 +31,7 @@ from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WITH_EXIF, WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
+from facekit.pictures.write import WITH_EXIF, WRITTEN_SUFFIXES, check_picture_name, is_drawn, kept_exif, write_picture
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
 from facekit.structures import Detections
@@ -204,10 +204,7 @@ class _Work:
             faces = faces.at_least(self.options.min_size)
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))
         covered = cover_faces(image_bgr, faces.boxes_xyxy, self.cover)
-        write_picture(target, covered, Path(item.place) if self.options.keep_metadata and item.kind == "file" else None)
-        if self.options.keep_metadata and target.suffix.lower() not in WITH_EXIF:
-            reason = f"its EXIF is not kept: {target.suffix} has no room for it; write .jpg, .png or .webp"
-            self.done.losses.append(Loss(str(target), reason))
+        write_picture(target, covered, self._kept_exif(item, target) if self.options.keep_metadata else None)
         if (loss := frames_left_out(item)) is not None:
             self.done.losses.append(loss)
         self.done.pictures += 1
@@ -216,6 +213,21 @@ class _Work:
         if self._is_doubtful(faces):
             self.sheet.add(covered, faces, Path(item.source).name)
         return Row(item.source, image_bgr.shape[1::-1], faces)
+
+    def _kept_exif(self, item: Input, target: Path) -> bytes | None:
+        """None where there is none; what can't be kept is a loss."""
+        why = ""
+        if target.suffix.lower() not in WITH_EXIF:
+            why = f"its EXIF is not kept: {target.suffix} has no room for it; write .jpg, .png or .webp"
+        elif item.kind != "file":
+            why = "its EXIF is not kept: only that of files is read; save it as one first"
+        else:
+            try:
+                return kept_exif(Path(item.place))
+            except FacekitError as error:
+                why = Loss.of(item.place, error).why
+        self.done.losses.append(Loss(item.source, why))
+        return None
 
     def _is_doubtful(self, faces: Detections) -> bool:
         return bool((faces.scores < self.options.threshold + DOUBTFUL).any())

@@ -13,21 +13,22 @@ from facekit.base.files import replacing
 from facekit.base.reading import open_regular, read_bytes
 from facekit.errors import FacekitError
 from facekit.pictures.exif import without_pictures
+from facekit.pictures.headers import read_header
 from facekit.pictures.read import MAX_PICTURE_BYTES
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff")
 WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
+EXIF_READ = ("JPEG", "PNG", "WebP", "AVIF", "BMP", "GIF")  # the last two have none
 SIGNATURE = b"Drawn by facekit\0"
 SEARCHED_BYTES = 4096  # at each end of a file
 # EXIF with one entry: tag 0x0131, Software, ASCII.
 _EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 0) + SIGNATURE
 
 
-def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None = None) -> None:
+def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif: bytes | None = None) -> None:
     """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
 
-    exif_of: a picture whose EXIF is taken over, without pictures, where the kind has room for it (WITH_EXIF) and it can
-    be read.
+    exif: as kept_exif() gives it; only where the kind has room for it (WITH_EXIF).
     Raises FacekitError where that fails, and for a file that the command reads.
     """
     check_picture_name(path)
@@ -35,9 +36,8 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None
     done, data = False, np.empty(0, np.uint8)
     try:
         if suffix in WITH_EXIF:
-            kept = None if exif_of is None else _exif_of(exif_of)
-            exif = np.frombuffer(_EXIF if kept is None else kept, np.uint8)
-            done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [exif])
+            written = np.frombuffer(_EXIF if exif is None else exif, np.uint8)
+            done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [written])
         else:
             done, data = cv2.imencode(suffix, image_bgr)
     except cv2.error:  # such as more pixels a side than the format has room for
@@ -53,16 +53,26 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif_of: Path | None
         beside.write_bytes(signed)
 
 
-def _exif_of(path: Path) -> bytes | None:
-    data = np.frombuffer(read_bytes(path, MAX_PICTURE_BYTES, "Check the path."), np.uint8)
+def kept_exif(path: Path) -> bytes | None:
+    """What may stay of a picture's EXIF where its faces are covered, see without_pictures(); None where it has none.
+
+    Raises FacekitError for kinds whose EXIF is not read, and where nothing of it can be kept.
+    """
+    data = read_bytes(path, MAX_PICTURE_BYTES, "Check the path.")
+    header = read_header(data)
+    if header is None or header.kind not in EXIF_READ:
+        raise FacekitError(f"{path}: its EXIF is not kept: that of {header.kind if header else 'this'} is not read.")
     try:
-        _, kinds, parts = cv2.imdecodeWithMetadata(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        _, kinds, parts = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
     except cv2.error:
+        kinds, parts = (cv2.IMAGE_METADATA_EXIF,), (np.empty(0, np.uint8),)
+    found = dict(zip(kinds, parts, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
+    if found is None:
         return None
-    found = [
-        np.asarray(part).tobytes() for kind, part in zip(kinds, parts, strict=True) if kind == cv2.IMAGE_METADATA_EXIF
-    ]
-    return without_pictures(found[0]) if found else None
+    kept = without_pictures(np.asarray(found).tobytes())
+    if kept is None:
+        raise FacekitError(f"{path}: its EXIF is not kept: it is damaged, too large, or nothing of it may stay.")
+    return kept
 
 
 def check_picture_name(path: Path) -> None:

@@ -144,6 +144,29 @@ class TestPictures:
         assert other.read_bytes() == before and not (tmp_path / "out.png").exists()
         assert run(*asked, tmp_path / "own.jsonl") == 0 and run(*asked, tmp_path / "own.jsonl") == 0
 
+    def test_metadata_that_can_not_be_kept_are_a_loss(
+        self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
+    ) -> None:
+        from tests.pictures.test_cover import exif
+
+        image = cv2.imread(str(portrait))
+        (tmp_path / "in").mkdir()
+        for name, data in (("whole", exif()), ("broken", exif()[:30]), ("none", None)):
+            kinds, parts = ([], []) if data is None else ([cv2.IMAGE_METADATA_EXIF], [np.frombuffer(data, np.uint8)])
+            made = cv2.imencodeWithMetadata(".png", image, kinds, parts)[1]
+            (tmp_path / "in" / f"{name}.png").write_bytes(made.tobytes())
+        cv2.imwrite(str(tmp_path / "in" / "a.gif"), image)
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "plain") == 0
+        cv2.imwrite(str(tmp_path / "in" / "a.tif"), image)
+        cv2.imwrite(str(tmp_path / "in" / "a.bmp"), image)
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out", "--keep-metadata") == 3
+        said = [line for line in capsys.readouterr().err.splitlines() if "its EXIF is not kept" in line]
+        for name in ("a.bmp", "a.tif", "broken.png"):
+            assert any(f"in/{name}: its EXIF" in line for line in said), name
+        assert len(said) == 3 and len(written(tmp_path / "out")) == 6
+        assert run("anonymize", tmp_path / "in" / "a.tif", "-o", tmp_path / "a.jpg", "--keep-metadata") == 3
+        assert "a.tif: its EXIF is not kept: that of TIFF is not read" in capsys.readouterr().err
+
     def test_many_and_broken_ones(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
         for name in ("a.jpg", "b.jpg"):
