@@ -14,6 +14,7 @@ from facekit.cluster.stores import Entry
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.av_video import has_av
+from facekit.pictures.containers import open_container
 from facekit.pictures.frames import frames_ahead, open_frames
 from facekit.pictures.pipeline import in_background
 from facekit.pictures.spans import Spans
@@ -46,7 +47,7 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             stream: Any = container.streams.video[0]
             packets: list[tuple[Any, bool, Any]] = [
                 (packet.pts, bool(packet.is_keyframe), packet.time_base)

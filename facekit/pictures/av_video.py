@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
+from facekit.pictures.containers import open_container
 from facekit.pictures.spans import Spans, seconds_of
 
 COPIED = ("audio", "subtitle")
@@ -44,7 +45,7 @@ class AvVideo:
 
         self.path, self.spans, self._wants_others = path, spans or Spans(), wants_others
         try:
-            self.container: Any = av.open(str(path), metadata_errors="replace")
+            self.container: Any = open_container(path)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise FacekitError(f"{path}: no video that FFmpeg can read ({error}).") from error
         if not self.container.streams.video:

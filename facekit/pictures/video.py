@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from facekit.base.files import real_path
 from facekit.base.nearest import did_you_mean_path
+from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.machine.native_output import quiet_opencv
+from facekit.pictures.containers import lists_others, opencv_follows_none, unmistakable
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Source:
 
 def find_source(name: str) -> Source:
     """A camera's number or device, a video file, or an address. Raises FacekitError where there is no such thing."""
+    name = path_of(name)
     if "://" in name:
         return Source(masked(re.sub(r"[\s\"']", "_", name)), name)
     device = re.fullmatch(rf"{re.escape(str(DEVICES))}/video(\d+)", str(real_path(Path(name))))
@@ -72,10 +75,14 @@ def _find_camera(name: str, number: int) -> Source:
 def open_capture(source: Source) -> Any:
     """cv2.VideoCapture, opened. Raises FacekitError, which says damaged files from missing cameras."""
     with quiet_opencv():
-        if isinstance(source.opened, str) and source.path is None:
+        if source.path is not None:
+            with opencv_follows_none():
+                # Named, as the next in OpenCV's row takes files of like names for pictures of one video.
+                capture: Any = cv2.VideoCapture(unmistakable(source.path), cv2.CAP_FFMPEG)
+        elif isinstance(source.opened, str):
             timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, ANSWER_TIMEOUT_MS,
                         cv2.CAP_PROP_READ_TIMEOUT_MSEC, ANSWER_TIMEOUT_MS]  # fmt: skip
-            capture: Any = cv2.VideoCapture(source.opened, cv2.CAP_FFMPEG, timeouts)
+            capture = cv2.VideoCapture(source.opened, cv2.CAP_FFMPEG, timeouts)
         else:
             capture = cv2.VideoCapture(source.opened)
         if capture.isOpened():
@@ -92,11 +99,13 @@ def open_capture(source: Source) -> Any:
 def _why_unreadable(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(1024)
     except OSError as error:
         return f"can't be read ({error.strerror}). Check the file."
     if not head:
         return "the file is empty. Copy or record it again."
+    if lists_others(head):
+        return "a list of other files, which is not followed. Give the videos themselves."
     if head[4:8] == b"ftyp" and "moov" not in boxes(path):
         return (
             "a damaged video: its index (the moov atom) is missing, as where a recording or a copy was broken off. "

@@ -15,7 +15,7 @@ av = pytest.importorskip("av")
 
 def make(
     path: Path, times_ms: Sequence[int], size_wh: tuple[int, int] = (96, 64), sound: bool = True,
-    codec: str = "libx264", images_bgr: Sequence[Any] | None = None, key_every: int = 10, **looks: int,
+    codec: str = "libx264", images_bgr: Sequence[Any] | None = None, key_every: int = 10, **looks: Any,
 ) -> Path:  # fmt: skip
     """Frame i is grey 8 i; a tone of 440 Hz beside it."""
     with av.open(str(path), "w") as container:

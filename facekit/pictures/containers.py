@@ -1,0 +1,57 @@
+"""Which containers are read: those that hold their pictures.
+
+FFmpeg would also follow a list of other files (ffconcat, HLS, DASH, SDP, ...) under any name, so a stranger's "video"
+could show what lies elsewhere on the disk, and an output could be written over what is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# FFmpeg's names; of those with several, one.
+HOLDING = (
+    "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "kux", "ogg", "asf", "mxf", "gxf",
+    "nut", "rm", "ivr", "wtv", "ty", "dv", "dhav", "nsv", "nuv", "pva", "lxf", "swf", "ivf", "obu", "av1", "h261",
+    "h263", "h264", "hevc", "vvc", "evc", "m4v", "vc1", "dirac", "cavsvideo", "mjpeg", "mjpeg_2000", "mpjpeg",
+    "smjpeg", "yuv4mpegpipe", "gif", "apng", "jpeg_pipe", "png_pipe", "bink", "smk", "flic", "roq",
+)  # fmt: skip
+_OPTIONS = {"format_whitelist": ",".join(HOLDING), "protocol_whitelist": "file"}
+_OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_LISTS = (b"ffconcat", b"#extm3u", b"<mpd", b"v=0", b"# vobsub", b"[playlist]", b"[reference]", b"<asx", b"<smil")
+
+
+def open_container(path: Path) -> Any:
+    """PyAV's, of a file that holds its pictures. Raises what av.open() raises."""
+    import av
+
+    return av.open(unmistakable(path), metadata_errors="replace", container_options=dict(_OPTIONS))
+
+
+def unmistakable(path: Path) -> str:
+    """The name as FFmpeg and OpenCV take it for a file's: one such as concat:a.ts is the name of a protocol to them."""
+    return str(path.absolute())
+
+
+@contextmanager
+def opencv_follows_none() -> Iterator[None]:
+    """What OpenCV opens by FFmpeg meanwhile must hold its pictures; it takes such options by the environment alone."""
+    before = os.environ.get(_OPENCV_OPTIONS)
+    ours = "|".join(f"{name};{value}" for name, value in _OPTIONS.items())
+    os.environ[_OPENCV_OPTIONS] = f"{before}|{ours}" if before else ours
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_OPENCV_OPTIONS]
+        else:
+            os.environ[_OPENCV_OPTIONS] = before
+
+
+def lists_others(head: bytes) -> bool:
+    """Whether a file that begins so looks like a list of other files."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith(_LISTS) or (text.startswith(b"<?xml") and (b"<mpd" in text or b"<smil" in text))
