@@ -99,14 +99,15 @@ def watch(
 ) -> Generator[tuple[Frame, Detections], None, None]:  # fmt: skip
     """Each frame with its faces, as `look` finds them; what `draw` makes of it goes into `output`, in a thread.
 
-    Live sources drop frames that nobody had time for, files never. When it is closed early, the output holds what was
-    drawn so far and can be played. `seen` is filled as it goes. Raises FacekitError for a source without frames.
+    Live sources drop frames that nobody had time for, files never, also those of a web server. When it is closed early,
+    the output holds what was drawn so far and can be played. `seen` is filled as it goes. Raises FacekitError for a
+    source without frames.
     """
     sink = None
     try:
         with ExitStack() as stack:
             video = stack.enter_context(open_frames(source, spans, wants_sound=output is not None and sound))
-            seen.total, is_live = video.total, source.path is None
+            seen.total, is_live = video.total, video.is_live
 
             def dropped() -> None:
                 seen.dropped += 1

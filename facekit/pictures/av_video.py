@@ -38,6 +38,7 @@ class AvVideo:
     pictures, each with its seconds in the written file, if wants_others."""
 
     has_sound = True
+    is_live = False
 
     def __init__(self, path: Path, spans: Spans | None = None, wants_others: bool = False) -> None:
         """Raises FacekitError for what is no video, or one of frames of over FRAME_PIXELS."""

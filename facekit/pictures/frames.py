@@ -26,6 +26,7 @@ AHEAD_BYTES, MOST_AHEAD = 20 << 20, 8  # of frames that wait between two stages
 class Frames(Protocol):
     """An open video; frames() may be asked for once."""
 
+    is_live: bool  # its frames come whether somebody has time for them or not
     fps: float
     size_wh: tuple[int, int]  # as it is stored
     total: int | None  # frames; None: not known
@@ -62,6 +63,7 @@ class _CvVideo:
     def __init__(self, source: Source, spans: Spans) -> None:
         self.video = Video(source)
         self.fps, self.total, self._spans = self.video.fps, self.video.total, spans
+        self.is_live = self.video.is_live
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(self.video.capture.get(side)) for side in sides)
         self.size_wh = width, height

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -148,7 +149,10 @@ class Video:
         if source.path is not None:
             self.fps = _finest_fps(source, self.told_fps) or self.fps
         total = float(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.total = int(total) if source.path is not None and 0 < total < 1e8 else None  # of files, mostly right
+        has_length = 0 < total < 1e8
+        # A web server's file waits for who reads it, a camera and a broadcast don't; a live playlist has no length.
+        self.is_live = source.path is None and not (has_length and _is_of_the_web(source))
+        self.total = int(total) if has_length and not self.is_live else None  # mostly right
         self.seconds = self.total / told if self.total and told > 0 else None
         self.count = self.jumps = 0
         self.has_gaps = False
@@ -189,11 +193,12 @@ class Video:
         found = []
         if self.jumps:
             found.append(Loss(self.source.name, f"its times jump {self.jumps} times; frames follow each other there"))
-        if self.total is None or self.seconds is None or self.source.path is None:
+        if self.total is None or self.seconds is None:
             return found
         step_s = 1 / (self.told_fps or self.fps)
         # Other containers know only their length, of which the count is guessed: a varying rate would look like loss.
-        knows_count = self.source.path.suffix.lower() in (".mp4", ".mov", ".m4v")
+        path = self.source.path or PurePosixPath(urlsplit(self.source.name).path)
+        knows_count = path.suffix.lower() in (".mp4", ".mov", ".m4v")
         missing_s = self.seconds - self.last_s - step_s
         if missing_s > 1.5 * step_s and self.count < self.total:
             found.append(Loss(self.source.name, (
@@ -203,6 +208,10 @@ class Video:
         elif knows_count and self.has_gaps and self.count < self.total:
             found.append(Loss(self.source.name, f"damaged: {self.count} of {self.total} frames could be read"))
         return found
+
+
+def _is_of_the_web(source: Source) -> bool:
+    return isinstance(source.opened, str) and source.opened.lower().startswith(("http://", "https://"))
 
 
 def _finest_fps(source: Source, told_fps: float) -> float | None:

@@ -136,15 +136,44 @@ def test_what_breaks_off_has_a_row(walking: Path, capsys: pytest.CaptureFixture[
     assert len(rows) == 13 and "damaged" in (rows[-1].error or "")
 
 
-def test_a_stream(server: Server, project_dir: Path, tmp_path: Path) -> None:
-    """Of a server, live: frames may be dropped, and are counted."""
-    source = video(tmp_path / "a.avi", frames=20)
-    server.files["a.avi"], server.content_type = source.read_bytes(), "video/x-msvideo"
-    found = facekit.detect((server.url("a.avi"),), draw=tmp_path / "out.avi")
+@pytest.fixture
+def slow_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far slower than frames come."""
+    detect = Detector.detect
+
+    def slow(self: Detector, picture: Any) -> Any:
+        time.sleep(0.02)
+        return detect(self, picture)
+
+    monkeypatch.setattr(Detector, "detect", slow)
+
+
+@pytest.mark.usefixtures("slow_detector")
+def test_a_live_stream(server: Server, tmp_path: Path) -> None:
+    """Frames may be dropped, and are counted."""
+    source = make(tmp_path / "a.ts", range(0, 800, 40), sound=False)
+    server.files["a.ts"], server.content_type = source.read_bytes(), "video/mp2t"
+    server.says_length = server.resumes = False
+    found = facekit.detect((server.url("a.ts"),), draw=tmp_path / "out.avi")
     rows = list(found)
-    assert 1 <= len(rows) <= 20 and len(rows) + found.work.dropped == 20
-    assert rows[-1].frame == 19 and rows[0].source == server.url("a.avi")
+    assert 1 <= len(rows) < 20 and len(rows) + found.work.dropped == 20
+    assert rows[-1].frame == 19 and rows[0].source == server.url("a.ts")
     assert len(times_ms(tmp_path / "out.avi")) == len(rows)
+
+
+@pytest.mark.usefixtures("slow_detector")
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+def test_a_file_of_a_server_waits(server: Server, tmp_path: Path, name: str) -> None:
+    source = video(tmp_path / name, frames=30)
+    server.files[name], server.content_type = source.read_bytes(), "video/mp4"
+    found = facekit.detect((server.url(name),), draw=tmp_path / "out.mp4")
+    assert [row.frame for row in found] == list(range(30))
+    assert not found.losses and not found.work.dropped
+    assert len(times_ms(tmp_path / "out.mp4")) == 30
+    server.cut_after = len(source.read_bytes()) * 2 // 3
+    if name == "a.avi":
+        *_, last = facekit.detect((server.url(name),))
+        assert "cut off or damaged" in (last.error or "")
 
 
 def test_a_video_is_not_drawn_over_itself(walking: Path, capsys: pytest.CaptureFixture[str]) -> None:
