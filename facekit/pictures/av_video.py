@@ -19,6 +19,7 @@ from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
 from facekit.pictures.containers import open_container
 from facekit.pictures.spans import Spans, seconds_of
+from facekit.pictures.upright import display_matrix, upright
 
 COPIED = ("audio", "subtitle")
 MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
@@ -167,9 +168,7 @@ class AvVideo:
             if self.first_s is None or moment_s < self.first_s:
                 self.first_s = moment_s
             time_s = moment_s - self.first_s
-        image_bgr = decoded.to_ndarray(format="bgr24")
-        turns = round((decoded.rotation or 0) / 90) % 4
-        return Frame(index, time_s, np.ascontiguousarray(np.rot90(image_bgr, turns)) if turns else image_bgr)
+        return Frame(index, time_s, upright(decoded.to_ndarray(format="bgr24"), display_matrix(decoded)))
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""

@@ -92,14 +92,41 @@ def test_spans_are_checked() -> None:
             Spans.of(starts, ends)
 
 
-def test_turned_upright(tmp_path: Path) -> None:
-    source = make(tmp_path / "a.mp4", range(0, 200, 40), sound=False)
+def shown_by(source: Path, a: int, b: int, c: int, d: int) -> Path:
+    """The file with this matrix in its tkhd, of version 0 (ISO/IEC 14496-12, 8.3.2): x' = ax + cy, y' = bx + dy."""
     data = bytearray(source.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40  # of a version 0 (ISO/IEC 14496-12, 8.3.2): turned by 90 degrees
+    matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = b"".join(
-        number.to_bytes(4, "big", signed=True) for number in (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        number.to_bytes(4, "big", signed=True) for number in (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
     )
     source.write_bytes(bytes(data))
+    return source
+
+
+@pytest.mark.parametrize(("matrix", "expected"), [
+    ((1, 0, 0, 1), "rg bw"), ((-1, 0, 0, 1), "gr wb"), ((1, 0, 0, -1), "bw rg"), ((-1, 0, 0, -1), "wb gr"),
+    ((0, 1, -1, 0), "br wg"), ((0, -1, 1, 0), "gw rb"), ((0, 1, 1, 0), "rb gw"), ((0, -1, -1, 0), "wg br"),
+    ((0, 0, 0, 0), "rg bw"), ((1, 0, 0, 0), "rg bw"), ((1, 1, 1, 1), "rg bw"),
+])  # fmt: skip
+def test_turned_and_mirrored(tmp_path: Path, matrix: tuple[int, int, int, int], expected: str) -> None:
+    """Quarters in red, green, blue and white, where a player shows them (worked out by hand); without a sense, as they
+    are stored."""
+    colours_bgr = {"r": (0, 0, 255), "g": (0, 255, 0), "b": (255, 0, 0), "w": (255, 255, 255)}
+    image = np.zeros((64, 96, 3), np.uint8)
+    for name, (y, x) in zip("rgbw", ((0, 0), (0, 48), (32, 0), (32, 48)), strict=True):
+        image[y : y + 32, x : x + 48] = colours_bgr[name]
+    source = shown_by(make(tmp_path / "a.mp4", [0, 40], sound=False, images_bgr=[image, image]), *matrix)
+    with AvVideo(source) as reader:
+        shown = next(reader.frames()).image_bgr
+    height, width = shown.shape[:2]
+    assert (width, height) == ((96, 64) if matrix[0] or not matrix[1] else (64, 96))
+    corners = [shown[y, x].astype(int) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+    names = ["rgbw"[np.argmin([abs(corner - colours_bgr[name]).sum() for name in "rgbw"])] for corner in corners]
+    assert "".join(names[:2]) + " " + "".join(names[2:]) == expected
+
+
+def test_turned_upright(tmp_path: Path) -> None:
+    source = shown_by(make(tmp_path / "a.mp4", range(0, 200, 40), sound=False), 0, 1, -1, 0)
     with AvVideo(source) as reader:
         assert {frame.image_bgr.shape for frame in reader.frames()} == {(96, 64, 3)}
     import cv2
