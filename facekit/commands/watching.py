@@ -103,7 +103,7 @@ def watch(
     the output holds what was drawn so far and can be played. `seen` is filled as it goes. Raises FacekitError for a
     source without frames.
     """
-    sink = None
+    sink, wanted = None, spans or Spans()
     try:
         with ExitStack() as stack:
             video = stack.enter_context(open_frames(source, spans, wants_sound=output is not None and sound))
@@ -120,19 +120,23 @@ def watch(
                 sink = stack.enter_context(open_sink(output, video, spans, sound))
                 stage = Stage(_writing(sink, draw), ahead)
                 stack.push(_finishing(stage))
+            filled: set[int | None] = set()
             for frame, faces in look(frames):
                 seen.frames += 1
+                filled.add(wanted.number(frame.time_s))
                 if seen.frames % TRIMMED_EVERY == 0:
                     give_back_freed_memory(TRIMMED_OVER)
                 if stage is not None:
                     stage.put((frame, faces))
                 yield frame, faces
-            seen.losses += video.losses()
             if not seen.frames:
                 why = "opened, but gave no frame. Is it damaged, or in use?"
-                if spans is not None and spans.each_s and video.end_s:
-                    why = spans.why_empty(video.end_s)
+                if wanted.each_s and video.end_s:
+                    why = wanted.why_empty(video.end_s)
                 raise FacekitError(f"{source.name}: {why}")
+            if next(frames, None) is None:  # `look` may have ended before them
+                seen.losses += [Loss(source.name, why) for why in wanted.unfilled(filled, video.end_s)]
+            seen.losses += video.losses()
     finally:
         if sink is not None:
             seen.written, seen.kept = sink.written, sink.kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from facekit.errors import ArgumentError
@@ -59,13 +59,22 @@ class Spans:
             before_s += end_s - start_s
         return None
 
+    def number(self, time_s: float) -> int | None:
+        """Which of them a moment is in, from 0; None: in none."""
+        return next((number for number, (start_s, end_s) in enumerate(self.each_s) if start_s <= time_s < end_s), None)
+
     def why_empty(self, video_end_s: float) -> str:
         """In words, of a video without a frame in them, whose frames end there."""
-        to = " s on" if self.end_s == math.inf else f" to {self.end_s:g} s"
-        asked = f"from {self.start_s:g}{to}"
-        if video_end_s <= self.start_s:
-            return f"no frame {asked}: the video ends at {video_end_s:.1f} s. Give an earlier `start`."
-        return f"no frame {asked}. Give an earlier `start`, or a later `end`."
+        later = "" if video_end_s <= self.start_s else ", or a later `end`"
+        return f"{_without_frame(self.start_s, self.end_s, video_end_s)}. Give an earlier `start`{later}."
+
+    def unfilled(self, filled: Collection[int | None], video_end_s: float) -> list[str]:
+        """In words, each that is not among those of these numbers, of a video whose frames end there."""
+        return [
+            _without_frame(start_s, end_s, video_end_s)
+            for number, (start_s, end_s) in enumerate(self.each_s)
+            if number not in filled
+        ]
 
     @property
     def end_s(self) -> float:
@@ -75,3 +84,9 @@ class Spans:
     @property
     def start_s(self) -> float:
         return self.each_s[0][0] if self.each_s else 0.0
+
+
+def _without_frame(start_s: float, end_s: float, video_end_s: float) -> str:
+    to = " s on" if end_s == math.inf else f" to {end_s:g} s"
+    why = f": the video ends at {video_end_s:.1f} s" if video_end_s <= start_s else ""
+    return f"no frame from {start_s:g}{to}{why}"

@@ -108,6 +108,32 @@ def test_spans_without_a_frame(
     assert "no frame from 0.46 to 0.48 s. Give" in fails(capsys, "detect", walking, "--from", 0.46, "--to", 0.48)
 
 
+@pytest.mark.parametrize("reads_by_av", [True, False])
+@pytest.mark.parametrize(("parts", "frames", "why"), [
+    ((0.2, 0.3, 50, 60), [4, 5, 6], "no frame from 50 to 60 s: the video ends at 0.5 s"),
+    ((0.2, 0.3, 50), [4, 5, 6], "no frame from 50 s on: the video ends at 0.5 s"),
+    ((0.2, 0.21, 0.46, 0.48, 0.49, 0.6), [4, 11], "no frame from 0.46 to 0.48 s"),
+])  # fmt: skip
+def test_a_part_without_a_frame_is_a_loss(
+    monkeypatch: pytest.MonkeyPatch, walking: Path, tmp_path: Path, reads_by_av: bool, parts: tuple[float, ...],
+    frames: list[int], why: str,
+) -> None:  # fmt: skip
+    if not reads_by_av:
+        monkeypatch.setattr("facekit.pictures.frames.has_av", lambda: False)
+    named = [word for number, time_s in enumerate(parts) for word in (("--from", "--to")[number % 2], time_s)]
+    assert run("detect", walking, *named, "--jsonl", tmp_path / "a.jsonl") == 3
+    *found, last = read_jsonl(tmp_path / "a.jsonl")
+    assert [row.frame for row in found] == frames and last.error == why
+
+
+def test_anonymize_says_a_part_without_a_frame(
+    capsys: pytest.CaptureFixture[str], walking: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    assert run("anonymize", walking, "-o", tmp_path / "b.mp4", "--from", 0.2, "--to", 0.3, "--from", 50) == 3
+    assert capsys.readouterr().err.count("no frame from 50 s on") == 1
+    assert len(times_ms(tmp_path / "b.mp4")) == 3
+
+
 def test_pictures_and_videos_in_their_order_and_gone_on_with(
     capsys: pytest.CaptureFixture[str], walking: Path, project_dir: Path, tmp_path: Path
 ) -> None:
