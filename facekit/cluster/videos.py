@@ -14,6 +14,7 @@ from facekit.cluster.stores import Entry
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.av_video import has_av
+from facekit.pictures.clock import Clock
 from facekit.pictures.containers import open_container
 from facekit.pictures.frames import frames_ahead, open_frames
 from facekit.pictures.pipeline import in_background
@@ -49,11 +50,12 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
     try:
         with open_container(path) as container:
             stream: Any = container.streams.video[0]
-            packets: list[tuple[Any, bool, Any]] = [
-                (packet.pts, bool(packet.is_keyframe), packet.time_base)
-                for packet in container.demux(stream)
-                if packet.size
-            ]
+            clock = Clock.of(stream)
+            packets: list[tuple[Any, bool, Any]] = []
+            for packet in container.demux(stream):
+                if packet.size:
+                    clock.picture(packet)
+                    packets.append((packet.pts, bool(packet.is_keyframe), packet.time_base))
             promised = stream.frames
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return [], 0  # who looks at it will say so

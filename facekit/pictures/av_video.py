@@ -6,6 +6,7 @@ first wanted moment are not decoded, but counted.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
+from facekit.pictures.clock import Clock, rate_of, shift
 from facekit.pictures.containers import open_container
 from facekit.pictures.spans import Spans, seconds_of
 from facekit.pictures.upright import display_matrix, upright
+
+log = logging.getLogger(__name__)
 
 COPIED = ("audio", "subtitle")
 MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
@@ -61,13 +65,15 @@ class AvVideo:
         self.size_wh = int(self.stream.width), int(self.stream.height)
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = min(usable_cores(), 4)
-        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
+        self.fps = rate_of(self.stream)
+        self._clock = Clock.of(self.stream)
         self.total = self.stream.frames or None
         self.seconds = self._promised_s()
         self.others: deque[tuple[float, Any]] = deque()
-        self.count = self.errors = 0
+        self.count = self.errors = self.backward = 0
         self.first_s: float | None = None
         self.last_s = self.end_s = 0.0
+        self._decoded_s: float | None = None  # of the last frame, wanted or not
         self._has_ended = False
 
     def _promised_s(self) -> float | None:
@@ -134,21 +140,24 @@ class AvVideo:
                 continue
             if packet.stream is self.stream:
                 if packet.size:
+                    self._clock.picture(packet)
+                    self._put_aside(self._clock.ready())
                     yield packet
             elif packet.pts is not None or packet.dts is not None:
-                self._put_aside(packet)
+                self._clock.beside(packet)
+                self._put_aside(self._clock.ready())
+        self._clock.end()
         yield None
 
-    def _put_aside(self, packet: Any) -> None:
-        moment = packet.pts if packet.pts is not None else packet.dts
-        time_s = float(moment * packet.time_base) - (self.first_s or self._start_s())
-        if not self.spans.each_s:
-            self.others.append((time_s, packet))
-        elif (place_s := self.spans.place(time_s)) is not None:
-            shift = round((place_s - time_s) / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + shift
-            packet.dts = None if packet.dts is None else packet.dts + shift
-            self.others.append((place_s, packet))
+    def _put_aside(self, packets: Iterator[Any]) -> None:
+        for packet in packets:
+            moment = packet.pts if packet.pts is not None else packet.dts
+            time_s = float(moment * packet.time_base) - (self.first_s or self._start_s())
+            if not self.spans.each_s:
+                self.others.append((time_s, packet))
+            elif (place_s := self.spans.place(time_s)) is not None:
+                shift(packet, place_s - time_s)
+                self.others.append((place_s, packet))
 
     def _start_s(self) -> float:
         return float((self.stream.start_time or 0) * self.stream.time_base)
@@ -162,25 +171,47 @@ class AvVideo:
             self.errors += 1
 
     def _frame(self, decoded: Any, index: int) -> Frame:
+        before_s = self._decoded_s
         time_s = self.last_s + 1 / self.fps if index else 0.0
         if decoded.pts is not None:
             moment_s = float(decoded.pts * self.stream.time_base)
-            if self.first_s is None or moment_s < self.first_s:
+            if self.first_s is None or (moment_s < self.first_s and before_s is None):
                 self.first_s = moment_s
             time_s = moment_s - self.first_s
+        if before_s is not None and time_s < before_s:
+            self.backward += 1
+            time_s = before_s + 1 / self.fps
+        self._decoded_s = time_s
         return Frame(index, time_s, upright(decoded.to_ndarray(format="bgr24"), display_matrix(decoded)))
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""
+        return [Loss(str(self.path), why) for why in (*self._why_damaged(), *self._why_out_of_step())]
+
+    def _why_damaged(self) -> list[str]:
         missing_s = (self.seconds or 0.0) - self.last_s - 1 / self.fps
         is_short = self._has_ended and not self.spans.each_s and (self.total is None or self.count < self.total)
         if is_short and missing_s > max(1.5 / self.fps, 0.2):
             of = "" if self.total is None else f" of {self.total}"
-            return [Loss(str(self.path), (
+            return [
                 f"cut off or damaged: it ends at {self.last_s + 1 / self.fps:.2f} of {self.seconds:.2f} s; "
                 f"{self.count}{of} frames could be read"
-            ))]  # fmt: skip
-        return [Loss(str(self.path), f"damaged: {self.errors} parts of it can't be decoded")] if self.errors else []
+            ]
+        return [f"damaged: {self.errors} parts of it can't be decoded"] if self.errors else []
+
+    def _why_out_of_step(self) -> list[str]:
+        found, clock = [], self._clock
+        if clock.restarts:
+            log.info("%s: its clock starts again (%dx); its times go on there", self.path, clock.restarts)
+        if self.backward:
+            found.append(f"the times of {self.backward} frames run back; they follow each other there")
+        if clock.left_out_s:
+            found.append(
+                f"its clock starts again: {clock.left_out_s:.2f} s of sound that has no place there are left out"
+            )
+        if clock.is_apart:
+            found.append("its sound does not start again where its pictures do, and may be out of step with them")
+        return found
 
 
 def has_av() -> bool:

@@ -15,9 +15,10 @@ av = pytest.importorskip("av")
 
 def make(
     path: Path, times_ms: Sequence[int], size_wh: tuple[int, int] = (96, 64), sound: bool = True,
-    codec: str = "libx264", images_bgr: Sequence[Any] | None = None, key_every: int = 10, **looks: Any,
+    codec: str = "libx264", images_bgr: Sequence[Any] | None = None, key_every: int = 10,
+    sound_s: float | None = None, **looks: Any,
 ) -> Path:  # fmt: skip
-    """Frame i is grey 8 i; a tone of 440 Hz beside it."""
+    """Frame i is grey 8 i; a tone of 440 Hz beside it, as long as they or sound_s."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"g": str(key_every)} | (
             {"crf": "10"} if codec == "libx264" else {}
@@ -34,7 +35,7 @@ def make(
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        for block in range(int(times_ms[-1] * 48 / 1024) if tone else 0):
+        for block in range(int((1000 * sound_s if sound_s else times_ms[-1]) * 48 / 1024) if tone else 0):
             wave = 0.2 * np.sin(2 * np.pi * 440 * (np.arange(1024) + 1024 * block) / 48000)
             heard = av.AudioFrame.from_ndarray(np.tile(wave.astype(np.float32), (2, 1)), format="fltp", layout="stereo")
             heard.sample_rate, heard.pts, heard.time_base = 48000, 1024 * block, Fraction(1, 48000)

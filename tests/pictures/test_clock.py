@@ -1,0 +1,149 @@
+"""Files whose clock starts again: times go on, and sound stays with its pictures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facekit.cluster.stores import Entry
+from facekit.cluster.videos import shards_of
+from facekit.pictures.av_file import AvFile
+from facekit.pictures.av_video import AvVideo
+from facekit.pictures.clock import Clock
+from facekit.pictures.spans import Spans
+from tests.pictures.av_support import av, make, times_ms
+
+
+def joined(target: Path, *parts: Path) -> Path:
+    target.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return target
+
+
+def copied(source: Path, target: Path) -> tuple[list[int], list[str]]:
+    """Times of the written frames in milliseconds, and the losses."""
+    with AvVideo(source, wants_others=True) as reader, AvFile(target, reader, reader.fps) as sink:
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    return times_ms(target), [loss.why for loss in (*reader.losses(), *sink.losses)]
+
+
+def sound_ms(path: Path) -> np.ndarray:
+    """(N, 2): when each packet of the sound begins and ends."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        return np.array(
+            [(p.pts * p.time_base * 1000, (p.pts + p.duration) * p.time_base * 1000) for p in packets], float
+        )
+
+
+def test_joined_recordings_go_on(tmp_path: Path) -> None:
+    """Three times 15 frames; each part's sound lies where its own pictures are."""
+    part = make(tmp_path / "1.ts", range(0, 600, 40))
+    source = joined(tmp_path / "a.ts", part, part, part)
+    with AvVideo(source) as reader:
+        frames = list(reader.frames())
+        assert not reader.losses()
+    assert [round(1000 * frame.time_s) for frame in frames] == list(range(0, 1800, 40))
+    assert [round(frame.image_bgr.mean() / 8) for frame in frames] == [*range(15)] * 3
+    times, losses = copied(source, tmp_path / "b.mp4")
+    assert times == list(range(0, 1800, 40)) and not losses
+    copied(part, tmp_path / "one.mp4")
+    alone, all_ms = sound_ms(tmp_path / "one.mp4"), sound_ms(tmp_path / "b.mp4")
+    for number in range(3):
+        begins = all_ms[number * len(alone) : (number + 1) * len(alone), 0]
+        assert np.allclose(begins - 600 * number, alone[:, 0], atol=2)
+
+
+def test_spans_reach_the_second_part(tmp_path: Path) -> None:
+    part = make(tmp_path / "1.ts", range(0, 600, 40), sound=False)
+    with AvVideo(joined(tmp_path / "a.ts", part, part), Spans.of(["0.31", "0.91"], ["0.39", "0.99"])) as reader:
+        frames = list(reader.frames())
+    assert [frame.number for frame in frames] == [8, 9, 23, 24]
+    assert [round(frame.image_bgr.mean() / 8) for frame in frames] == [8, 9, 8, 9]
+
+
+def test_sound_without_room_is_a_loss(tmp_path: Path) -> None:
+    """Half a second more of it than of pictures, before the next part's."""
+    part = make(tmp_path / "1.ts", range(0, 600, 40), sound_s=1.1)
+    times, losses = copied(joined(tmp_path / "a.ts", part, part), tmp_path / "b.mkv")
+    assert times == list(range(0, 1200, 40))
+    (why,) = losses
+    assert "its clock starts again: 0.5" in why and "s of sound that has no place there are left out" in why
+    begins, ends = sound_ms(tmp_path / "b.mkv").T
+    assert (begins[1:] >= ends[:-1] - 2).all() and ends[-1] > 1600
+
+
+def test_times_that_run_back_a_little(tmp_path: Path) -> None:
+    part = make(tmp_path / "1.ts", [0, 40], sound=False)
+    with AvVideo(joined(tmp_path / "a.ts", part, part)) as reader:
+        times = [frame.time_s for frame in reader.frames()]
+    assert len(times) == 4 and (np.diff(times) > 0).all()
+    assert "the times of 2 frames run back; they follow each other there" in reader.losses()[0].why
+
+
+def test_shards_of_joined_recordings(tmp_path: Path) -> None:
+    part = make(tmp_path / "1.ts", range(0, 1200, 40), sound=False)
+    source = joined(tmp_path / "a.ts", part, part)
+    shards = list(shards_of(Entry(str(source), None), 10))
+    assert len(shards) > 2 and shards[-1].span_s is not None and shards[-1].span_s[0] > 1.2
+    found = []
+    for shard in shards:
+        assert shard.span_s is not None
+        start_s, end_s = shard.span_s
+        with AvVideo(source, Spans(((start_s, 1e9 if end_s is None else end_s),))) as reader:
+            found += [frame.number for frame in reader.frames()]
+    assert found == list(range(60))
+
+
+def packet(kind: str, time_ms: int, lasts_ms: int = 20, is_keyframe: bool = True) -> Any:
+    stream = SimpleNamespace(type=kind, index=int(kind != "video"))
+    return SimpleNamespace(
+        pts=time_ms, dts=time_ms, time_base=Fraction(1, 1000), duration=lasts_ms, stream=stream, is_keyframe=is_keyframe
+    )
+
+
+def passed(packets: list[Any]) -> tuple[Clock, list[int], list[int]]:
+    """The clock, and the milliseconds of pictures and of what is beside them."""
+    clock, beside = Clock(0.04), []
+    for each in packets:
+        (clock.picture if each.stream.type == "video" else clock.beside)(each)
+        beside += [other.pts for other in clock.ready()]
+    clock.end()
+    return clock, [each.pts for each in packets if each.stream.type == "video"], beside
+
+
+class TestClock:
+    def test_sound_that_comes_before_its_pictures_waits(self) -> None:
+        clock, pictures, sound = passed([
+            packet("video", 0), packet("audio", 0), packet("video", 400), packet("audio", 400), packet("audio", 0),
+            packet("audio", 20), packet("video", 0), packet("audio", 40),
+        ])  # fmt: skip
+        assert pictures == [0, 400, 440] and sound == [0, 400, 440, 460, 480]
+        assert clock.restarts == 1 and not clock.left_out_s and not clock.is_apart
+
+    @pytest.mark.parametrize(("back_ms", "is_keyframe", "restarts"), [
+        (100, True, 0), (200, True, 1), (200, False, 0), (1200, False, 1),
+    ])  # fmt: skip
+    def test_what_is_a_start(self, back_ms: int, is_keyframe: bool, restarts: int) -> None:
+        clock, *_ = passed([packet("video", 2000), packet("video", 2000 - back_ms, is_keyframe=is_keyframe)])
+        assert clock.restarts == restarts
+
+    def test_sound_alone_that_starts_again_is_left_out(self) -> None:
+        clock, _, sound = passed([packet("video", 0), packet("audio", 0), packet("audio", 400), packet("audio", 0)])
+        assert sound == [0, 400] and clock.left_out_s == pytest.approx(0.02)
+
+    def test_sound_that_goes_on_is_apart(self) -> None:
+        clock, _, sound = passed([
+            packet("video", 0), packet("audio", 0), packet("video", 4000), packet("audio", 4000), packet("video", 0),
+            packet("audio", 4600), packet("audio", 5200),
+        ])  # fmt: skip
+        assert sound == [0, 4000, 4600, 5200] and clock.is_apart
+
+    def test_subtitles_follow_the_pictures(self) -> None:
+        *_, words = passed([packet("video", 0), packet("video", 4000), packet("video", 0), packet("subtitle", 3000)])
+        assert words == [7040]
