@@ -199,6 +199,8 @@ class Video:
         # Other containers know only their length, of which the count is guessed: a varying rate would look like loss.
         path = self.source.path or PurePosixPath(urlsplit(self.source.name).path)
         knows_count = path.suffix.lower() in (".mp4", ".mov", ".m4v")
+        if self.source.path is None and not knows_count and path.suffix.lower() not in (".avi", ".mkv", ".webm"):
+            return found  # a playlist's length, or one that is guessed of the file's size
         missing_s = self.seconds - self.last_s - step_s
         if missing_s > 1.5 * step_s and self.count < self.total:
             found.append(Loss(self.source.name, (

@@ -188,16 +188,23 @@ def test_a_live_stream(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("slow_detector")
-@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.m3u8"])
 def test_a_file_of_a_server_waits(server: Server, tmp_path: Path, name: str) -> None:
-    source = video(tmp_path / name, frames=30)
-    server.files[name], server.content_type = source.read_bytes(), "video/mp4"
+    """Also a playlist that has an end."""
+    if name == "a.avi":
+        source = video(tmp_path / name, frames=30)
+    else:
+        source = make(tmp_path / name.replace("m3u8", "ts"), range(0, 1200, 40), sound=False)
+    server.files[source.name] = source.read_bytes()
+    if name == "a.m3u8":
+        parts = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\na.ts\n#EXT-X-ENDLIST\n"
+        server.files[name], server.content_type = parts.encode(), "application/vnd.apple.mpegurl"
     found = facekit.detect((server.url(name),), draw=tmp_path / "out.mp4")
     assert [row.frame for row in found] == list(range(30))
     assert not found.losses and not found.work.dropped
     assert len(times_ms(tmp_path / "out.mp4")) == 30
-    server.cut_after = len(source.read_bytes()) * 2 // 3
     if name == "a.avi":
+        server.cut_after = len(source.read_bytes()) * 2 // 3
         *_, last = facekit.detect((server.url(name),))
         assert "cut off or damaged" in (last.error or "")
 
