@@ -102,6 +102,12 @@ class Finding:
         dropped = f" ({self.dropped} more were dropped, to keep up)" if self.dropped else ""
         return f"{seen}{dropped}, {self.faces} faces{crops}: {places}" if places else ""
 
+    def kinds(self) -> str:
+        """What it went through, without the number."""
+        if not self.frames:
+            return "pictures"
+        return "frames and pictures" if self.pictures > self.broken_videos else "frames"
+
     def written(self) -> list[Path]:
         """Files whose names are known beforehand."""
         outputs = self.outputs
@@ -332,7 +338,8 @@ class Detecting:
         self._rows.close()
         of = "" if self.work.expected is None else f" of {self.work.expected}"
         more = " What was found is kept: the same with `resume=True` goes on." if self.work.outputs.on_disk() else ""
-        raise Interrupted(f"Stopped after {self.work.pictures + self.work.frames}{of} pictures.{more}", signal_number)
+        done = self.work.pictures + self.work.frames
+        raise Interrupted(f"Stopped after {done}{of} {self.work.kinds()}.{more}", signal_number)
 
     def _refuse_nothing(self) -> None:
         if not self.work.frames and self.work.pictures and self.work.unread == self.work.pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -229,4 +230,5 @@ def test_ctrl_c_leaves_what_can_be_played(walking: Path, tmp_path: Path, project
         process.send_signal(signal.SIGINT)
         _, text = process.communicate()
     assert process.returncode == 130, text
+    assert re.search(rb"Stopped after \d+ of 900 frames\.", text), text
     assert 0 < len(times_ms(out)) < 900
