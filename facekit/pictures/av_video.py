@@ -57,6 +57,7 @@ class AvVideo:
         if not self.container.streams.video:
             raise FacekitError(f"{path}: has no pictures in it.")
         self.stream: Any = self.container.streams.video[0]
+        self._left_out = sum(_is_video(stream) for stream in self.container.streams.video[1:])
         if self.stream.codec_context is None:
             raise FacekitError(f"{path}: its pictures are in a codec that FFmpeg doesn't know here.")
         if self.stream.width * self.stream.height > FRAME_PIXELS:
@@ -186,7 +187,10 @@ class AvVideo:
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""
-        return [Loss(str(self.path), why) for why in (*self._why_damaged(), *self._why_out_of_step())]
+        found = [*self._why_damaged(), *self._why_out_of_step()]
+        if self._left_out:
+            found.append(f"holds {1 + self._left_out} streams of pictures: the first alone is looked at")
+        return [Loss(str(self.path), why) for why in found]
 
     def _why_damaged(self) -> list[str]:
         missing_s = (self.seconds or 0.0) - self.last_s - 1 / self.fps
@@ -212,6 +216,13 @@ class AvVideo:
         if clock.is_apart:
             found.append("its sound does not start again where its pictures do, and may be out of step with them")
         return found
+
+
+def _is_video(stream: Any) -> bool:
+    """Not a cover or a preview."""
+    from av.stream import Disposition
+
+    return not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
 
 
 def has_av() -> bool:

@@ -176,6 +176,26 @@ def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: p
     assert "without sound" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "is_cover"), [("two.mkv", False), ("cover.mp4", True)])
+def test_other_streams_of_pictures_are_said(tmp_path: Path, name: str, is_cover: bool) -> None:
+    """A cover is none."""
+    with av.open(str(tmp_path / name), "w") as container:
+        first, second = (container.add_stream(codec, rate=25) for codec in ("mpeg4", "mjpeg"))
+        for stream, kind in ((first, "yuv420p"), (second, "yuvj420p")):
+            stream.width, stream.height, stream.pix_fmt = 96, 64, kind
+        if is_cover:
+            second.disposition = av.stream.Disposition.attached_pic
+        for stream, count in ((second, 1), (first, 5)):
+            for _ in range(count):
+                grey = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 90, np.uint8), format="bgr24")
+                container.mux(stream.encode(grey))
+            container.mux(stream.encode(None))
+    with AvVideo(tmp_path / name) as reader:
+        assert len(list(reader.frames())) == 5 and len(reader.container.streams.video) == 2
+    said = [loss.why for loss in reader.losses()]
+    assert said == ([] if is_cover else ["holds 2 streams of pictures: the first alone is looked at"])
+
+
 def test_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"x" * 100)
     with pytest.raises(FacekitError, match="a damaged video"):
