@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.detector import Detector
+from facekit.errors import FacekitError
 from facekit.structures import Detections
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,11 @@ class Looker:
                 for job in batch:
                     self._look_at([job])
                 return
-            log.exception("A picture of %s could not be looked at", batch[0].image_bgr.shape)
+            shape = batch[0].image_bgr.shape
+            if isinstance(error, FacekitError):
+                log.warning("A picture of %s could not be looked at: %s", shape, error)
+            else:
+                log.exception("A picture of %s could not be looked at", shape)
             _tell(batch[0], error)
             return
         for job, faces in zip(batch, found, strict=True):

@@ -121,15 +121,23 @@ class Service:
         await self.decoded.take(size)
         try:
             loop = asyncio.get_running_loop()
-            image_bgr = await loop.run_in_executor(self.workers, self._decode, data)
+            image_bgr = await loop.run_in_executor(self.workers, self._decode, data, kind == "anonymized")
             check_room(media_type, image_bgr.shape)
-            faces = (await self.looker.look(image_bgr)).above(threshold)
+            faces = (await self._look(image_bgr)).above(threshold)
             if kind == "json":
                 return as_json(faces, image_bgr), faces, image_bgr.shape
             content = await loop.run_in_executor(self.workers, as_picture, faces, image_bgr, kind, media_type, method)
             return content, faces, image_bgr.shape
         finally:
             self.decoded.give_back(size)
+
+    async def _look(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        try:
+            return await self.looker.look(image_bgr)
+        except FacekitError as error:  # which may name the weights' place: nothing for clients
+            height, width = image_bgr.shape[:2]
+            reason = f"{width}x{height} pixels: this server's detector can't look at a picture of that size."
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
 
     def _decoded_bytes(self, data: bytes) -> int:
         """By the picture's header, before anything is decoded. Raises Refusal for what is no picture, or too large."""
@@ -144,9 +152,9 @@ class Service:
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         return BGR_BYTES * header.pixels
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+    def _decode(self, data: bytes, on_white: bool) -> NDArray[np.uint8]:
         try:
-            return decode_picture("picture", data, max_pixels=self.settings.max_pixels)
+            return decode_picture("picture", data, max_pixels=self.settings.max_pixels, on_white=on_white)
         except FacekitError as error:
             reason = str(error).removeprefix("picture: ")
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason[:1].upper() + reason[1:]) from error

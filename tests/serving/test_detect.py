@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from facekit.detector import Detector
+from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
 from tests.serving.conftest import Running
 
@@ -95,6 +96,14 @@ def test_only_the_face_is_touched(
         assert changed[70:160, 190:260].mean() > 0.95
 
 
+def test_what_is_hidden_under_transparency_is_not_answered(running: Running) -> None:
+    hidden = np.zeros((64, 64, 4), np.uint8)
+    hidden[..., 2] = 255
+    data = cv2.imencode(".png", hidden)[1].tobytes()
+    answer = running.client.post("/detect?output=anonymized", content=data, headers={"Accept": "image/png"})
+    assert (cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED) == 255).all()
+
+
 def test_nothing_of_the_files_metadata_is_answered(running: Running, project_dir: Path) -> None:
     secret = b"GPS 48.8583 2.2944"
     exif = b"II*\0\x08\0\0\0\x01\0\x0e\x01\x02\0" + len(secret).to_bytes(4, "little") + b"\x1a\0\0\0\0\0\0\0" + secret
@@ -126,6 +135,8 @@ class Noting:
         self.batches.append(len(pictures))
         if any(picture.shape == (7, 7, 3) for picture in pictures):
             raise MemoryError("too much")
+        if any(picture.shape == (9, 9, 3) for picture in pictures):
+            raise FacekitError("/secret/weights.pte: takes no such sides")
         return self.detector.detect_batch(pictures)
 
 
@@ -145,6 +156,9 @@ def test_what_waits_goes_through_together_and_one_bad_picture_harms_no_other(
             assert answer.json() == {"error": "The server failed; its log says why."}
         else:
             assert answer.json()["faces"] == expected.to_dicts()
+    small = cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+    answer = running.client.post("/detect", content=small)
+    assert answer.status_code == 422 and answer.json()["error"].startswith("9x9 pixels: this server's detector can't")
     assert running.client.get("/healthz").json()["status"] == "ok"
     head = running.client.head("/healthz")
     assert head.status_code == 200 and not head.content
