@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,10 +100,10 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     spans, areas = Spans.of(options.start, options.end), Areas(options.ignore, options.only)
     is_file = bool(options.output.suffix) and not options.output.is_dir()
     inputs = find_inputs(options.inputs, None, None if is_file else options.output)
-    refuse_without_video(inputs, options, ("every", "start", "end"))
+    refuse_without_video(inputs, options, ("every", "bridge", "low_threshold", "start", "end"))
     targets = _targets(inputs, options.output, is_file)
     sheet = None if options.report is None else options.report.with_suffix(".jpg")
-    if options.report is not None and options.report.suffix.lower() in (".jpg", ".jpeg"):
+    if options.report is not None and options.report.suffix.lower() in ("", ".jpg", ".jpeg"):
         raise ArgumentError("`report` is a text, of lines of JSON: give a name such as report.jsonl.")
     if sheet is not None and sheet.exists() and not is_drawn(sheet):
         raise FacekitError(
@@ -117,11 +117,13 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
         if options.report is not None:
             report = stack.enter_context(replacing(options.report)).open("w", encoding="ascii", newline="\n")
             stack.callback(report.close)
-        for row in work.rows(list(zip(inputs.named, targets, strict=True))):
+        rows = stack.enter_context(closing(work.rows(list(zip(inputs.named, targets, strict=True)))))
+        for row in rows:
             if report is not None:
                 report.write(row.to_json() + "\n")
             if stop.received:
                 break
+        rows.close()
         if report is not None:
             report.close()
     done = work.done
@@ -130,7 +132,9 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
         done.sheet = sheet
     done.report = options.report
     if stop.received:
-        raise Interrupted(f"Stopped. What is written is whole: {done.text()}", stop.received)
+        kept = f"What is written is whole: {done.text()}." if done.written else "Nothing is written that is whole."
+        cut_off = f" {work.cut_off} ends early." if work.cut_off is not None else ""
+        raise Interrupted(f"Stopped. {kept}{cut_off}", stop.received)
     if not done.written:
         raise FacekitError("\n".join(str(loss) for loss in done.losses[:10]) or "Nothing could be read.")
     return done
@@ -165,13 +169,14 @@ class _Work:
         self.options, self.spans, self.areas, self.done, self.stop = options, spans, areas, done, stop
         self.cover = Cover(options.method, options.shape, options.margin)
         self.sheet = ContactSheet()
+        self.cut_off: Path | None = None  # the video that it was stopped in
         self.detector: Detector = chosen.open(Passes((options.scale,), longest_side=options.longest_side))
         low = min(options.low_threshold, options.threshold)
         # A track waits as long as gaps are bridged, and more: then it keeps its number, and both sides are held.
         tracks = TrackSettings(options.threshold, low, keep=max(30, 2 * options.bridge))
         self.looking = Looking(options.threshold, options.min_size, options.every, tracks)
 
-    def rows(self, pairs: list[tuple[Input, Path]]) -> Iterator[Row]:
+    def rows(self, pairs: list[tuple[Input, Path]]) -> Generator[Row, None, None]:
         """Of all inputs, in their order."""
         for is_video, alike in itertools.groupby(pairs, lambda pair: pair[0].kind == "video"):
             if is_video:
@@ -257,16 +262,20 @@ class _Work:
         doubtful = self._doubtful_frames(places)
         watched = watch(source, seen, look, target, draw, self.spans, self.options.keep_sound)
         bar = progress_bar(None, total=places.frames, desc="covering", unit="frame")
-        with closing(watched), bar:
-            for frame, faces in watched:
-                bar.update()
-                self.done.frames += 1
-                self.done.faces += len(faces)
-                if frame.number in doubtful:
-                    self.sheet.add(draw(frame, faces), faces, f"{frame.time_s:.2f} s")
-                if faces.is_interpolated is not None:
-                    self.done.bridged += int(faces.is_interpolated.sum())
-                yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
+        try:
+            with closing(watched), bar:
+                for frame, faces in watched:
+                    bar.update()
+                    self.done.frames += 1
+                    self.done.faces += len(faces)
+                    if frame.number in doubtful:
+                        self.sheet.add(draw(frame, faces), faces, f"{frame.time_s:.2f} s")
+                    if faces.is_interpolated is not None:
+                        self.done.bridged += int(faces.is_interpolated.sum())
+                    yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
+        except GeneratorExit:  # stopped: what is covered so far can be played
+            self.cut_off = target
+            raise
         self.done.written.append(target)
         self.done.losses += seen.losses
         if seen.frames != places.frames:

@@ -158,7 +158,9 @@ class Finding:
             "from_file": None if listed is None else str(listed),
             "batch_size": options.batch_size,
             "max_pixels": options.max_pixels,
-            "video": [options.every, list(options.start), list(options.end)],
+            "every": options.every,
+            "from": ", ".join(options.start),
+            "to": ", ".join(options.end),
             "per_picture": [str(path) for path in (options.draw, options.crops) if path] + [options.align],
         }
 

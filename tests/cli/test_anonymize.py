@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import facekit
-from facekit.errors import ArgumentError
+from facekit.commands import anonymizing
+from facekit.errors import ArgumentError, Interrupted
 from facekit.results.json_files import read_jsonl
 from tests.cli.support import fails, refuse_thin_pictures, run, written
 from tests.pictures.av_support import make, sound_of, times_ms
@@ -221,6 +224,33 @@ class TestVideo:
         assert run("anonymize", hidden, "-o", out, "--bridge", 0, "--no-keep-sound", "--low-threshold", 1) == 0
         with pytest.raises(IndexError):
             sound_of(out)
+
+    @pytest.mark.parametrize(("looks", "said"), [
+        (5, "Stopped. Nothing is written that is whole."),
+        (30, "Nothing is written that is whole. OUT ends early."),
+    ])  # fmt: skip
+    def test_stopped_in_either_pass(
+        self, hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int, said: str
+    ) -> None:
+        """By a signal after so many frames of 24, in each pass."""
+
+        class Signals(contextlib.nullcontext[Any]):
+            seen = 0
+
+            def __enter__(self) -> Any:
+                return self
+
+            @property
+            def received(self) -> int:
+                self.seen += 1
+                return 2 if self.seen > looks else 0
+
+        monkeypatch.setattr(anonymizing, "StopSignals", Signals)
+        out = tmp_path / "out.mp4"
+        with pytest.raises(Interrupted) as caught:
+            facekit.anonymize(hidden, output=out)
+        assert said.replace("OUT", str(out)) in str(caught.value)
+        assert out.exists() == (looks == 30) and (not out.exists() or len(times_ms(out)) < 24)
 
     @pytest.mark.parametrize(("every", "step"), [(20, 0), (6, 2)])
     def test_every_so_manieth_frame_leaves_none_bare(
