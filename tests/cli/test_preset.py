@@ -17,7 +17,7 @@ class TestPreset:
         assert run(*train(ssd_weights, pictures, out, "--preset", "fine-tune")) == 0
         text = capsys.readouterr().err
         assert "Preset fine-tune for 2 pictures with 1 faces" in text
-        assert "  start_share 0.25: less is forgotten" in text
+        assert "  start_share 0.5: under 30 pictures or 200 faces: much would be forgotten" in text
         assert "  epochs 1: --epochs" in text
         record = json.loads((out / "run.json").read_text())
         assert (record["flags"]["preset"], record["flags"]["val_interval"]) == ("fine-tune", 1)

@@ -26,9 +26,10 @@ TEMPLATES_PICTURES = 12_880
 # batch norms frozen 1.4, 0.9 and 0.2. It still learns: eight epochs of 150 drawn pictures took AP from 34.1 to 64.3.
 MANY_PICTURES = 10_000
 FEW_PICTURES_RATE = 1 / 300
-# Of the start's weights in the average: it takes back a quarter of what is forgotten or more, and costs a tenth of what
-# is learnt (docs/training.md). Chosen on 211 of WIDER's training pictures.
-START_SHARE = 0.25
+# Of the start's weights in the average, of few and of very few pictures: it takes back a quarter and half of what is
+# forgotten, and costs less of what is learnt (docs/training.md). Chosen on 211 of WIDER's training pictures.
+START_SHARE, LARGE_START_SHARE = 0.25, 0.5
+VERY_FEW_PICTURES = 30
 FEW_FACES = 200
 
 
@@ -186,8 +187,15 @@ def _kept_parts(name: PresetName, template: Template, size: DataSize) -> list[Ch
         # Kept as it is, it sees no other kind of picture: ten in the dark give 33 points of AP@0.5 with it, 23 without.
         Choice("frozen", (), "the backbone learns, too"),
         Choice("frozen_batch_norm", is_small, few),
-        Choice("start_share", START_SHARE, "less is forgotten") if is_small else Choice("start_share", 0.0, few),
+        _start_share(size) if is_small else Choice("start_share", 0.0, few),
     ]
+
+
+def _start_share(size: DataSize) -> Choice:
+    if size.pictures < VERY_FEW_PICTURES or size.learnt_faces < FEW_FACES:
+        reason = f"under {VERY_FEW_PICTURES} pictures or {FEW_FACES} faces: much would be forgotten"
+        return Choice("start_share", LARGE_START_SHARE, reason)
+    return Choice("start_share", START_SHARE, "less is forgotten")
 
 
 def _val_interval(name: PresetName, given: Given, epochs: int) -> Choice:

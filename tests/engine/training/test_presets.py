@@ -60,7 +60,7 @@ class TestFineTune:
         assert (settings.batch_size, settings.epochs, settings.dataset_repeats) == (batch, epochs, repeats)
         assert settings.base_learning_rate == pytest.approx(rate)
         assert (settings.frozen, settings.frozen_batch_norm) == ((), frozen_norm)
-        assert settings.start_share == (0.25 if frozen_norm else 0)
+        assert settings.start_share == (0 if not frozen_norm else 0.5 if pictures == 10 else 0.25)
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("pictures", SIZES)
@@ -86,7 +86,7 @@ class TestFineTune:
     def test_few_faces_in_many_pictures(self, learnt: int, is_careful: bool) -> None:
         size = DataSize(10_000, 50_000, learnt, 8.0, 1000)
         settings = choose_preset("fine-tune", template_of("ultralight-rfb-320"), size, NO_FLAGS).template.training
-        assert (settings.frozen_batch_norm, settings.start_share) == (is_careful, 0.25 * is_careful)
+        assert (settings.frozen_batch_norm, settings.start_share) == (is_careful, 0.5 * is_careful)
 
 
 class TestScratch:
