@@ -3,10 +3,11 @@
     python tools/few_pictures.py FOLDER [--counts 10,50,200] [--seeds 3] [--kinds dim,small,fisheye,turned] [--ways ...]
 
 Takes FACEKIT_SHARED's published yunet-n and its WIDER training pictures: 100 are held out, some of the others are
-learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in five ways, of as many steps
-and as large batches: "preset" is `--preset fine-tune`; "share-0" the same, but nothing of the start is kept; "template"
-the template as it is, whose warm-up is cut to a part of the run; "norms" likewise, but with batch norms that stay as
-they are; "rate" the template's rate from the first step. Lines go to FOLDER/figures.jsonl; started again it goes on.
+learnt from, all changed to one kind. Each kind, number of pictures and seed is trained in six ways, of as many steps
+and as large batches: "preset" is `--preset fine-tune`; "share-0" the same, but nothing of the start is kept; "frozen"
+the same, but the backbone stays as it is; "template" the template as it is, whose warm-up is cut to a part of the run;
+"norms" likewise, but with batch norms that stay as they are; "rate" the template's rate from the first step. Lines go
+to FOLDER/figures.jsonl; started again it goes on.
 Prints the table of docs/training.md.
 """
 
@@ -35,7 +36,8 @@ from facekit.pictures.read import read_picture
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]  # (N, 2) pixels
 TEMPLATE, HELD_OUT = "yunet-n", 100
-WAYS = ("preset", "share-0", "template", "norms", "rate")
+WAYS = ("preset", "share-0", "frozen", "template", "norms", "rate")
+UNLIKE_PRESET: dict[str, dict[str, Any]] = {"share-0": {"start_share": 0}, "frozen": {"frozen": ["backbone"]}}
 WIDER_SCALE = "640"  # longest side
 KIND_METRIC, WIDER_METRICS = "ap_50", ("widerface_e", "widerface_m", "widerface_h")
 
@@ -162,8 +164,8 @@ class Trial:
         return done
 
     def steps_of(self, case: Case) -> dict[str, Any]:
-        """The template with the preset's number of steps and batch, all else its own; or with all of the preset but its
-        share of the start."""
+        """The template with the preset's number of steps and batch, all else its own; or with all of the preset but
+        what UNLIKE_PRESET says."""
         import yaml
 
         from facekit.template import find_template
@@ -171,8 +173,8 @@ class Trial:
         run = json.loads((self.folder / case.kind / f"{case.pictures}-{case.seed}-preset" / "run.json").read_text())
         used = run["template"]["training"]
         content = yaml.safe_load(find_template(TEMPLATE).read_text(encoding="utf-8"))
-        if case.way == "share-0":
-            content["training"] = used | {"start_share": 0}
+        if case.way in UNLIKE_PRESET:
+            content["training"] = used | UNLIKE_PRESET[case.way]
         else:
             content["training"] |= {"dataset_repeats": used["dataset_repeats"]}
             content["training"]["frozen_batch_norm"] = case.way == "norms"
