@@ -153,6 +153,7 @@ class CosineDecay:
 
     kind: Literal["cosine"]
     final_factor: Probability  # what is left of the learning rate at the end
+    held: Annotated[float, Range(0, under=1)] = 0  # the part of the run, warm-up and all, before it falls
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,7 @@ class TrainingSettings:
     dataset_repeats: Annotated[int, Range(1, 1000)] = 1  # times that the training set is gone through in one epoch
     max_gradient_norm: Annotated[float, Range(over=0, most=1e9)] | None = None
     accumulate: Annotated[int, Range(1, 10_000)] = 1  # batches whose gradients are averaged for one step
-    # of the moving average of the weights, which is what the run is for then
-    ema_decay: Annotated[float, Range(over=0, under=1)] | None = None
+    ema_decay: Annotated[float, Range(over=0, under=1)] | None = None  # of the average of weights, which is then saved
     start_share: Annotated[float, Range(0, under=1)] = 0  # of the weights that a run starts from, in that average
     # module names (prefixes) that stay as they start, statistics and all
     frozen: Annotated[tuple[Name, ...], Length(0, 1000)] = ()

@@ -221,6 +221,11 @@ class TestComplaints:
                 "kind: cosine\n    final_factor: 2",
                 "training.schedule.final_factor: expected 0 to 1, got 2",
             ),
+            (
+                "kind: step\n    milestones: [40, 55, 65]\n    factor: 0.1",
+                "kind: cosine\n    final_factor: 0\n    held: 1",
+                "training.schedule.held: expected 0 or more, under 1, got 1",
+            ),
             ("accumulate: 1", "accumulate: 0", "training.accumulate: expected 1 to 10000, got 0"),
             ("ema_decay: null", "ema_decay: 1", "training.ema_decay: expected over 0, under 1, got 1"),
             ("start_share: 0", "start_share: 1", "training.start_share: expected 0 or more, under 1, got 1"),

@@ -41,7 +41,7 @@ from facekit.template import Template
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
 LEAST_SURE = 0.05  # score of a prior whose box and landmarks are learnt from
 BOX_LOSS_WEIGHT = 5.0  # beside the loss on scores, as in YuNet's own
-LANDMARK_LOSS_WEIGHT = 5.0
+LANDMARK_LOSS_WEIGHT = 10.0
 
 
 class TaughtFaces(NamedTuple):

@@ -30,7 +30,8 @@ class StepSchedule:
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """Linear warm-up, then half a cosine down to the end, then a constant: the final rate unless the user says else.
+    """Linear warm-up, the full rate for as long as it is held, half a cosine down to the end, then a constant: the
+    final rate unless the user says else.
 
     Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, without restarts.
     """
@@ -41,6 +42,7 @@ class CosineSchedule:
     final_factor: float
     end_iteration: int  # at which the rate is the final one
     rate_after_end: float | None
+    held: float = 0.0  # the part of the iterations up to the end, in 0..1, before the rate falls
 
     def __call__(self, epoch: int, iteration: int) -> float:
         """As of StepSchedule; iterations alone decide."""
@@ -48,7 +50,8 @@ class CosineSchedule:
             return self.rate_after_end or self.base_learning_rate * self.final_factor
         if iteration < self.warmup_iterations:
             return self.base_learning_rate * _warmup(iteration, self.warmup_iterations, self.warmup_start)
-        done = (iteration - self.warmup_iterations) / (self.end_iteration - self.warmup_iterations)
+        start = max(self.warmup_iterations, min(round(self.held * self.end_iteration), self.end_iteration - 1))
+        done = max(0, iteration - start) / (self.end_iteration - start)
         return self.base_learning_rate * (
             self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * done)) / 2
         )
@@ -79,7 +82,8 @@ def make_schedule(
         )  # fmt: skip
     end = started.get("cosine_iterations", total_iterations)
     return CosineSchedule(
-        rate, warmup, settings.warmup_start, settings.schedule.final_factor, end, base_learning_rate
+        rate, warmup, settings.warmup_start, settings.schedule.final_factor, end, base_learning_rate,
+        settings.schedule.held,
     )  # fmt: skip
 
 

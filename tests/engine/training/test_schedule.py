@@ -99,6 +99,19 @@ class TestCosine:
         assert self.SCHEDULE(0, iteration) == pytest.approx(rate)
         assert self.SCHEDULE(700, iteration) == pytest.approx(rate)  # epochs don't matter
 
+    @pytest.mark.parametrize(
+        ("held", "rates"),
+        [
+            (0.05, {10: 1.0, 60: 0.55, 110: 0.1}),  # over before the warm-up
+            (0.5, {5: 0.75, 54: 1.0, 55: 1.0, 82: 0.1 + 0.9 * (1 + math.cos(math.pi * 27 / 55)) / 2, 110: 0.1}),
+            (0.999, {109: 1.0, 110: 0.1}),
+        ],
+    )
+    def test_held(self, held: float, rates: dict[int, float]) -> None:
+        settings = dataclasses.replace(self.SETTINGS, schedule=CosineDecay("cosine", 0.1, held))
+        schedule = make_schedule(settings, None, total_iterations=110, started={})
+        assert {iteration: schedule(0, iteration) for iteration in rates} == pytest.approx(rates)
+
     def test_falls_all_the_way(self) -> None:
         rates = [self.SCHEDULE(0, iteration) for iteration in range(10, 111)]
         assert all(later < earlier for earlier, later in itertools.pairwise(rates))
