@@ -32,6 +32,7 @@ from typing import Any, cast
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))  # a bare checkout has facekit not installed
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums would have no fixed order
 
 import click  # noqa: E402
 import numpy as np  # noqa: E402
@@ -67,8 +68,11 @@ SCORE_THRESHOLD = 0.02  # low: some seconds of training make no sure detector
 
 # What float32 may differ by, TF32 being off: relative to the largest value; assignment is a choice, and may tip.
 TOLERANCE = 2e-3
+# Where the CPU's own float32 is further off float64 (batch norms of random weights magnify), so many times that.
+TIMES_ROUNDING = 4
 HALF_TOLERANCE = {torch.bfloat16: 0.15, torch.float16: 0.05}  # of a loss computed in 16 bits, relative
-RESUME_TOLERANCE = 1e-3  # GPUs add in no fixed order
+RESUME_TOLERANCE = 1e-3  # some sums of a GPU's have no fixed order, whatever is asked for
+RESUME_RATE = 1e-4  # calm: at a template's own rate random weights are chaos, and magnify rounding to the step's size
 SAME_IOU, SAME_SCORE, SAME_SHARE = 0.98, 5e-3, 0.98  # boxes paired, their scores, the share of them that must pair
 SAME_AP = 1.0  # points
 
@@ -226,13 +230,19 @@ def starting_weights(row: Row) -> list[str]:
 
 
 def check_resume(row: Row, machine: Machine, work: Path) -> None:
-    """Two short epochs in one run, and in two: the same weights, by the way they went: GPUs add in no fixed order."""
+    """Two short epochs in one run, and in two: the same weights, by the way they went."""
     size = [] if machine.batch_size else ["--batch-size", "8"]
-    brief = ["--max-iterations", "2", "--workers", "0", "--precision", "fp32", *size]
+    brief = [
+        "--max-iterations", "2", "--workers", "0", "--precision", "fp32",
+        "--base-learning-rate", str(RESUME_RATE), *size,
+    ]  # fmt: skip
     whole, halves = work / "whole", work / "halves"
-    for folder, epochs in ((whole, "2"), (halves, "1")):
-        machine.train(work, "--save-checkpoints-to", str(folder), "--epochs", epochs, *brief, *starting_weights(row))
-    machine.train(work, "--save-checkpoints-to", str(halves), "--epochs", "2", *brief, "--resume-from", str(halves))
+    with repeatable(), whole_float32():
+        for folder, epochs in ((whole, "2"), (halves, "1")):
+            machine.train(
+                work, "--save-checkpoints-to", str(folder), "--epochs", epochs, *brief, *starting_weights(row)
+            )
+        machine.train(work, "--save-checkpoints-to", str(halves), "--epochs", "2", *brief, "--resume-from", str(halves))
     files = (halves / "epoch_1.pth", whole / "latest.pth", halves / "latest.pth")
     start, wanted, found = (read_torch_file(file)["state_dict"] for file in files)
     difference = distance(found, wanted) / distance(start, wanted)
@@ -316,16 +326,14 @@ def check_network(
         (raw, losses, norm), (gpu_raw, gpu_losses, gpu_norm) = (
             run(device, None) for device in (torch.device("cpu"), machine.device)
         )
-    outputs = max(
-        relative(found.detach().cpu(), wanted.detach())
-        for found, wanted in zip(gpu_raw, raw, strict=True)
-        if found is not None and wanted is not None
-    )
-    row.check("outputs", outputs <= TOLERANCE, f"{outputs:.0e}")
+    exact = copy_to(torch.device("cpu"), network).double()(images.double())
+    rounding, outputs = (farthest(found, exact) for found in (raw, gpu_raw))
+    tolerance = max(TOLERANCE, TIMES_ROUNDING * rounding)
+    row.check("outputs", outputs <= tolerance, f"{outputs:.0e} (CPU {rounding:.0e})")
     loss = max(abs(gpu_losses[name] - value) / max(abs(value), 0.1) for name, value in losses.items())
-    row.check("losses", loss <= TOLERANCE, f"{loss:.0e}")
+    row.check("losses", loss <= tolerance, f"{loss:.0e}")
     gradient = abs(gpu_norm - norm) / max(norm, 1e-12)
-    row.check("gradients", norm > 0 and gradient <= 10 * TOLERANCE, f"{gradient:.0e}")
+    row.check("gradients", norm > 0 and gradient <= 10 * tolerance, f"{gradient:.0e}")
     for dtype in filter(None, (DTYPES[precision] for precision in precisions)):
         _, half_losses, _ = run(machine.device, dtype)
         loss = abs(sum(half_losses.values()) - sum(losses.values())) / max(sum(losses.values()), 1e-12)
@@ -372,9 +380,32 @@ def count_pairs(found: Detections, wanted: Detections) -> int:
     return int((same.any(axis=0) | (wanted.scores < SCORE_THRESHOLD + SAME_SCORE)).sum())
 
 
+def farthest(found: RawOutputs, wanted: RawOutputs) -> float:
+    """The largest difference of any of a network's outputs."""
+    pairs = zip(found, wanted, strict=True)
+    return max(
+        relative(mine.detach().cpu(), theirs.detach())
+        for mine, theirs in pairs
+        if mine is not None and theirs is not None
+    )
+
+
 def relative(found: Tensor, wanted: Tensor) -> float:
     """Largest difference, as a share of the largest value."""
     return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)) if wanted.numel() else 0.0
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """With algorithms that give the same again, as far as torch has them."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = before
 
 
 @contextmanager
@@ -427,7 +458,9 @@ def table(rows: list[Row], precisions: list[str]) -> str:
         speeds = [row.speeds.get(name, "-") for name in precisions]
         cells.append([row.name, row.template, *speeds, *(row.checks.get(name, "-") for name in checks)])
     lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join(["", *lines, "", f"Tolerances: outputs and losses {TOLERANCE:g}, gradients {10 * TOLERANCE:g}, "
+    return "\n".join(["", *lines, "", 
+        f"Tolerances: outputs (from float64) and losses {TOLERANCE:g}, gradients {10 * TOLERANCE:g}, or "
+        f"{TIMES_ROUNDING} and {10 * TIMES_ROUNDING} times what the CPU's own outputs are off by; "
         f"losses in bfloat16 {HALF_TOLERANCE[torch.bfloat16]:g}, in float16 {HALF_TOLERANCE[torch.float16]:g}, weights "
         f"after resuming {RESUME_TOLERANCE:g}, all relative; faces: IoU {SAME_IOU:g}, score {SAME_SCORE:g}, "
         f"{SAME_SHARE:.0%} of them; AP50 of the GPU (CPU), all heights, on 12 drawn pictures, score "
