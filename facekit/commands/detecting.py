@@ -225,19 +225,17 @@ class Finding:
         self, frames: Iterator[Frame], seen: Seen, item: Input
     ) -> Iterator[tuple[Frame, Detections]]:
         """The frames' faces, up to one that the network can't take: a loss, and what was drawn so far is kept."""
-        refused: list[FacekitError] = []
 
         def find(frame: Frame) -> Detections:
             try:
                 return self.detector.detect(frame.image_bgr)
             except FacekitError as error:
-                refused.append(error)
-                raise
+                raise _FrameRefused(str(error)) from error
 
         try:
             yield from carried(frames, find, self._looking)
-        except FacekitError as error:
-            if not seen.frames or error not in refused:
+        except _FrameRefused as error:
+            if not seen.frames:
                 raise
             seen.losses.append(Loss(item.source, f"from frame {seen.frames} on: {Loss.of(item.source, error).why}"))
 
@@ -262,6 +260,10 @@ class Finding:
                         faces = faces.at_least(self.options.min_size)
                     yield Row(item.source, image.shape[1::-1], faces, name=name), image
                 give_back_freed_memory()
+
+
+class _FrameRefused(FacekitError):
+    """By the network; what a disk refuses while the frames' pictures are written is another error."""
 
 
 class Detecting:

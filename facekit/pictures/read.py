@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,17 @@ def decode_picture(
                 f"Label the picture that is on the disk, or bring back the one that was labelled."
             )
     if image_bgr is None:
-        raise FacekitError(f"{path}: a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}")
+        raise FacekitError(f"{path}: {_why_not_decoded(header, data)}")
     return _laid_on_white(path, data, image_bgr) if on_white and header.kind in MAY_BE_TRANSPARENT else image_bgr
+
+
+def _why_not_decoded(header: Header, data: bytes) -> str:
+    if header.kind == "TIFF":
+        with suppress(cv2.error):
+            stored = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+            if stored is not None:
+                return f"a TIFF of {stored.dtype} pixels, of no known range. Save it with 8 or 16 bits a channel."
+    return f"a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}"
 
 
 def _laid_on_white(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

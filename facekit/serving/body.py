@@ -19,7 +19,7 @@ from facekit.serving.settings import Settings
 FORM = "multipart/form-data"
 FIELD = "picture"  # of the form; a form with one file may call it anything
 MAX_FIELDS = 8
-MOST_SHOWN = 80  # characters of a field's name
+MOST_SHOWN = 80  # characters of a name that a request gave
 FORM_ROOM_BYTES = 64 << 10  # beside the file
 DRAIN_BYTES, DRAIN_S = 4 << 20, 2.0  # of a refused body
 

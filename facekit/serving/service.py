@@ -21,7 +21,7 @@ from facekit.pictures.cover import Method
 from facekit.pictures.headers import read_header
 from facekit.pictures.read import KINDS, decode_picture
 from facekit.serving.answers import Output, as_json, as_picture, check_room, choose
-from facekit.serving.body import Body, Held
+from facekit.serving.body import MOST_SHOWN, Body, Held
 from facekit.serving.budget import Budget
 from facekit.serving.looker import Looker
 from facekit.serving.measures import Measures
@@ -32,7 +32,6 @@ from facekit.structures import Detections
 DECODERS = 2  # threads that decode, draw and encode, which OpenCV does without Python's lock
 BGR_BYTES = 3
 PARAMETERS = ("output", "threshold", "method")  # of /detect
-MOST_SHOWN = 80  # characters of a name that is none
 
 
 class Service:

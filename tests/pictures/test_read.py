@@ -121,6 +121,15 @@ class TestBroken:
     def test_no_picture(self, tmp_path: Path, data: bytes) -> None:
         assert REMEDY in complaint(write(tmp_path, data))
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_floats(self, tmp_path: Path, dtype: str) -> None:
+        path = tmp_path / "a.tiff"
+        assert cv2.imwrite(str(path), np.random.default_rng(0).random((HEIGHT, WIDTH, 3)).astype(dtype))
+        text = complaint(path)
+        assert f"a TIFF of {dtype} pixels" in text and "8 or 16 bits" in text and "damaged" not in text
+        path.write_bytes(path.read_bytes()[:-2000])
+        assert REMEDY in complaint(path)
+
     @pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 0.99])
     @pytest.mark.parametrize("progressive", [False, True])
     def test_cut_off_jpeg(self, tmp_path: Path, fraction: float, progressive: bool) -> None:
