@@ -31,7 +31,14 @@ from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WITH_EXIF, WRITTEN_SUFFIXES, check_picture_name, is_drawn, kept_exif, write_picture
+from facekit.pictures.write import (
+    WITH_EXIF,
+    WRITTEN_SUFFIXES,
+    check_picture_name,
+    check_replaceable,
+    kept_exif,
+    write_picture,
+)
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
 from facekit.structures import Detections
@@ -105,12 +112,10 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     sheet = None if options.report is None else options.report.with_suffix(".jpg")
     if options.report is not None and options.report.suffix.lower() in ("", ".jpg", ".jpeg"):
         raise ArgumentError("`report` is a text, of lines of JSON: give a name such as report.jsonl.")
-    if sheet is not None and sheet.exists() and not is_drawn(sheet):
-        raise FacekitError(
-            f"{sheet}: is there already, and facekit didn't write it; the frames to look at would be written over it. "
-            f"Choose another name for `report`."
-        )
     check_outputs(inputs.files, [*targets, options.report, sheet])
+    for path in (sheet, options.output if is_file else None):
+        if path is not None:
+            check_replaceable(path)
     with protecting(inputs.files), StopSignals() as stop, ExitStack() as stack:
         work = _Work(options, chosen, spans, areas, Anonymized(losses=list(inputs.losses)), stop)
         report = None

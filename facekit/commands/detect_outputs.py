@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import check_writable_folder, replacing
+from facekit.base.files import check_outputs, check_writable_folder, replacing
 from facekit.base.reading import open_file
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
@@ -19,7 +19,7 @@ from facekit.pictures.draw import draw_faces
 from facekit.pictures.inputs import Inputs
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, is_drawn, write_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, is_drawn, write_picture
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import csv_text, read_csv
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
@@ -151,6 +151,9 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
             check_video_name(options.draw)
         else:
             check_picture_name(options.draw)
+        check_outputs(inputs.files, [options.draw])
+        if not options.resume:
+            check_replaceable(options.draw)
         outputs.is_draw_file = True
     if options.resume and not outputs.on_disk():
         raise ArgumentError("`resume` goes on with files that are written: name one.")

@@ -28,7 +28,7 @@ from facekit.pictures.read_ahead import read_each
 from facekit.pictures.video import Source, find_source
 from facekit.pictures.video_file import check_video_name
 from facekit.pictures.window import has_display, show
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, write_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, write_picture
 from facekit.structures import Detections
 
 if TYPE_CHECKING:  # PyTorch takes seconds to come: plans are made, and refused, without it
@@ -89,6 +89,8 @@ def plan_pictures(images: Sequence[str], output: Path | None) -> PicturePlan:
     else:
         targets = [folder / name for name in _output_names(listing.pictures)]
     check_outputs(listing.pictures, targets)
+    if targets == [folder]:
+        check_replaceable(folder)
     check_writable_folder(targets[0].parent)
     return PicturePlan(listing.pictures, targets, listing.losses)
 
@@ -198,6 +200,7 @@ def plan_video(name: str, output: Path | None) -> VideoPlan:
     if output is not None:
         check_video_name(output)
         check_outputs([source.path], [output])
+        check_replaceable(output)
         check_writable_folder(output.parent)
     return VideoPlan(source, output, is_shown)
 

@@ -18,6 +18,7 @@ from facekit.errors import FacekitError, Loss
 from facekit.machine.cores import usable_cores
 from facekit.pictures.av_video import COPIED, AvVideo, Frame
 from facekit.pictures.video_file import DISK_IS_FULL, FULL_DISK_BYTES, check_video_name
+from facekit.pictures.write import sign_video
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ class AvFile:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 self._check()
+                sign_video(self.beside)
                 if self._resized:
                     size = f"{self._size_wh[0]}x{self._size_wh[1]}"
                     self.losses.append(Loss(str(self.path), f"{self._resized} frames of another size scaled to {size}"))
@@ -209,10 +211,12 @@ class AvFile:
         import av
 
         with av.open(str(self.beside)) as container:
-            stream = container.streams.video[0]
-            first = next(container.decode(stream), None)
-            container.seek(0)
-            found = sum(1 for packet in container.demux(stream) if packet.size)
+            first, found = None, 0
+            if container.streams.video:  # MPEG-TS loses what it has no number for, such as MJPEG
+                stream = container.streams.video[0]
+                first = next(container.decode(stream), None)
+                container.seek(0)
+                found = sum(1 for packet in container.demux(stream) if packet.size)
         size_wh = None if first is None else (first.width, first.height)
         if found != self.written or size_wh != self._size_wh:
             raise FacekitError(

@@ -16,6 +16,7 @@ from facekit.base.files import beside_name, check_not_input, check_writable_fold
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError, Loss
 from facekit.machine.native_output import quiet_opencv
+from facekit.pictures.write import sign_video
 
 WRITTEN_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 ONLY_AV_SUFFIXES = (".m4v", ".webm", ".ts")  # where PyAV is installed
@@ -116,6 +117,7 @@ class VideoFile:
             # Ctrl-C ends a camera's recording, and so does who wants no more frames; what was recorded is kept.
             if kind in (None, KeyboardInterrupt, GeneratorExit):
                 self._check()
+                sign_video(self.beside)
                 with replacing(self.path):
                     pass  # it lies where replacing takes it from
         finally:

@@ -1,4 +1,4 @@
-"""Pictures into files, signed, so that they are never taken for what they were drawn on."""
+"""Pictures into files, signed as videos are, so that they are never taken for what they were drawn on."""
 
 from __future__ import annotations
 
@@ -81,8 +81,32 @@ def check_picture_name(path: Path) -> None:
         raise FacekitError(f"{path}: unknown kind of picture; expected one of {', '.join(WRITTEN_SUFFIXES)}.")
 
 
+def sign_video(path: Path) -> None:
+    """Appends what its readers pass over: is_drawn() finds it."""
+    suffix = path.suffix.lower()
+    if suffix == ".avi":
+        end = b"JUNK" + struct.pack("<I", len(SIGNATURE)) + SIGNATURE + bytes(len(SIGNATURE) % 2)
+    elif suffix in (".mkv", ".webm"):  # EBML's Void
+        end = bytes((0xEC, 0x80 | len(SIGNATURE))) + SIGNATURE
+    elif suffix == ".ts":  # a null packet
+        end = (b"G\x1f\xff\x10" + SIGNATURE).ljust(188, b"\xff")
+    else:  # MP4's family
+        end = struct.pack(">I4s", 8 + len(SIGNATURE), b"free") + SIGNATURE
+    with path.open("ab") as file:
+        file.write(end)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises FacekitError for a file that is there and facekit didn't draw: the first of `draw=*.mp4`, say."""
+    if path.exists() and not is_drawn(path):
+        raise FacekitError(
+            f"{path}: is there already, and facekit didn't write it: it would be lost. Choose another name, or delete "
+            f"it first."
+        )
+
+
 def is_drawn(path: Path) -> bool:
-    """Whether write_picture wrote the file."""
+    """Whether write_picture() wrote the file, or sign_video() signed it."""
     try:
         with open_regular(path) as file:
             head = file.read(SEARCHED_BYTES) or b""

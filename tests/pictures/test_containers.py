@@ -50,7 +50,9 @@ def test_a_list_is_refused(
 def test_what_is_named_by_a_list_is_not_written_over(other: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = other.read_bytes()
     other.with_name("evil.mp4").write_text(LISTS["ffconcat"])
-    assert "a list of other files" in fails(capsys, "anonymize", other.with_name("evil.mp4"), "-o", other)
+    evil = other.with_name("evil.mp4")
+    assert "a list of other files" in fails(capsys, "anonymize", evil, "-o", other.with_name("out.mp4"))
+    assert "facekit didn't write it" in fails(capsys, "anonymize", evil, "-o", other)
     assert other.read_bytes() == before
 
 
