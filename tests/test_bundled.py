@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.detector import BUNDLED_WEIGHTS, Detector
+import facekit
+from facekit.detector import BUNDLED_INT8, BUNDLED_WEIGHTS, Detector
+from facekit.targets.reading.about import own_licence
 from facekit.template import find_template, load_template
 from facekit.weights.checkpoint import describe_model
 from facekit.weights.torch_file import read_torch_file
@@ -64,3 +66,14 @@ def test_the_graph_is_the_checkpoints(project_dir: Path) -> None:
     )
     np.testing.assert_allclose(graph.boxes_xyxy, checkpoint.boxes_xyxy, atol=0.05)
     np.testing.assert_allclose(graph.scores, checkpoint.scores, atol=1e-4)
+
+
+def test_files_say_whose_weights_they_hold(tmp_path: Path, project_dir: Path) -> None:
+    licence = own_licence(CHECKPOINT)
+    assert licence is not None and licence.startswith("facekit's own weights: Apache-2.0")
+    assert licence.encode() in BUNDLED_WEIGHTS.read_bytes() and licence in BUNDLED_INT8.read_text(encoding="utf-8")
+    assert own_licence(project_dir / "data" / "demo" / "yunet-n-drawn.pth") is None
+    weights = tmp_path / "copy.pth"  # known by what is in it
+    weights.write_bytes(CHECKPOINT.read_bytes())
+    facekit.export("yunet-n", load_weights=weights, save_model_to=tmp_path / "export", formats="onnx")
+    assert licence.encode() in (tmp_path / "export" / "model.onnx").read_bytes()

@@ -92,6 +92,17 @@ class About:
         return made
 
 
+def own_licence(weights: Path) -> str | None:
+    """Of the weights that come with facekit, wherever they lie; None for any others."""
+    own = TEMPLATES_DIR / "yunet-n" / "facekit.pth"
+    if not own.is_file() or weights.stat().st_size != own.stat().st_size or weights.read_bytes() != own.read_bytes():
+        return None
+    return (
+        "facekit's own weights: Apache-2.0, as far as ours to give; see MODEL_CARD.md in facekit's "
+        "model_templates/face-detection/yunet-n"
+    )
+
+
 def about_export(
     template: Template, size_hw: tuple[int, int] | None, layout: Literal["nchw", "nhwc"] = "nchw"
 ) -> About:

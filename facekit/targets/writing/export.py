@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from facekit.machine.signals import sigterm_unwinding
 from facekit.targets import Backend, Target, load_target
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
-from facekit.targets.reading.about import beside, write_beside
+from facekit.targets.reading.about import beside, own_licence, write_beside
 from facekit.targets.table import DEFAULT_FORMATS, FORMATS, TARGETS, find_format, missing_packages
 from facekit.targets.writing.check_pictures import check_pictures
 from facekit.targets.writing.draft import Draft, GraphOptions
@@ -109,7 +110,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
         replacing_set(folder) as scratch,
         tempfile.TemporaryDirectory(prefix="facekit-") as drafts,
     ):
-        job = _Job(backend, template, settings, scratch, Path(drafts))
+        job = _Job(weights, backend, template, settings, scratch, Path(drafts))
         for target in targets:
             try:
                 with working(f"{target.name}: writing and comparing"):
@@ -133,13 +134,15 @@ class _Job:
     """One export on its way."""
 
     def __init__(
-        self, backend: PyTorchBackend, template: Template, settings: ExportSettings, scratch: Path, drafts: Path
-    ) -> None:
+        self, weights: Path, backend: PyTorchBackend, template: Template, settings: ExportSettings, scratch: Path,
+        drafts: Path,
+    ) -> None:  # fmt: skip
         self.backend, self.template, self.settings = backend, template, settings
         self.scratch, self.drafts = scratch, drafts
         self.done: list[tuple[Target, Draft]] = []  # what was written
         self.onnx: dict[tuple[int, int] | None, Path] = {}  # drafts, by the only size that they take
         backend.network.to(memory_format=torch.contiguous_format)
+        self.licence = own_licence(weights)
         self.pictures = check_pictures(settings.check_pictures)
 
     def write(self, target: Target) -> Differences | None:
@@ -176,7 +179,10 @@ class _Job:
         size_hw = self.settings.size_hw
         if size_hw is None and not target.any_size:
             size_hw = self.template.input.size_hw
-        return ExportGraph(self.backend.network, self.template, size_hw).eval()
+        graph = ExportGraph(self.backend.network, self.template, size_hw).eval()
+        if self.licence is not None:
+            graph.about = dataclasses.replace(graph.about, licence=self.licence)
+        return graph
 
     def _onnx(self, graph: ExportGraph) -> Path:
         """The draft that others are made from, which model.onnx of the same size is."""
