@@ -82,7 +82,7 @@ BUNDLED = """
 is found in the first minute and without network. `model_templates/face-detection/yunet-n/MODEL_CARD.md` has its figures
 beside those of the published weights, its commands, its curve, its licence and its limits. For work on your own
 pictures start from the published weights: they are better on every subset. `Detector.bundled(int8=True)` is the same in
-INT8 by OpenVINO: a sixth less time, and 0.35 points lower on the hard subset.
+INT8 by OpenVINO: a sixth less time, and within 0.1 points of AP.
 """
 FOLDER_HEAD = """# Face detection
 

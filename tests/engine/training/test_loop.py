@@ -179,7 +179,7 @@ print(sum(len(images) for images, _ in batches.loader))
 
 class TestTrainOneEpoch:
     def test_loss_falls(self, tmp_path: Path) -> None:
-        bench = Bench(tmp_path, repeats=5)
+        bench = Bench(tmp_path, learning_rate=0.003, repeats=5)  # calm: at 0.01 some processors' rounding makes it rise
         bench.epoch(0, max_iterations=1)
         bench.epoch(1)
         bench.epoch(2)
