@@ -11,11 +11,9 @@ or there is no CUDA, where nothing runs. `--device cpu` rehearses it on a CPU, w
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -23,21 +21,31 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))  # a bare checkout has facekit not installed
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tools")]  # a bare checkout has facekit not installed
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums would have no fixed order
 
 import click  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
+from gpu_comparison import (  # noqa: E402
+    SAME_IOU,
+    SAME_SCORE,
+    SCORE_THRESHOLD,
+    copy_to,
+    count_pairs,
+    distance,
+    farthest,
+    repeatable,
+    whole_float32,
+)
 from torch import Tensor, nn  # noqa: E402
 
 from facekit.cli import cli, run_command  # noqa: E402
@@ -48,10 +56,9 @@ from facekit.labels.formats import read_labels  # noqa: E402
 from facekit.labels.picture_labels import PictureLabels  # noqa: E402
 from facekit.metrics.size_ap import ap_by_height  # noqa: E402
 from facekit.models import build_model  # noqa: E402
-from facekit.models.detector_network import DetectorNetwork  # noqa: E402
 from facekit.ops.pixels import normalise  # noqa: E402
 from facekit.pictures.read import read_picture  # noqa: E402
-from facekit.structures import Detections, RawOutputs  # noqa: E402
+from facekit.structures import RawOutputs  # noqa: E402
 from facekit.template import Template, find_template, load_template  # noqa: E402
 from facekit.weights.checkpoint import load_state  # noqa: E402
 from facekit.weights.load import load_weights  # noqa: E402
@@ -64,7 +71,6 @@ TEMPLATES = {  # the smallest of each architecture, the slowest last
 FACES_KNOWN = {"yunet": PROJECT / "data" / "demo" / "yunet-n-drawn.pth"}  # finds the drawn faces before any training
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 PICTURES = 48
-SCORE_THRESHOLD = 0.02  # low: some seconds of training make no sure detector
 
 # What float32 may differ by, TF32 being off: relative to the largest value; assignment is a choice, and may tip.
 TOLERANCE = 2e-3
@@ -73,7 +79,7 @@ TIMES_ROUNDING = 4
 HALF_TOLERANCE = {torch.bfloat16: 0.15, torch.float16: 0.05}  # of a loss computed in 16 bits, relative
 RESUME_TOLERANCE = 1e-3  # some sums of a GPU's have no fixed order, whatever is asked for
 RESUME_RATE = 1e-4  # calm: at a template's own rate random weights are chaos, and magnify rounding to the step's size
-SAME_IOU, SAME_SCORE, SAME_SHARE = 0.98, 5e-3, 0.98  # boxes paired, their scores, the share of them that must pair
+SAME_SHARE = 0.98  # of the faces must pair
 SAME_AP = 1.0  # points
 
 
@@ -251,12 +257,6 @@ def check_resume(row: Row, machine: Machine, work: Path) -> None:
     row.check("resume", difference <= RESUME_TOLERANCE and ends == {4}, figure)
 
 
-def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """Euclidean, between what was learnt in two states; statistics are not."""
-    learnt = [name for name, tensor in other.items() if tensor.is_floating_point() and "running_" not in name]
-    return math.hypot(*(float((one[name].double() - other[name].double()).norm()) for name in learnt))
-
-
 def train_for(row: Row, machine: Machine, work: Path, precision: str, seconds: float) -> None:
     """Trains until a signal, as a user's Ctrl-C, ends it; the first look at the losses is warm-up."""
     folder, ended, sent = work / precision, threading.Event(), threading.Event()
@@ -340,10 +340,6 @@ def check_network(
         row.check(f"losses {str(dtype)[6:]}", loss <= HALF_TOLERANCE[dtype], f"{loss:.0e}")
 
 
-def copy_to(device: torch.device, network: DetectorNetwork) -> DetectorNetwork:
-    return copy.deepcopy(network).to(device).train()
-
-
 def check_faces(row: Row, machine: Machine, template: Template, weights: Path, pictures: list[PictureLabels]) -> None:
     """The faces in some pictures, and their AP, by the weights here and there."""
     some = pictures[:12]
@@ -364,59 +360,6 @@ def check_faces(row: Row, machine: Machine, template: Template, weights: Path, p
         for faces in found
     ]  # fmt: skip
     row.check("AP50", abs(ap[1] - ap[0]) <= SAME_AP, f"{ap[1]:.1f} ({ap[0]:.1f})")
-
-
-def count_pairs(found: Detections, wanted: Detections) -> int:
-    """How many wanted faces have a found one in the same place with the same score; those that the threshold parts
-    count as found."""
-    if not len(found):
-        return int((wanted.scores < SCORE_THRESHOLD + SAME_SCORE).sum())
-    low = np.maximum(found.boxes_xyxy[:, None, :2], wanted.boxes_xyxy[None, :, :2])
-    high = np.minimum(found.boxes_xyxy[:, None, 2:], wanted.boxes_xyxy[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    mine, theirs = ((each.boxes_xyxy[:, 2:] - each.boxes_xyxy[:, :2]).prod(axis=1) for each in (found, wanted))
-    iou = shared / np.maximum(mine[:, None] + theirs[None] - shared, 1e-9)
-    same = (iou >= SAME_IOU) & (np.abs(found.scores[:, None] - wanted.scores[None]) <= SAME_SCORE)
-    return int((same.any(axis=0) | (wanted.scores < SCORE_THRESHOLD + SAME_SCORE)).sum())
-
-
-def farthest(found: RawOutputs, wanted: RawOutputs) -> float:
-    """The largest difference of any of a network's outputs."""
-    pairs = zip(found, wanted, strict=True)
-    return max(
-        relative(mine.detach().cpu(), theirs.detach())
-        for mine, theirs in pairs
-        if mine is not None and theirs is not None
-    )
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference, as a share of the largest value."""
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)) if wanted.numel() else 0.0
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """With algorithms that give the same again, as far as torch has them."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.deterministic = before
-
-
-@contextmanager
-def whole_float32() -> Iterator[None]:
-    """Without TF32, whose ten bits would hide a mistake."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def start_export(weights: Path) -> subprocess.Popen[str]:

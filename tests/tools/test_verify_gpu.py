@@ -12,7 +12,8 @@ from torch import nn
 from facekit.labels.formats import read_labels
 from facekit.structures import Detections
 from tools import verify_gpu
-from tools.verify_gpu import Machine, Row, copy_to, count_pairs, relative, verdict
+from tools.gpu_comparison import count_pairs, relative
+from tools.verify_gpu import Machine, Row, copy_to, verdict
 
 
 def rehearse(*args: str) -> Result:
