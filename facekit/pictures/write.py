@@ -82,7 +82,7 @@ def check_picture_name(path: Path) -> None:
 
 
 def sign_video(path: Path) -> None:
-    """Appends what its readers pass over: is_drawn() finds it."""
+    """Appends what its readers pass over: is_drawn() finds it. Raises FacekitError where the disk refuses."""
     suffix = path.suffix.lower()
     if suffix == ".avi":
         end = b"JUNK" + struct.pack("<I", len(SIGNATURE)) + SIGNATURE + bytes(len(SIGNATURE) % 2)
@@ -92,8 +92,11 @@ def sign_video(path: Path) -> None:
         end = (b"G\x1f\xff\x10" + SIGNATURE).ljust(188, b"\xff")
     else:  # MP4's family
         end = struct.pack(">I4s", 8 + len(SIGNATURE), b"free") + SIGNATURE
-    with path.open("ab") as file:
-        file.write(end)
+    try:
+        with path.open("ab") as file:
+            file.write(end)
+    except OSError as error:
+        raise FacekitError(f"{path}: can't be written to its end ({error}). Nothing was kept.") from error
 
 
 def check_replaceable(path: Path) -> None:

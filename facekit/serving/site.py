@@ -61,8 +61,8 @@ def site_of(detector: Detector, model: Path | None) -> Site | None:
     if model is None or not isinstance(backend, OnnxBackend) or not backend.outputs.is_ours:
         log.info("No page at /: browsers run .onnx files of facekit's alone. Export one: facekit export --formats onnx")
         return None
-    about = about_export(backend.template, backend.fixed_size_hw)
-    return Site(page_files(backend.template, backend.fixed_size_hw, about.licence), model)
+    licence = backend.licence() or about_export(backend.template, backend.fixed_size_hw).licence
+    return Site(page_files(backend.template, backend.fixed_size_hw, licence), model)
 
 
 def fetch_runtime_meanwhile() -> None:

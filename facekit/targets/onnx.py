@@ -73,6 +73,11 @@ class OnnxBackend(Backend):
             raise FacekitError(f"{self.source}: can't run a picture of {width}x{height}: {reason}") from error
         return dict(zip(names, map(np.asarray, found), strict=True))
 
+    def licence(self) -> str | None:
+        """Of the weights, as the file states it; None where it states none."""
+        said = parse_about(self.session.get_modelmeta().custom_metadata_map.get(KEY), Path(self.source), self.template)
+        return None if said is None else said.licence
+
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         found = self._run(self.outputs.feed(images_bgr), self.outputs.names)
         return self.outputs(found, images_bgr.shape[1:3])

@@ -13,7 +13,7 @@ from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 from facekit.pictures.video import find_source
 from facekit.pictures.video_file import ONLY_AV_SUFFIXES, VideoFile
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_SUFFIXES
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_replaceable, is_drawn, write_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_replaceable, is_drawn, sign_video, write_picture
 from tests.pictures.support import HEIGHT, WIDTH, black, frames_of, video
 
 
@@ -60,6 +60,10 @@ class TestVideos:
             for frame in frames.frames():
                 sink.write(frame, frame.image_bgr)
         self.check(tmp_path / f"a{suffix}", 25)
+
+    def test_what_cannot_be_signed(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"none/a\.mp4: can't be written to its end .* Nothing was kept"):
+            sign_video(tmp_path / "none" / "a.mp4")
 
     def test_of_others(self, tmp_path: Path) -> None:
         source = video(tmp_path / "in.avi")

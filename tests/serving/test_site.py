@@ -28,6 +28,7 @@ def test_all_files_of_the_page_and_no_others(start: Callable[..., Running], runt
     client = start(page=True, model=BUNDLED_WEIGHTS).client
     index = client.get("/")
     assert index.headers["content-type"].startswith("text/html")
+    assert "own weights: Apache-2.0" in index.text and "published weights" not in index.text
     policy = index.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "http" not in policy
     assert index.headers["cross-origin-opener-policy"] == "same-origin"
