@@ -21,7 +21,7 @@ from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.drawn import Drawing, DrawnBox, DrawnFaces, DrawnPoint, box_around, is_finite
 from facekit.labels.formats.json_file import load_json
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_picture_name, shorten
+from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, is_picture_name, shorten
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
@@ -89,8 +89,8 @@ def _load(file: Path) -> dict[str, Any]:
 def _beside(image_path: str, file: Path) -> Path | None:
     """The picture beside its file, by the name that the file says, or by the file's own."""
     said = file.with_name(image_path.replace("\\", "/").rpartition("/")[2].strip(".") or "-")
-    beside = said if said.is_file() else file.with_name(find_picture(file.parent, file.stem))
-    return beside if beside.is_file() else None
+    beside = said if is_file(said) else file.with_name(find_picture(file.parent, file.stem))
+    return beside if is_file(beside) else None
 
 
 def _drawing(content: dict[str, Any], file: Path) -> Drawing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -123,7 +124,17 @@ def find_picture(folder: Path, stem: str, suffixes: Sequence[str] = ()) -> str:
     """stem with the suffix that a file in the folder has: one of these, or of PICTURE_SUFFIXES, in small letters or
     capitals; with .jpg where there is none."""
     known = [*suffixes, *PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)]
-    return next((stem + suffix for suffix in known if (folder / (stem + suffix)).is_file()), f"{stem}.jpg")
+    return next((stem + suffix for suffix in known if is_file(folder / (stem + suffix))), f"{stem}.jpg")
+
+
+def is_file(path: Path) -> bool:
+    """As Path's own, which raises for a name that no disk holds."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def parse_row(file: Path, line: int, text: str, counts: Sequence[int], columns: str) -> list[float]:

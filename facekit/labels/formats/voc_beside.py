@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from facekit.base.files import is_half_written
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_picture_name
+from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, is_picture_name
 from facekit.labels.formats.voc_xml import VocFile, read_voc_files
 from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.labels.picture_paths import PictureFinder
@@ -56,7 +56,7 @@ def read_voc_beside(
     def find(xml: Path, file: VocFile) -> tuple[Path, str]:
         below = xml.relative_to(top).parent
         name = find_picture(xml.parent, xml.stem, [PurePosixPath(file.file_name).suffix])
-        if data_root is None and (xml.parent / name).is_file():
+        if data_root is None and is_file(xml.parent / name):
             return xml.parent / name, (below / name).as_posix()
         own = file.file_name or name
         return finder.find(f"{file.folder}/{own}" if file.folder else (below / own).as_posix(), f"{xml}:1")

@@ -220,3 +220,24 @@ def test_damage_is_read_or_refused(name: str, tmp_path_factory: pytest.TempPathF
     else:
         assert all(np.isfinite(picture.boxes_xywh).all() for picture in pictures)
         assert all((picture.boxes_xywh[:, 2:] > 0).all() for picture in pictures)
+
+
+LABELME = '{"version": "5", "flags": {}, "shapes": [], "imagePath": "%s", "imageHeight": 9, "imageWidth": 9}'
+VOC = "<annotation><filename>%s</filename><size><width>9</width><height>9</height><depth>3</depth></size></annotation>"
+LONG = 300 * "n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("a.json", LABELME % f"{LONG}.jpg", "longer than a disk holds"),
+        ("a.xml", VOC % f"b.{LONG}", "longer than a disk holds"),
+        (f"{250 * 's'}.json", LABELME % "x.jpg", "not on the disk"),  # no picture can have that stem and .jpeg
+        (f"{251 * 's'}.xml", VOC % "x.jpg", "not on the disk"),
+    ],
+    ids=["labelme", "voc", "labelme's stem", "voc's stem"],
+)
+def test_names_that_no_disk_holds(tmp_path: Path, file: str, text: str, expected: str) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(FacekitError, match=expected):
+        read_labels(tmp_path)
