@@ -28,7 +28,9 @@ python tools/instantiate_template.py model_templates/face-detection/yunet-n/temp
     --snapshot model_templates/face-detection/yunet-n/facekit.pth
 
 say "3/7 Measuring the snapshot"
-python "$work_dir/eval.py" "${val_flags[@]}" --save-metrics-to "$demo/metrics/1 snapshot.yaml"
+# Named: without weights eval.py takes the newest, which in a folder of an earlier run are the fine-tuned ones.
+python "$work_dir/eval.py" --load-weights "$work_dir/snapshot.pth" "${val_flags[@]}" \
+    --save-metrics-to "$demo/metrics/1 snapshot.yaml"
 
 say "4/7 Fine-tuning one epoch"
 rm -rf "$work_dir/outputs"
