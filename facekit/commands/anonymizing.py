@@ -113,7 +113,7 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     if options.report is not None and options.report.suffix.lower() in ("", ".jpg", ".jpeg"):
         raise ArgumentError("`report` is a text, of lines of JSON: give a name such as report.jsonl.")
     check_outputs(inputs.files, [*targets, options.report, sheet])
-    for path in (sheet, options.output if is_file else None):
+    for path in (*targets, sheet):
         if path is not None:
             check_replaceable(path)
     with protecting(inputs.files), StopSignals() as stop, ExitStack() as stack:

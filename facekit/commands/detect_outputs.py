@@ -19,14 +19,14 @@ from facekit.pictures.draw import draw_faces
 from facekit.pictures.inputs import Inputs
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, is_drawn, write_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, write_picture
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import csv_text, read_csv
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
 from facekit.results.parquet import parquet_schema, read_parquet, write_parquet
 from facekit.results.row import Row, Run
 from facekit.results.wider import write_wider
-from facekit.results.yolo import write_yolo
+from facekit.results.yolo import check_yolo_folder, write_yolo
 
 if TYPE_CHECKING:
     from facekit.commands.detect import DetectOptions
@@ -50,7 +50,6 @@ class Outputs:
     is_draw_file: bool = False
     crops: Path | None = None
     is_aligned: bool = False
-    may_replace: bool = True  # pictures that facekit didn't write
     losses: list[Loss] = field(default_factory=list)
     crops_written: int = 0
 
@@ -64,18 +63,20 @@ class Outputs:
         return any((self.yolo, self.wider, self.draw, self.crops))
 
     def picture(self, row: Row, image_bgr: NDArray[np.uint8]) -> None:
-        """Draws and crops. Raises FacekitError where the disk refuses."""
+        """Draws and crops. Raises FacekitError where the disk refuses, and where another's file is in the way."""
         if self.draw is not None:
             target = self.draw if self.is_draw_file else self.draw / _as_written(row.name)
             self._write(target, draw_faces(image_bgr, row.faces))
         self.frame(row, image_bgr)
 
     def video(self, name: str) -> Path | None:
-        """Where a video of that name is drawn to."""
+        """Where a video of that name is drawn to. Raises FacekitError where another's file is in the way."""
         if self.draw is None or self.is_draw_file:
             return self.draw
         path = PurePosixPath(name)
-        return self.draw / (name if path.suffix.lower() in VIDEO_WRITTEN else str(path.with_suffix(".mp4")))
+        target = self.draw / (name if path.suffix.lower() in VIDEO_WRITTEN else str(path.with_suffix(".mp4")))
+        check_replaceable(target)
+        return target
 
     def frame(self, row: Row, image_bgr: NDArray[np.uint8]) -> None:
         """Crops."""
@@ -93,11 +94,7 @@ class Outputs:
             self.crops_written += 1
 
     def _write(self, target: Path, image_bgr: NDArray[np.uint8]) -> None:
-        if not self.may_replace and target.exists() and not is_drawn(target):
-            raise FacekitError(
-                f"{target}: is there already, and facekit didn't write it: it may be one of the list's pictures. "
-                f"Choose another folder."
-            )
+        check_replaceable(target)
         write_picture(target, image_bgr)
 
     def text(self, kind: str, rows: Rows, run: Run) -> Iterator[str]:
@@ -139,7 +136,6 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
     outputs = Outputs(
         {kind: path for kind, path in given.items() if kind not in printed}, printed[0] if printed else None,
         options.yolo, options.wider, options.draw, crops=options.crops, is_aligned=options.align,
-        may_replace=options.from_file is None,
     )  # fmt: skip
     if options.draw is not None and options.draw.suffix and not options.draw.is_dir():
         if inputs.total != 1:
@@ -164,6 +160,8 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
     for folder in folders:
         if folder is not None:
             check_writable_folder(folder.parent if folder is options.draw and outputs.is_draw_file else folder)
+    if options.yolo is not None:
+        check_yolo_folder(options.yolo)
     return outputs
 
 

@@ -89,8 +89,8 @@ def plan_pictures(images: Sequence[str], output: Path | None) -> PicturePlan:
     else:
         targets = [folder / name for name in _output_names(listing.pictures)]
     check_outputs(listing.pictures, targets)
-    if targets == [folder]:
-        check_replaceable(folder)
+    for target in targets:
+        check_replaceable(target)
     check_writable_folder(targets[0].parent)
     return PicturePlan(listing.pictures, targets, listing.losses)
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import replacing
+from facekit.base.files import check_not_input, replacing
 from facekit.base.reading import open_regular, read_bytes
 from facekit.errors import FacekitError
 from facekit.pictures.exif import without_pictures
@@ -100,7 +100,9 @@ def sign_video(path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises FacekitError for a file that is there and facekit didn't draw: the first of `draw=*.mp4`, say."""
+    """Raises FacekitError for a file that is there and facekit didn't draw: the first of `draw=*.mp4`, say; and, as
+    check_not_input(), for one that the command reads."""
+    check_not_input(path)
     if path.exists() and not is_drawn(path):
         raise FacekitError(
             f"{path}: is there already, and facekit didn't write it: it would be lost. Choose another name, or delete "

@@ -4,22 +4,53 @@
 0 0.498 0.292 0.119 0.108 0.477 0.270 0.529 0.272 0.503 0.298 0.474 0.307 0.526 0.312 0.93
 
 class, centre x, centre y, width, height, where the detector has them x and y of five landmarks, score. A picture
-without faces has an empty file.
+without faces has an empty file. Labels have no score: by that a file that somebody made by hand is known, and stays.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from facekit.base.files import sync_disk, write_text
+from facekit.base.reading import open_regular
+from facekit.errors import FacekitError
 from facekit.results.row import Row
+
+NUMBERS_OF_A_FACE = (6, 16)  # with the class and the score
+MOST_LOOKED_AT = 1000  # files, before the work
+
+
+def check_yolo_folder(folder: Path) -> None:
+    """Asked before any work: raises FacekitError where labels lie that write_yolo() wouldn't replace."""
+    for path in itertools.islice((folder / "labels").rglob("*.txt"), MOST_LOOKED_AT):
+        _check_own(path)
+
+
+def _check_own(path: Path) -> None:
+    """A file that is there and holds a face without a score, or that can't be read, is another's."""
+    if not path.exists():
+        return
+    try:
+        with open_regular(path) as file:
+            is_own = all(len(line.split()) in (0, *NUMBERS_OF_A_FACE) for line in file)
+    except (OSError, FacekitError):
+        is_own = False
+    if not is_own:
+        raise FacekitError(
+            f"{path}: is there already, and has no scores: labels that facekit didn't write would be lost. Give "
+            f"another folder."
+        )
 
 
 def write_yolo(folder: Path, rows: Iterable[Row]) -> int:
-    """How many files were written. Boxes are clipped to the picture, as YOLO's trainers demand."""
+    """How many files were written. Boxes are clipped to the picture, as YOLO's trainers demand.
+
+    Raises FacekitError for a file in the way that isn't of such rows.
+    """
     written = 0
     for row in rows:
         if row.size_wh is None:
@@ -32,7 +63,9 @@ def write_yolo(folder: Path, rows: Iterable[Row]) -> int:
             if face.landmarks_xy is not None:
                 numbers += (face.landmarks_xy.astype(np.float64) / size).clip(0, 1).ravel().tolist()
             lines.append("0 " + " ".join(f"{value:.8g}" for value in (*numbers, face.score)) + "\n")
-        write_text(folder / "labels" / PurePosixPath(row.name).with_suffix(".txt"), "".join(lines), sync=False)
+        target = folder / "labels" / PurePosixPath(row.name).with_suffix(".txt")
+        _check_own(target)
+        write_text(target, "".join(lines), sync=False)
         written += 1
     sync_disk()
     return written

@@ -18,6 +18,7 @@ import pytest
 
 import facekit
 from facekit.errors import ArgumentError, FacekitError
+from facekit.pictures.write import is_drawn
 from facekit.results.json_files import read_jsonl
 from tests.cli.support import fails, refuse_thin_pictures, run, written
 from tests.conftest import Server
@@ -263,6 +264,34 @@ class TestRefused:
         assert run("detect", tmp_path / "a.jpg") == 1
         captured = capsys.readouterr()
         assert "not a picture" in captured.err and json.loads(captured.out)["error"].startswith("not a picture")
+
+
+def test_files_of_others_stay(capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
+    """In folders that pictures are drawn or cut into; facekit's own are replaced."""
+    for folder, flags, name in (
+        ("drawn", ("detect", portrait, "--draw"), portrait.name),
+        ("cut", ("detect", portrait, "--crops"), f"{portrait.stem}_0.jpg"),
+        ("covered", ("anonymize", portrait, "-o"), portrait.name),
+        ("seen", ("visualize", portrait, "--output"), portrait.name),
+    ):
+        (tmp_path / folder).mkdir()
+        other = tmp_path / folder / name
+        other.write_bytes(b"another's")
+        text = fails(capsys, *flags, tmp_path / folder)
+        assert f"{name}: is there already, and facekit didn't write it" in text
+        assert other.read_bytes() == b"another's"
+        other.unlink()
+        for _ in range(2):
+            assert run(*flags, tmp_path / folder) == 0, folder
+        assert is_drawn(other)
+        capsys.readouterr()
+    labels = tmp_path / "labels" / "a" / f"{portrait.stem}.txt"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("0 0.5 0.5 0.1 0.1\n")
+    assert "labels that facekit didn't write" in fails(capsys, "detect", portrait, "--yolo", tmp_path)
+    assert labels.read_text() == "0 0.5 0.5 0.1 0.1\n"
+    labels.unlink()
+    assert run("detect", portrait, "--yolo", tmp_path) == run("detect", portrait, "--yolo", tmp_path) == 0
 
 
 class TestResume:

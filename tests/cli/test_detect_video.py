@@ -215,6 +215,13 @@ def test_a_video_is_not_drawn_over_itself(walking: Path, capsys: pytest.CaptureF
     assert "written over" in fails(capsys, "detect", walking, "--draw", walking)
     assert "written over" in fails(capsys, "detect", walking, "--draw", walking.parent)
     assert walking.read_bytes() == before
+    other = walking.parent / "drawn" / walking.name
+    other.parent.mkdir()
+    other.write_bytes(b"another's")
+    assert "facekit didn't write it" in fails(capsys, "detect", walking, "--draw", other.parent)
+    assert other.read_bytes() == b"another's"
+    other.unlink()
+    assert run("detect", walking, "--draw", other.parent) == run("detect", walking, "--draw", other.parent) == 0
 
 
 def test_ctrl_c_leaves_what_can_be_played(walking: Path, tmp_path: Path, project_dir: Path) -> None:

@@ -116,3 +116,9 @@ def test_yolo_by_the_label_reader(tmp_path: Path) -> None:
     assert np.allclose(labels["a/one.jpg"].landmarks_xy, made[0].faces.landmarks_xy, atol=1e-4)
     assert len(labels["a/none.png"].boxes_xywh) == 0
     assert labels["b/bytes é.jpg"].boxes_xyxy.tolist() == [[0, 0, 20, 25]]  # clipped
+    assert write_yolo(tmp_path, made) == 3
+    with (tmp_path / "labels" / "a" / "one.txt").open("a") as file:  # a face that somebody added
+        file.write("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(FacekitError, match=r"one\.txt: is there already, and has no scores"):
+        write_yolo(tmp_path, made)
+    assert (tmp_path / "labels" / "a" / "one.txt").read_text().endswith("0.1 0.1\n")
