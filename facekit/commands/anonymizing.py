@@ -39,6 +39,7 @@ from facekit.pictures.write import (
     kept_exif,
     write_picture,
 )
+from facekit.results.existing import check_replaceable_rows
 from facekit.results.names import Names
 from facekit.results.row import NO_FACES, Row
 from facekit.structures import Detections
@@ -116,6 +117,8 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     for path in (*targets, sheet):
         if path is not None:
             check_replaceable(path)
+    if options.report is not None:
+        check_replaceable_rows("jsonl", options.report)
     with protecting(inputs.files), StopSignals() as stop, ExitStack() as stack:
         work = _Work(options, chosen, spans, areas, Anonymized(losses=list(inputs.losses)), stop)
         report = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.files import check_outputs, check_writable_folder, replacing
-from facekit.base.reading import open_file
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
@@ -22,6 +20,7 @@ from facekit.pictures.video_file import check_video_name
 from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, write_picture
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import csv_text, read_csv
+from facekit.results.existing import check_replaceable_rows
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
 from facekit.results.parquet import parquet_schema, read_parquet, write_parquet
 from facekit.results.row import Row, Run
@@ -35,7 +34,6 @@ Rows = Callable[[], Iterable[Row]]
 STREAMED = {"json": json_text, "jsonl": jsonl_text, "csv": csv_text}
 READERS = {"json": read_json, "jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
 STDOUT = "-"
-PARQUET_MARK = b"PAR1"  # that its files begin with
 
 
 @dataclass
@@ -169,10 +167,7 @@ def _check_file(kind: str, path: Path) -> None:
     if path.is_dir():
         raise FacekitError(f"{path}: a folder. Give the name of a file in it.")
     check_writable_folder(path.parent)
-    if kind == "parquet" and path.exists():
-        with open_file(path, sys.maxsize, "Choose another name.") as file:
-            if (file.read(len(PARQUET_MARK)) or PARQUET_MARK) != PARQUET_MARK:
-                raise FacekitError(f"{path}: is no Parquet file, and would be written over. Choose another name.")
+    check_replaceable_rows(kind, path)
 
 
 def _as_written(name: str) -> str:

@@ -1,0 +1,42 @@
+"""Which files of rows may be replaced: those that facekit wrote."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from facekit.base.extras import optional_packages
+from facekit.base.reading import open_file
+from facekit.errors import FacekitError
+
+# What each format's files begin with.
+HEADS = {
+    "json": b'{"schema":',
+    "jsonl": b'{"schema":',
+    "csv": b"source,frame,",
+    "coco": b'{"info":{"description": "faces found by ',
+}
+
+
+def check_replaceable_rows(kind: str, path: Path) -> None:
+    """Raises FacekitError for a file of another's that is there: labels that `coco=annotations.json` named, say. Empty
+    ones are nobody's, and what is no file, such as /dev/null, loses nothing."""
+    if path.is_file() and path.stat().st_size and not _is_own(kind, path):
+        raise FacekitError(
+            f"{path}: is there already, and is no {kind} of faces that facekit wrote: it would be lost. Choose another "
+            f"name, or delete it first."
+        )
+
+
+def _is_own(kind: str, path: Path) -> bool:
+    if kind == "parquet":
+        with optional_packages():
+            import pyarrow as pa
+            from pyarrow import parquet
+        try:
+            return b"facekit_schema" in (parquet.read_schema(path).metadata or {})
+        except (pa.ArrowException, OSError):
+            return False
+    head = HEADS[kind]
+    with open_file(path, sys.maxsize, "Choose another name.") as file:
+        return (file.read(len(head)) or b"") == head

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from facekit.errors import FacekitError
+from facekit.results.existing import check_replaceable_rows
+from tests.cli.support import fails, run
+
+KINDS = ("json", "jsonl", "csv", "coco", "parquet")
+OTHERS = {
+    "labels.coco": b'{"info": {"description": "my faces"}, "images": [], "annotations": [], "categories": []}',
+    "table.csv": b"name,age\nAnn,7\n",
+    "rows.jsonl": b'{"file": "a.jpg"}\n',
+    "b.json": b"[1, 2]",
+    "cut.parquet": b"PAR1",
+}
+
+
+@pytest.fixture
+def portrait(project_dir: Path) -> Path:
+    return project_dir / "data" / "demo" / "astronaut.jpg"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_files_are_replaced_and_no_others(
+    capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    own = tmp_path / f"own.{kind}"
+    own.touch()  # as mktemp leaves it
+    for _ in range(2):
+        assert run("detect", portrait, f"--{kind}", own) == 0
+    assert own.stat().st_size > 100
+    capsys.readouterr()
+    for name, content in OTHERS.items():
+        other = tmp_path / name
+        other.write_bytes(content)
+        text = fails(capsys, "detect", portrait, f"--{kind}", other)
+        assert f"{name}: is there already, and is no {kind} of faces that facekit wrote" in text
+        assert other.read_bytes() == content
+
+
+def test_another_tables_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(FacekitError, match="is no parquet of faces"):
+        check_replaceable_rows("parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: None])
+def test_what_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a")
+    check_replaceable_rows("csv", tmp_path / "a")
+    check_replaceable_rows("csv", Path("/dev/null"))
+
+
+def test_reports(capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
+    report = tmp_path / "notes.jsonl"
+    report.write_text("{}\n")
+    text = fails(capsys, "anonymize", portrait, "-o", tmp_path / "out.jpg", "--report", report)
+    assert "notes.jsonl: is there already" in text
+    assert report.read_text() == "{}\n" and not (tmp_path / "out.jpg").exists()
