@@ -107,7 +107,7 @@ def run(job: Job, workers: Workers | None) -> Done:
     parts = _here(looking, todo) if workers is None else _in_ray(looking, todo, workers)
     total = None if plan.unknown else plan.pictures
     bar = progress_bar(None, total=total, initial=manifest.rows, desc="detecting", unit="picture")
-    received = 0
+    received, has_failed = 0, False
     try:
         with closing(parts), bar:
             for part in parts if todo else ():
@@ -118,9 +118,15 @@ def run(job: Job, workers: Workers | None) -> Done:
                     bar.update(part.rows)
         if plan.videos and not received and not manifest.is_joined:
             _join(job, manifest, looking.outputs[0], len(plan))
+    except FacekitError:
+        has_failed = True
+        raise
     finally:
-        manifest.write()
-        remove_folder(manifest.scratch)
+        if has_failed and not manifest.done:  # an address that nobody answers at, say: there is nothing to go on with
+            remove_folder(manifest.folder)
+        else:
+            manifest.write()
+            remove_folder(manifest.scratch)
     if received:
         raise Interrupted(
             f"Stopped after {len(manifest.done)} of {len(plan)} shards, which are kept: go on with `resume=True`.",

@@ -274,6 +274,7 @@ facekit.detect(sys.argv[1], engine="ray", address="127.0.0.1:1", jsonl=sys.argv[
             [sys.executable, "-c", code, tmp_path / "a.jpg", tmp_path / "o"], capture_output=True, text=True
         )  # fmt: skip
         assert "No Ray could be reached or started at `address=127.0.0.1:1`" in done.stderr
+        assert not list((tmp_path / "o").iterdir())  # the right address needs no `resume`
 
 
 def test_ray_says_nothing_as_it_starts() -> None:
