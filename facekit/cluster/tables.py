@@ -56,8 +56,9 @@ def pictures_in(entry: Entry, row_groups: tuple[int, int]) -> Iterator[Named]:
 
 
 def _picture(where: str, value: Any, is_bytes: bool, table: str) -> Named:
-    if isinstance(value, dict):  # {bytes, path}, as Hugging Face's data sets have them
-        value = value.get("bytes")
+    if isinstance(value, dict):  # {bytes, path}, as Hugging Face's data sets have them: one of the two is there
+        is_bytes = value.get("bytes") is not None
+        value = value.get("bytes") if is_bytes else value.get("path")
     if value is None:
         return where, FacekitError(f"{where}: expected a picture, got none (null).")
     if is_bytes:

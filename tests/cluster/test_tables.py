@@ -33,6 +33,11 @@ class TestColumns:
     def test_bytes_as_hugging_face_has_them(self, tmp_path: Path) -> None:
         entry = table(tmp_path / "a.parquet", {"image": [{"bytes": jpeg(1), "path": "x.jpg"}], "label": ["a"]})
         assert read(entry) == [(f"{entry.name}#0", jpeg(1))]
+        (tmp_path / "in.jpg").write_bytes(jpeg(2))
+        rows = [{"bytes": jpeg(1), "path": None}, {"bytes": None, "path": "in.jpg"}, {"bytes": None, "path": None}]
+        first, second, (_, third) = read(table(tmp_path / "b.parquet", {"image": rows}))
+        assert first[1] == jpeg(1) and second == (str(tmp_path / "in.jpg"), jpeg(2))
+        assert isinstance(third, FacekitError) and "null" in str(third)
 
     def test_paths(self, tmp_path: Path) -> None:
         (tmp_path / "in.jpg").write_bytes(jpeg(1))
