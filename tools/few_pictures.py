@@ -18,20 +18,23 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from trials import Figures, mean_and_spread
 
 import facekit
+from facekit.engine.training.presets import Given, choose_preset, measure_data
 from facekit.errors import FacekitError
 from facekit.labels.formats.coco import read_coco, write_coco
 from facekit.labels.picture_labels import PictureLabels
 from facekit.pictures.read import read_picture
+from facekit.template import find_template, load_template
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]  # (N, 2) pixels
@@ -154,7 +157,8 @@ class Trial:
         write_coco(labels, [(pool[index].path.name, pool[index]) for index in sorted(chosen)])
         out = folder / f"{name}-{case.way}"
         shutil.rmtree(out, ignore_errors=True)
-        steps: dict[str, Any] = {"preset": "fine-tune"} if case.way == "preset" else self.steps_of(case)
+        labelled = read_coco(labels, folder / "images")
+        steps: dict[str, Any] = {"preset": "fine-tune"} if case.way == "preset" else self.steps_of(case, labelled)
         done = facekit.train(
             steps.pop("template", TEMPLATE), train_ann_files=(labels,), train_data_roots=(folder / "images",),
             load_weights=self.published, save_checkpoints_to=out, gpu_num=0, workers=1, seed=case.seed, cache="ram",
@@ -163,26 +167,24 @@ class Trial:
         assert done is not None
         return done
 
-    def steps_of(self, case: Case) -> dict[str, Any]:
+    def steps_of(self, case: Case, pictures: list[PictureLabels]) -> dict[str, Any]:
         """The template with the preset's number of steps and batch, all else its own; or with all of the preset but
         what UNLIKE_PRESET says."""
-        import yaml
-
-        from facekit.template import find_template
-
-        run = json.loads((self.folder / case.kind / f"{case.pictures}-{case.seed}-preset" / "run.json").read_text())
-        used = run["template"]["training"]
-        content = yaml.safe_load(find_template(TEMPLATE).read_text(encoding="utf-8"))
+        path = find_template(TEMPLATE)
+        template = load_template(path)
+        size = measure_data(pictures, [], template.augmentation.min_face_size)
+        used = choose_preset("fine-tune", template, size, Given()).template.training
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if case.way in UNLIKE_PRESET:
-            content["training"] = used | UNLIKE_PRESET[case.way]
+            content["training"] = json.loads(json.dumps(asdict(used))) | UNLIKE_PRESET[case.way]
         else:
-            content["training"] |= {"dataset_repeats": used["dataset_repeats"]}
+            content["training"] |= {"dataset_repeats": used.dataset_repeats}
             content["training"]["frozen_batch_norm"] = case.way == "norms"
         if case.way == "rate":
             content["training"]["warmup_iterations"] = 0
         path = self.folder / case.kind / f"{case.pictures}-{case.seed}-{case.way}.yaml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return {"template": str(path), "epochs": used["epochs"], "batch_size": used["batch_size"]}
+        return {"template": str(path), "epochs": used.epochs, "batch_size": used.batch_size}
 
 
 def table(figures: Figures) -> str:
@@ -206,7 +208,7 @@ def main() -> None:
     parser.add_argument("--counts", default="10,50,200")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--ways", default=",".join(WAYS), help="preset first: the others take its steps")
+    parser.add_argument("--ways", default=",".join(WAYS), help="default: all")
     flags = parser.parse_args()
     shared = Path(os.environ.get("FACEKIT_SHARED", "../shared"))
     trial, kinds, ways = Trial(flags.folder.resolve(), shared), flags.kinds.split(","), flags.ways.split(",")
