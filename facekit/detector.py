@@ -173,6 +173,18 @@ class Detector:
         rule = self.template.evaluation
         return [fuse(of_one_picture, FUSION_IOU, rule.max_detections) for of_one_picture in zip(*passes, strict=True)]
 
+    def detect_each(self, pictures: Sequence[Picture]) -> list[Detections | FacekitError]:
+        """detect_batch(), where one picture that the network or its runtime can't take costs the others nothing: in its
+        place stands why."""
+        if not pictures:
+            return []
+        try:
+            return list(self.detect_batch(pictures))
+        except FacekitError as error:
+            if len(pictures) == 1:
+                return [error]
+        return [found for picture in pictures for found in self.detect_each([picture])]
+
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         if hasattr(self.backend, "many") and len(images_bgr) > 1:
             return self._streamed(cast(Stream, self.backend), images_bgr, factor)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from facekit.machine.memory import give_back_freed_memory
 from facekit.results.json_files import jsonl_text, read_jsonl
 from facekit.results.parquet import write_parquet
 from facekit.results.row import Row, Run
+from facekit.structures import Detections
 
 Format = Literal["parquet", "jsonl"]
 
@@ -109,12 +110,14 @@ def rows_of(shard: Shard, detector: Detector, looking: Looking, trial: Trial) ->
                 look(detector, [image for _, image in window if not isinstance(image, FacekitError)], batch_size)
             )
             for name, image in window:
-                if isinstance(image, FacekitError):
-                    yield Row(name, error=Loss.of(name, image).why)
-                else:
-                    seen = next(faces).above(run.threshold)
-                    height, width = image.shape[:2]
-                    yield Row(name, (width, height), seen.at_least(run.min_size) if run.min_size else seen)
+                outcome = image if isinstance(image, FacekitError) else next(faces)
+                if isinstance(outcome, FacekitError):
+                    yield Row(name, error=Loss.of(name, outcome).why)
+                    continue
+                assert not isinstance(image, FacekitError)
+                seen = outcome.above(run.threshold)
+                height, width = image.shape[:2]
+                yield Row(name, (width, height), seen.at_least(run.min_size) if run.min_size else seen)
             give_back_freed_memory()
 
 
@@ -134,13 +137,13 @@ def windows(found: Iterable[Found], batch_size: int) -> Iterator[list[Found]]:
         yield window
 
 
-def look(detector: Detector, images: list[NDArray[np.uint8]], batch_size: int) -> list[Any]:
-    """Detections of each, in order; pictures of one size go in batches."""
+def look(detector: Detector, images: list[NDArray[np.uint8]], batch_size: int) -> list[Detections | FacekitError]:
+    """What is found in each, or why it can't be looked at, in order; pictures of one size go in batches."""
     order = sorted(range(len(images)), key=lambda index: images[index].shape)
-    found: dict[int, Any] = {}
+    found: dict[int, Detections | FacekitError] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        found.update(zip(chosen, detector.detect_batch([images[index] for index in chosen]), strict=True))
+        found.update(zip(chosen, detector.detect_each([images[index] for index in chosen]), strict=True))
     return [found[index] for index in range(len(images))]
 
 

@@ -245,7 +245,7 @@ class Finding:
         with closing(read):
             while group := list(itertools.islice(read, self.options.batch_size)):
                 images = [image for _, image in group if not isinstance(image, FacekitError)]
-                found = iter(_faces_or_errors(detector, images))
+                found = iter(detector.detect_each(images))
                 for item, image in group:
                     name = "" if self._names is None else self._names.of(item.below)
                     outcome = image if isinstance(image, FacekitError) else next(found)
@@ -353,19 +353,6 @@ class Detecting:
                 if self.work.pictures == 1
                 else f"None of {self.work.pictures} pictures could be read:\n{shown}"
             )
-
-
-def _faces_or_errors(detector: Detector, images_bgr: list[NDArray[np.uint8]]) -> list[Detections | FacekitError]:
-    """Of each picture its faces, or why the network can't take it."""
-    if not images_bgr:
-        return []
-    try:
-        return list(detector.detect_batch(images_bgr))
-    except FacekitError as error:
-        if len(images_bgr) == 1:
-            return [error]
-    # One of them may be the cause: the others are not to suffer.
-    return [found for image_bgr in images_bgr for found in _faces_or_errors(detector, [image_bgr])]
 
 
 def _is_of_same_video(row: Row, before: Row | None) -> bool:

@@ -128,7 +128,11 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
             if isinstance(image_bgr, FacekitError):
                 losses.append(Loss.of(path, image_bgr))
                 continue
-            canvas = _drawn_faces(detector, path, image_bgr, threshold)
+            try:
+                canvas = _drawn_faces(detector, path, image_bgr, threshold)
+            except FacekitError as error:  # the network can't take it
+                losses.append(Loss.of(path, error))
+                continue
             done += 1
             if target is not None:
                 write_picture(target, canvas)

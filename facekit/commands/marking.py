@@ -161,17 +161,30 @@ def _find(detector: Detector, pictures: Sequence[PictureLabels], least_score: fl
     bar = progress_bar(None, total=len(pictures), desc="marking", unit="picture")
     with StopSignals() as stop, closing(images), bar:
         for path, image_bgr in zip(paths, images, strict=True):
-            if isinstance(image_bgr, FacekitError):
-                losses.append(Loss.of(path, image_bgr))
+            marks = marks_of(detector, image_bgr, least_score)
+            if isinstance(marks, FacekitError):
+                losses.append(Loss.of(path, marks))
                 found.append(None)
             else:
-                found.append(detector.detect_batch([image_bgr])[0].above(least_score))
+                found.append(marks)
                 give_back_freed_memory()
             bar.update()
             if stop.received:
                 break
     found += [None] * (len(pictures) - len(found))
     return found, losses, stop.received
+
+
+def marks_of(
+    detector: Detector, image_bgr: NDArray[np.uint8] | FacekitError, least_score: float
+) -> Detections | FacekitError:
+    """A picture's faces over least_score, or why it can't be read or looked at."""
+    if isinstance(image_bgr, FacekitError):
+        return image_bgr
+    try:
+        return detector.detect_batch([image_bgr])[0].above(least_score)
+    except FacekitError as error:
+        return error
 
 
 def _refuse_none(pictures: Sequence[PictureLabels], found: Sequence[Detections | None], losses: Sequence[Loss]) -> None:

@@ -12,7 +12,7 @@ import cv2
 from facekit.cluster.mapping import mapped
 from facekit.cluster.packed import PackedDetector
 from facekit.cluster.pool import Workers
-from facekit.commands.marking import Find, Found
+from facekit.commands.marking import Find, Found, marks_of
 from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import PictureLabels
 from facekit.pictures.read_ahead import read_each
@@ -44,10 +44,7 @@ class _Finder:
         how = self.how
         images = read_each([path for path, _ in tasks], [size_wh for _, size_wh in tasks], max_pixels=how.max_pixels)
         with closing(images):
-            return [
-                image if isinstance(image, FacekitError) else self.detector.detect(image).above(how.least_score)
-                for image in images
-            ]
+            return [marks_of(self.detector, image, how.least_score) for image in images]
 
 
 def finder(detector: PackedDetector, workers: Workers, shard_size: int) -> Find:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,14 @@ class TestFiles:
         rows = list(read_jsonl(tmp_path / "rows.jsonl"))
         assert [(len(row.faces), row.error) for row in rows] == [(1, None), (0, "can't run 20x500"), (1, None)]
         assert run("detect", tmp_path / "thin.png") == 1
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:  # which goes in shards
+            for path in pictures:
+                archive.add(path, path.name)
+        assert run("detect", tmp_path / "a.tar", "--jsonl", tmp_path / "shards", "--batch-size", 3) == 3
+        rows = list(read_jsonl(tmp_path / "shards" / "part-000000.jsonl"))
+        assert [(len(row.faces), row.error) for row in rows] == [(1, None), (0, "can't run 20x500"), (1, None)]
+        assert run("visualize", *pictures, "--output", tmp_path / "drawn") == 3
+        assert written(tmp_path / "drawn") == ["astronaut.jpg", "portrait.png"]
 
     def test_crops_hold_the_face(self, portrait: Path, tmp_path: Path) -> None:
         assert run("detect", portrait, "--crops", tmp_path / "plain") == 0

@@ -138,6 +138,20 @@ class TestBadPictures:
         assert [labels.path for labels in marked.pictures] == [good.path]
         assert marked.added == 1
 
+    def test_one_that_the_network_does_not_take(self, tmp_path: Path) -> None:
+        class Refusing(Told):
+            def detect_batch(self, images_bgr: Any) -> list[Detections]:
+                if not images_bgr[0].any():
+                    raise FacekitError("can't run that")
+                return super().detect_batch(images_bgr)
+
+        (tmp_path / "b").mkdir()
+        given, refused = picture(tmp_path, (0, 0, 20, 20)), picture(tmp_path / "b", (5, 5, 9, 9))
+        cv2.imwrite(str(given.path), np.full((40, 40, 3), 9, np.uint8))
+        marked = mark([refused, given], Refusing(), 0.3)
+        assert [str(loss) for loss in marked.losses] == [f"{refused.path}: can't run that"]
+        assert [len(labels.boxes_xywh) for labels in marked.pictures] == [1, 1]
+
     def test_none_is_left(self, tmp_path: Path) -> None:
         bad = picture(tmp_path, is_labelled=False)
         bad.path.write_bytes(b"no picture")
