@@ -122,7 +122,8 @@ def run(job: Job, workers: Workers | None) -> Done:
         has_failed = True
         raise
     finally:
-        if has_failed and not manifest.done:  # an address that nobody answers at, say: there is nothing to go on with
+        # An address that nobody answers at, say, leaves nothing to go on with.
+        if has_failed and not manifest.done and not any(map(_has_parts, job.outputs)):
             remove_folder(manifest.folder)
         else:
             manifest.write()
@@ -156,13 +157,17 @@ def _begun(job: Job) -> tuple[Manifest, Plan]:
         log.info("Going on: %d of %d shards are done", len(manifest.done), len(plan))
         return manifest, plan
     for output in job.outputs:
-        if any(name.startswith("part-") for name in names_in(output.folder)):
+        if _has_parts(output):
             raise FacekitError(f"{output.folder}: holds parts of something else. Give an empty folder, or a new one.")
     with writing(manifest.plan_file) as beside, beside.open("wb") as stream:
         plan = write_plan(job.sources.shards(job.shard_size), stream, manifest.plan_file)
     manifest.losses, manifest.names_lost = list(job.sources.losses), len(job.sources.losses)
     manifest.write()
     return manifest, plan
+
+
+def _has_parts(output: Output) -> bool:
+    return any(name.startswith("part-") for name in names_in(output.folder))
 
 
 def _here(looking: Looking, todo: Iterable[Item]) -> Generator[Part | int, None, None]:

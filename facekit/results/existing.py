@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from facekit.base.extras import optional_packages
 from facekit.base.reading import open_file
 from facekit.errors import FacekitError
 
+HEAD_BYTES = 100
 # What each format's files begin with.
 HEADS = {
-    "json": b'{"schema":',
-    "jsonl": b'{"schema":',
-    "csv": b"source,frame,",
-    "coco": b'{"info":{"description": "faces found by ',
+    "json": rb'\{"schema":\d+,"run":\{"facekit"',
+    "jsonl": rb'\{"schema":\d+,"source":',
+    "csv": rb"source,frame,",
+    "coco": rb'\{"info":\{"description": "faces found by ',
 }
 
 
@@ -37,6 +39,5 @@ def _is_own(kind: str, path: Path) -> bool:
             return b"facekit_schema" in (parquet.read_schema(path).metadata or {})
         except (pa.ArrowException, OSError):
             return False
-    head = HEADS[kind]
     with open_file(path, sys.maxsize, "Choose another name.") as file:
-        return (file.read(len(head)) or b"") == head
+        return re.match(HEADS[kind], file.read(HEAD_BYTES) or b"") is not None

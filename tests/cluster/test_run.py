@@ -277,6 +277,24 @@ facekit.detect(sys.argv[1], engine="ray", address="127.0.0.1:1", jsonl=sys.argv[
         assert not list((tmp_path / "o").iterdir())  # the right address needs no `resume`
 
 
+@pytest.mark.parametrize("has_part", [False, True])
+def test_a_run_that_failed_before_anything_was_counted(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_part: bool
+) -> None:
+    """It leaves nothing behind; but where a part is written already, what `resume` needs."""
+    (tmp_path / "a.tar").write_bytes(tar_of([("a.jpg", (pictures / "aaa.jpg").read_bytes())]))
+
+    def failing(self: LookAtShards, item: tuple[int, int, int], trial: Trial) -> Part:
+        if has_part:
+            Path(self.looking.outputs[0].part(0)).write_text("")
+        raise FacekitError("no")
+
+    monkeypatch.setattr(LookAtShards, "__call__", failing)
+    with pytest.raises(FacekitError, match="no"):
+        facekit.detect((str(tmp_path / "a.tar"),), jsonl=tmp_path / "o").run()
+    assert (tmp_path / "o" / "_facekit").exists() == has_part
+
+
 def test_ray_says_nothing_as_it_starts() -> None:
     code = "from facekit.cluster.pool import Workers, ray_of\nwith ray_of(Workers(number=1)) as count: print(count)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ OTHERS = {
     "table.csv": b"name,age\nAnn,7\n",
     "rows.jsonl": b'{"file": "a.jpg"}\n',
     "b.json": b"[1, 2]",
+    "c.json": b'{"schema":"mine"}',
     "cut.parquet": b"PAR1",
 }
 
