@@ -154,11 +154,11 @@ class Trial:
         chosen = np.random.default_rng(case.seed).permutation(len(pool))[: case.pictures]
         name = f"{case.pictures}-{case.seed}"
         labels = folder / f"{name}.json"
-        write_coco(labels, [(pool[index].path.name, pool[index]) for index in sorted(chosen)])
+        learnt = [pool[index] for index in sorted(chosen)]
+        write_coco(labels, [(picture.path.name, picture) for picture in learnt])
         out = folder / f"{name}-{case.way}"
         shutil.rmtree(out, ignore_errors=True)
-        labelled = read_coco(labels, folder / "images")
-        steps: dict[str, Any] = {"preset": "fine-tune"} if case.way == "preset" else self.steps_of(case, labelled)
+        steps: dict[str, Any] = {"preset": "fine-tune"} if case.way == "preset" else self.steps_of(case, learnt)
         done = facekit.train(
             steps.pop("template", TEMPLATE), train_ann_files=(labels,), train_data_roots=(folder / "images",),
             load_weights=self.published, save_checkpoints_to=out, gpu_num=0, workers=1, seed=case.seed, cache="ram",
