@@ -105,7 +105,7 @@ class Detector:
         layout: str | None = None,
         mode: Literal["latency", "throughput"] = "latency",
     ) -> Detector:
-        """Loads .pth weights, a file that export writes, or one of others' as it is.
+        """Loads .pth weights, a file that export writes, or one of others' as it is; `bundled` as bundled() does.
 
         `template`: a name, a file or a work dir; None where the file names its own, as facekit's do, or where its
         outputs tell what it is. `layout`: for others' files that can't tell, a name of LAYOUTS in
@@ -120,6 +120,8 @@ class Detector:
             raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
         if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
             raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
+        if str(weights) == "bundled" and not Path(weights).exists() and template is None and layout is None:
+            weights, template = BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         opened = open_backend(Path(weights), template, device, threads, backend, layout)

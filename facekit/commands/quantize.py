@@ -11,7 +11,8 @@ from facekit.base.files import check_outputs, check_writable_folder
 from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, command_options, option, takes
 from facekit.base.progress import signs_of_life, working
 from facekit.commands.inputs import check_roots, read_label_files
-from facekit.errors import ArgumentError, FacekitError, Loss
+from facekit.errors import ArgumentError, Loss
+from facekit.weights.missing import missing_weights
 
 if TYPE_CHECKING:
     from facekit.engine.compress.post_training import FileFigures
@@ -73,7 +74,7 @@ def quantize(options: QuantizeOptions) -> Quantized:
     check_writable_folder(target.parent)
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     if not options.load_weights.is_file():
-        raise FacekitError(f"{options.load_weights}: there are no such weights. Check the path.")
+        raise missing_weights(options.load_weights)
     from facekit.pictures.listing import list_pictures
 
     listing = list_pictures(options.calibration_data, flag="`calibration_data`")

@@ -21,6 +21,7 @@ from facekit.ops.head import declared_head
 from facekit.structures import Activated, Decoded
 from facekit.targets.table import BACKENDS, TARGETS, WEIGHT_SUFFIXES, Target, files_of, main_file
 from facekit.template import Template
+from facekit.weights.missing import missing_weights
 
 if TYPE_CHECKING:
     from facekit.targets.reading.layouts import Layout
@@ -96,7 +97,7 @@ def open_backend(
     """
     weights = main_file(weights)
     if not weights.is_file():
-        raise FacekitError(f"{weights}: there are no such weights. Check the path.")
+        raise missing_weights(weights)
     if threads is not None and threads < 1:
         raise FacekitError(f"threads: expected 1 or more, got {threads}.")
     given = template if layout is None else _told_layout(weights, template, layout)

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from facekit.base.installation import package_dir
-from facekit.base.nearest import did_you_mean, did_you_mean_path
+from facekit.base.nearest import did_you_mean
 from facekit.errors import FacekitError
 from facekit.targets.reading.layouts import LAYOUTS
 from facekit.targets.table import BACKENDS, main_file, target_of
+from facekit.weights.missing import missing_weights
 
 LONGEST_ANSWER = 64 << 20  # characters
 
@@ -47,7 +48,7 @@ def parse_named(word: str, runtimes: tuple[str, ...] = ()) -> list[Named]:
         text, _, told = text.rpartition("@")
     weights = main_file(_bundled() if text == "bundled" else Path(text))
     if not weights.is_file():
-        raise FacekitError(f"{text}: there are no such weights.{did_you_mean_path(Path(text))}")
+        raise missing_weights(Path(text))
     fitting = _readers(weights)
     for runtime in (told,) * bool(told) or runtimes:
         if runtime not in BACKENDS:

@@ -1,0 +1,19 @@
+"""What to say of weights that aren't there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facekit.base.nearest import did_you_mean_path
+from facekit.errors import FacekitError
+from facekit.template import known_templates
+
+
+def missing_weights(weights: Path) -> FacekitError:
+    """Of a file that is not there, with what was likely meant."""
+    if str(weights) in known_templates():
+        return FacekitError(
+            f"{weights}: there are no such weights, only a template of that name. "
+            f"`facekit instantiate {weights} FOLDER` fetches its weights: give FOLDER/snapshot.pth."
+        )
+    return FacekitError(f"{weights}: there are no such weights.{did_you_mean_path(weights) or ' Check the path.'}")
