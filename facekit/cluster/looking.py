@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from facekit.cluster.packed import PackedDetector
 from facekit.cluster.reading import Found, pictures_of
 from facekit.cluster.shards import Shard
-from facekit.cluster.stores import Entry, joined, read_bytes, writing
+from facekit.cluster.stores import Entry, is_store, joined, read_bytes, writing
 from facekit.cluster.trials import Trial
 from facekit.cluster.videos import frame_rows
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
+from facekit.pictures.inputs import frames_left_out, input_of
 from facekit.results.json_files import jsonl_text, read_jsonl
 from facekit.results.parquet import write_parquet
 from facekit.results.row import Row, Run
@@ -75,6 +76,8 @@ class Part:
     faces: int
     lost: int  # rows without a picture
     losses: tuple[tuple[str, str], ...]  # the first of them: name, reason
+    cut: int  # rows of pictures whose first frame or page alone was looked at
+    cuts: tuple[tuple[str, str], ...]  # the first of them: name, what was left out
 
 
 class LookAtShards:
@@ -117,7 +120,9 @@ def rows_of(shard: Shard, detector: Detector, looking: Looking, trial: Trial) ->
                 assert not isinstance(image, FacekitError)
                 seen = outcome.above(run.threshold)
                 height, width = image.shape[:2]
-                yield Row(name, (width, height), seen.at_least(run.min_size) if run.min_size else seen)
+                faces_kept = seen.at_least(run.min_size) if run.min_size else seen
+                left_out = frames_left_out(input_of(name)) if shard.kind == "pictures" and not is_store(name) else None
+                yield Row(name, (width, height), faces_kept, left_out=left_out)
             give_back_freed_memory()
 
 
@@ -149,17 +154,22 @@ def look(detector: Detector, images: list[NDArray[np.uint8]], batch_size: int) -
 
 def write_part(number: int, rows: Iterable[Row], outputs: Sequence[Output], run: Run, scratch: str) -> Part:
     """Writes the shard's part of every output; the second is made of the first, so that no rows are held."""
-    count = faces = lost = 0
+    count = faces = lost = cut = 0
     losses: list[tuple[str, str]] = []
+    cuts: list[tuple[str, str]] = []
 
     def counted() -> Iterator[Row]:
-        nonlocal count, faces, lost
+        nonlocal count, faces, lost, cut
         for row in rows:
             count, faces = count + 1, faces + len(row.faces)
             if row.error is not None:
                 lost += 1
                 if len(losses) < LOSSES_TOLD:
                     losses.append((row.source, row.error))
+            if row.left_out is not None:
+                cut += 1
+                if len(cuts) < LOSSES_TOLD:
+                    cuts.append((row.source, row.left_out))
             yield row
 
     with ExitStack() as stack:
@@ -173,4 +183,4 @@ def write_part(number: int, rows: Iterable[Row], outputs: Sequence[Output], run:
                 with path.open("w", encoding="ascii", newline="\n") as stream:
                     stream.writelines(jsonl_text(each, run))
             written = path
-    return Part(number, count, faces, lost, tuple(losses))
+    return Part(number, count, faces, lost, tuple(losses), cut, tuple(cuts))

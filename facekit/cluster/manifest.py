@@ -38,8 +38,9 @@ class Manifest:
         self.scratch = joined(self.folder, "scratch")
         self.raw = joined(self.folder, "raw")  # rows of videos, until those of all shards are there
         self.settings = dict(settings)
-        self.done: dict[int, tuple[int, int, int]] = {}  # shard: rows, faces, lost
+        self.done: dict[int, tuple[int, int, int, int]] = {}  # shard: rows, faces, lost, cut
         self.losses: list[Loss] = []  # names that stand for nothing, then the first of the pictures lost
+        self.cuts: list[Loss] = []  # the first of the pictures of which a frame or page alone was looked at
         self.names_lost = 0
         self.is_joined = False  # videos: their rows stand in the outputs
         self._next_s = 0.0
@@ -52,8 +53,9 @@ class Manifest:
         try:
             content = json.loads(data)
             version, settings = content["version"], dict(content["settings"])
-            self.done = {int(done[0]): (int(done[1]), int(done[2]), int(done[3])) for done in content["done"]}
+            self.done = {int(shard): _counts(*counts) for shard, *counts in content["done"]}
             self.losses = [Loss(str(what), str(why)) for what, why in content["losses"]]
+            self.cuts = [Loss(str(what), str(why)) for what, why in content.get("cuts", [])]
             self.names_lost = int(content["names_lost"])
             self.is_joined = bool(content["joined"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -85,9 +87,11 @@ class Manifest:
         time."""
         if part.shard in self.done and not again:
             return False
-        self.done[part.shard] = (part.rows, part.faces, part.lost)
+        cut = self.done[part.shard][3] if again else part.cut  # rows that were read again don't tell
+        self.done[part.shard] = (part.rows, part.faces, part.lost, cut)
         room = LOSSES_TOLD + self.names_lost - len(self.losses)
         self.losses += [Loss(*loss) for loss in part.losses[: max(0, room)]]
+        self.cuts += [Loss(*loss) for loss in part.cuts[: LOSSES_TOLD - len(self.cuts)]]
         if time.monotonic() >= self._next_s:
             self.write()
         return True
@@ -101,6 +105,7 @@ class Manifest:
             "names_lost": self.names_lost,
             "joined": self.is_joined,
             "losses": [[loss.what, loss.why] for loss in self.losses],
+            "cuts": [[loss.what, loss.why] for loss in self.cuts],
             "done": [[shard, *self.done[shard]] for shard in sorted(self.done)],
         }
         with writing(self.file, self.scratch) as beside:
@@ -110,12 +115,21 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        return sum(rows for rows, _, _ in self.done.values())
+        return sum(rows for rows, *_ in self.done.values())
 
     @property
     def faces(self) -> int:
-        return sum(faces for _, faces, _ in self.done.values())
+        return sum(faces for _, faces, *_ in self.done.values())
 
     @property
     def lost(self) -> int:
-        return sum(lost for _, _, lost in self.done.values())
+        return sum(lost for _, _, lost, _ in self.done.values())
+
+    @property
+    def cut(self) -> int:
+        return sum(cut for *_, cut in self.done.values())
+
+
+def _counts(rows: int, faces: int, lost: int, cut: int = 0) -> tuple[int, int, int, int]:
+    """Of a shard; manifests before 0.5 was released counted none that were cut."""
+    return int(rows), int(faces), int(lost), int(cut)

@@ -75,7 +75,7 @@ class Done:
     rows: int
     faces: int
     unread: int  # rows without a picture
-    losses: FirstLosses  # names that stand for nothing, then pictures
+    losses: FirstLosses  # names that stand for nothing, then pictures; of these the lost before the cut
 
     def text(self) -> str:
         folders = ", ".join(output.folder for output in self.outputs)
@@ -134,7 +134,7 @@ def run(job: Job, workers: Workers | None) -> Done:
             received,
         )
     _check(job.outputs, len(plan))
-    losses = FirstLosses(manifest.losses, manifest.lost + manifest.names_lost)
+    losses = FirstLosses(manifest.losses + manifest.cuts, manifest.lost + manifest.names_lost + manifest.cut)
     return Done(job.outputs, len(plan), manifest.rows, manifest.faces, manifest.lost, losses)
 
 

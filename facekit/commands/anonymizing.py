@@ -218,8 +218,8 @@ class _Work:
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))
         covered = cover_faces(image_bgr, faces.boxes_xyxy, self.cover)
         write_picture(target, covered, self._kept_exif(item, target) if self.options.keep_metadata else None)
-        if (loss := frames_left_out(item)) is not None:
-            self.done.losses.append(loss)
+        if (left_out := frames_left_out(item)) is not None:
+            self.done.losses.append(Loss(item.source, left_out))
         self.done.pictures += 1
         self.done.faces += len(faces)
         self.done.written.append(target)

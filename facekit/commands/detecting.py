@@ -180,6 +180,8 @@ class Finding:
         if row.error is not None:
             self.unread += 1
             self.losses.append(Loss(row.source, row.error))
+        if row.left_out is not None:
+            self.losses.append(Loss(row.source, row.left_out))
         return row
 
     def _look(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
@@ -253,12 +255,11 @@ class Finding:
                         yield Row(item.source, error=Loss.of(item.source, outcome).why, name=name), None
                         continue
                     assert not isinstance(image, FacekitError)
-                    if (loss := frames_left_out(item)) is not None:
-                        self.losses.append(loss)
                     faces = outcome.above(self.options.threshold)
                     if self.options.min_size:
                         faces = faces.at_least(self.options.min_size)
-                    yield Row(item.source, image.shape[1::-1], faces, name=name), image
+                    left_out = frames_left_out(item)
+                    yield Row(item.source, image.shape[1::-1], faces, name=name, left_out=left_out), image
                 give_back_freed_memory()
 
 

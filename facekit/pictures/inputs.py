@@ -222,16 +222,17 @@ def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[In
     return read
 
 
-def frames_left_out(item: Input) -> Loss | None:
-    """Of a file with an animated picture, or one of many pages: all but the first, which reader() gives."""
+def frames_left_out(item: Input) -> str | None:
+    """Of a file with an animated picture, or one of many pages: all but the first, which reader() gives, in words."""
     if item.kind != "file" or Path(item.place).suffix.lower() not in MANY_FRAMED:
         return None
     try:
         count = cv2.imcount(item.place)
     except cv2.error:
         return None
-    why = f"{count - 1} of its {count} frames or pages: the first alone is looked at. Make a video of it, or pictures"
-    return Loss(item.source, why) if count > 1 else None
+    if count < 2:
+        return None
+    return f"{count - 1} of its {count} frames or pages: the first alone is looked at. Make a video of it, or pictures"
 
 
 def decoded_bytes(item: Input) -> int:

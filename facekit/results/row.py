@@ -26,6 +26,7 @@ class Row:
     frame: int | None = None  # of a video, from 0
     time_s: float | None = None  # of the frame, from the video's first
     name: str = ""  # a relative path, with /, for what is written of it; no part of the row itself
+    left_out: str | None = None  # what of the file nobody looked at, in words; no part of the row itself
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from facekit.commands.detect_shards import DetectingShards
 from facekit.errors import ArgumentError, FacekitError, Interrupted
 from facekit.results.row import Row
 from tests.cluster.support import tar_of
+from tests.pictures.av_support import make
 
 TWO = Workers(number=2)
 MODEL = "bundled"
@@ -100,6 +102,23 @@ class TestRows:
             assert (row.size_wh, row.error) == (expected.size_wh, expected.error)
             assert len(row.faces) == len(expected.faces)
             assert abs(row.faces.boxes_xyxy - expected.faces.boxes_xyxy).max(initial=0) < 1e-3
+
+    @pytest.mark.parametrize("with_video", [False, True])
+    def test_pages_that_nobody_looked_at_are_said(
+        self, two_workers: int, pictures: Path, tmp_path: Path, with_video: bool
+    ) -> None:
+        image_bgr = cv2.imread(str(sorted(pictures.glob("*.jpg"))[1]))
+        assert image_bgr is not None
+        cv2.imwritemulti(str(tmp_path / "pages.tif"), [image_bgr] * 3)
+        names = [str(tmp_path / "pages.tif"), "nowhere.jpg"]
+        if with_video:
+            names.append(str(make(tmp_path / "a.mp4", [0, 40], (64, 64), sound=False)))
+        found = detect(*names, jsonl=tmp_path / "out")
+        assert [row.error is None for row in found] == [True, False] + [True] * (2 if with_video else 0)
+        assert [loss.what for loss in found.losses[:9]] == ["nowhere.jpg", str(tmp_path / "pages.tif")]
+        assert found.losses[1].why.startswith("2 of its 3 frames or pages: ") and len(found.losses) == 2
+        again = detect(*names, jsonl=tmp_path / "out", resume=True)
+        assert [str(loss) for loss in again.losses[:9]] == [str(loss) for loss in found.losses[:9]]
 
     def test_here_where_no_engine_is_given(self, pictures: Path, plain: dict[str, Row], tmp_path: Path) -> None:
         """An archive is read in this process, without Ray."""
