@@ -23,8 +23,6 @@ from facekit.detector import Detector, Passes
 from facekit.pictures.frames import open_frames
 from facekit.pictures.video import find_source
 
-Rates = tuple[float, float]  # frames a second of the detector alone, of the pipeline
-
 
 def own_seconds(video: Path, detector: Detector) -> tuple[int, float]:
     """Frames, and seconds spent in detection alone."""

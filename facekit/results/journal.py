@@ -150,10 +150,6 @@ class Journal:
                 row, _, name = line.partition(b"\t")
                 yield row, json.loads(name)
 
-    def json_lines(self) -> Iterator[str]:
-        """All rows so far as JSON, a line each."""
-        return (row.decode() for row, _ in self._lines())
-
     def close(self) -> None:
         self._file.close()
 

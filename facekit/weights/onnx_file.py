@@ -26,7 +26,6 @@ MAX_SIDE = 1 << 14  # of kernels, strides, borders
 
 Entry = tuple[int, Any]  # number and value of a field: a whole number, or the bytes of text or of a message
 
-_VALUES = (4, 5, 6, 7, 9, 10, 11)  # fields of a tensor that hold its values
 _SIDES = ("pads", "strides", "kernel_shape", "dilations", "output_padding")
 _SHAPES = ("shape", "output_shape")
 # Operations whose output is as large as one of their inputs says, and which.

@@ -206,10 +206,7 @@ def _check_json(content: Any, source: str) -> None:
     for key, value in _items(content):
         if key == "use_pickle" and value is not False:
             raise FacekitError(f"{source}: has pickled weights. {refusal}")
-        if (
-            key in ("guards_code", "custom_obj_values", "treespec_namedtuple_fields", "as_custom_obj", "as_graph")
-            and value
-        ):
+        if key in _NEVER and value:
             raise FacekitError(f"{source}: has {key}. {refusal}")
         if key == "target":
             parts = str(value).split(".")
