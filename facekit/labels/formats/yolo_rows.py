@@ -7,8 +7,9 @@ Behind the class stand, in fractions of the picture:
   3 points and more       a polygon, x y each: its box is read
   and one more            a confidence, or a track's number, read over
 A number of columns can be both box and points or a polygon (15: five landmarks, or seven corners). data.yaml's
-kpt_shape decides where there is one. Else they are points if in most such lines they lie in or near their box and are
-no outline: of a face's points and its centre some lie inside the others.
+kpt_shape decides where there is one, and then nothing is a polygon. Else they are points if in most such lines they lie
+in or near their box, are spread over it, and are no outline: of a face's points and its centre some lie inside the
+others, and its width and height, read as a corner, lie far from them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of points, or cla
 MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
 MAX_COLUMNS = 3 * MAX_POINTS + 6
 NEAR_SHARE = 0.25  # of a box's sides, by which its points may lie outside
+SPREAD = 0.25  # of a box's width or height, over which its points are spread
 OUTLINE_SHARE = 0.8  # of points, from which on their hull they are an outline
 OUTSIDE = 0.1  # by which a polygon's corners may lie outside the picture
 SAMPLE = 2000  # lines of one number of columns that are looked at for outlines
@@ -96,7 +98,8 @@ def faces_of(
         wrong = np.ones(len(values), bool) if meaning is None else _no_polygons(values, meaning)
         if meaning is None or wrong.any():
             file, line, row = group[int(wrong.argmax())]
-            raise malformed(file, line, COLUMNS, " ".join(f"{value:g}" for value in row))
+            shape = "" if kpt_shape is None else f" (kpt_shape: {kpt_shape[0]} points of {kpt_shape[1]} values)"
+            raise malformed(file, line, COLUMNS + shape, " ".join(f"{value:g}" for value in row))
         read[columns] = _faces(values, meaning, said, is_sure=kpt_shape is not None)
     for what, count in said.items():
         log.warning("%s: %d lines %s.", where, count, what)
@@ -126,7 +129,7 @@ def meaning_of(values: NDArray[np.float64], kpt_shape: tuple[int, int] | None = 
                 continue
             if (count, each) == kpt_shape or (kpt_shape is None and count >= 3 and _are_points(values, count, each)):
                 return Meaning(count, each, is_polygon=False, has_confidence=has_confidence)
-    if columns >= 6 and (columns % 2 == 0 or confident):
+    if kpt_shape is None and columns >= 6 and (columns % 2 == 0 or confident):
         return Meaning(0, 2, is_polygon=True, has_confidence=columns % 2 == 1)
     return None
 
@@ -138,10 +141,12 @@ def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:
         return True
     if each == 3 and np.isin(points[..., 2], (0, 1, 2)).all(axis=1).mean() > 0.5:
         return True
-    near = _near(values[:, :4], points[..., :2])
-    if near.mean() <= 0.5:
+    # A polygon whose second corner is taken for a size is a small heap somewhere in a box of half the picture.
+    is_spread = (np.ptp(points[..., :2], axis=1) > SPREAD * values[:, 2:4]).any(axis=1)
+    fits = _near(values[:, :4], points[..., :2]) & is_spread
+    if fits.mean() <= 0.5:
         return False
-    sample = np.flatnonzero(near)[:SAMPLE]
+    sample = np.flatnonzero(fits)[:SAMPLE]
     return float(np.mean([_is_outline(values[row, : 4 + count * each]) for row in sample])) <= 0.5
 
 
@@ -154,11 +159,18 @@ def _near(boxes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np
 
 def _is_outline(numbers: NDArray[np.float64]) -> bool:
     """Whether the numbers, taken as x, y of corners, all but lie on their own hull."""
-    corners = np.unique(numbers[: len(numbers) // 2 * 2].reshape(-1, 2), axis=0).astype(np.float32)
+    corners = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
+    others = np.delete(corners, 1, axis=0)
+    low, high = others.min(axis=0), others.max(axis=0)
+    extent = float((high - low).max())
+    # A small face's width and height lie far from its centre and points: no polygon has one corner so far out.
+    if np.maximum(low - corners[1], corners[1] - high).max() > extent:
+        return False
+    corners = np.unique(corners, axis=0).astype(np.float32)
     if len(corners) < OUTLINE_SHARE * (len(numbers) // 2):
         return False
     hull = cv2.convexHull(corners)
-    slack = 0.03 * float(np.ptp(corners, axis=0).max())
+    slack = 0.03 * extent
     on_hull = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) <= slack for x, y in corners]
     return sum(on_hull) >= OUTLINE_SHARE * len(corners)
 

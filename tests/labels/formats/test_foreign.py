@@ -211,6 +211,16 @@ class TestYolo:
         labels = self.read(tmp_path, [*FACE, *posed, *more])
         assert np.allclose(labels.landmarks_xy[0].ravel(), np.array(MARKS) * SIDE)
 
+    @pytest.mark.parametrize("side", [0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45])
+    @pytest.mark.parametrize("centre", [(0.5, 0.5), (0.77, 0.6), (0.25, 0.8), (0.25, 0.3), (0.9, 0.12)])
+    def test_landmarks_of_any_size_anywhere(self, tmp_path: Path, side: float, centre: tuple[float, float]) -> None:
+        """Ten numbers behind a box could be the corners of a polygon that begins with the box."""
+        at = np.array(centre)
+        points = (np.array(MARKS).reshape(5, 2) - FACE[:2]) * side / FACE[3] + at
+        labels = self.read(tmp_path, [*at, 0.8 * side, side, *points.ravel().round(6)])
+        assert np.allclose(labels.boxes_xywh[0], SIDE * np.array([*(at - [0.4 * side, side / 2]), 0.8 * side, side]))
+        assert np.allclose(labels.landmarks_xy[0], SIDE * points, atol=0.01)
+
     def test_landmarks_in_another_order_are_no_polygon(self, tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
         nose_first = [MARKS[i] for i in (4, 5, 0, 1, 2, 3, 6, 7, 8, 9)]
         labels = self.read(tmp_path, [*FACE, *nose_first])
@@ -245,6 +255,11 @@ class TestYolo:
     def test_kpt_shape_decides(self, tmp_path: Path) -> None:
         labels = self.read(tmp_path, POLYGON, yaml="train: images\nkpt_shape: [5, 2]\n")
         assert np.isfinite(labels.landmarks_xy).all()
+
+    @pytest.mark.parametrize("shape", ["[5, 3]", "[17, 2]"])
+    def test_other_columns_than_kpt_shape_says(self, tmp_path: Path, shape: str) -> None:
+        with pytest.raises(FacekitError, match=r"a\.txt:1: expected .*kpt_shape: (5|17) points of [32]"):
+            self.read(tmp_path, [*FACE, *MARKS], yaml=f"train: images\nkpt_shape: {shape}\n")
 
     @pytest.mark.parametrize("line", ["0 0.1 0.2 0.3", "0 0.1 0.2 0.3 0.4 0.5 0.6 7", "0 0.1 0.2 0.3 0.4 -1 0.5",
                                       "0 " + "0.1 " * 4000])  # fmt: skip
