@@ -37,9 +37,12 @@ def read_label_files(files: Sequence[Path], roots: Sequence[Path], kind: str) ->
     if not files:
         return []
     from facekit.labels.formats import read_labels
+    from facekit.labels.picture_labels import check_listed_once
 
     each: Sequence[Path | None] = roots or [None] * len(files)
-    return [picture for file, root in zip(files, each, strict=True) for picture in read_labels(file, root)]
+    pictures = [picture for file, root in zip(files, each, strict=True) for picture in read_labels(file, root)]
+    check_listed_once(pictures, ", ".join(map(str, files)))
+    return pictures
 
 
 def check_roots(files: Sequence[Path], roots: Sequence[Path], files_name: str, roots_name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.pictures.read import picture_size
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,30 @@ def finish_reading(
         return list(pictures)
     check_pictures_exist(pictures, str(source), locate, where_to_look(data_root, looked_in))
     whole = _without_partial_landmarks(pictures, str(source), locate)
-    return drop_unusable_boxes(whole, str(source), locate, dropped)
+    return drop_unusable_boxes(whole, str(source), locate, dropped, reads_sizes=True)
+
+
+def check_listed_once(pictures: Sequence[PictureLabels], where: str) -> None:
+    """Raises FacekitError for a picture that is listed with other faces than before: those of one entry would be the
+    background of the other. With the same faces it counts as often as it is listed, which is said."""
+    first: dict[Path, PictureLabels] = {}
+    again = []
+    for picture in pictures:
+        before = first.setdefault(picture.path.absolute(), picture)
+        if before is picture:
+            continue
+        again.append(picture)
+        if not np.array_equal(before.boxes_xywh, picture.boxes_xywh):
+            sources = " and ".join(dict.fromkeys(each.source or where for each in (before, picture)))
+            raise FacekitError(
+                f"{picture.path}: listed twice, with other faces, by {sources}: those of one entry would be "
+                f"background in the other. `facekit data check LABELS --fix NEW.json` joins them."
+            )
+    if again:
+        log.warning(
+            "%s: %d pictures are listed again, with the same faces: they count as often (first: %s).",
+            where, len(again), again[0].path,
+        )  # fmt: skip
 
 
 def has_some_landmarks(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -142,12 +166,14 @@ def _without_partial_landmarks(pictures: Sequence[PictureLabels], where: str, lo
 
 
 def drop_unusable_boxes(
-    pictures: Iterable[PictureLabels], where: str, locate: Locate | None = None, dropped: Tally | None = None
-) -> list[PictureLabels]:
+    pictures: Iterable[PictureLabels], where: str, locate: Locate | None = None, dropped: Tally | None = None,
+    reads_sizes: bool = False,
+) -> list[PictureLabels]:  # fmt: skip
     """Takes out the faces that no detector could learn or find: boxes without area, or wholly outside their picture.
 
     Says how many and names the first, as a warning, and adds them to `dropped`; boxes partly outside stay (training
-    clips them) and are counted.
+    clips them) and are counted. reads_sizes: from the pictures where the labels have none, so that what is left out
+    doesn't depend on the format.
     """
     kept = []
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
@@ -156,8 +182,9 @@ def drop_unusable_boxes(
         x, y, w, h = picture.boxes_xywh.T
         empty = (w <= 0) | (h <= 0)
         outside = partly = np.zeros_like(empty)
-        if picture.size_wh is not None:
-            width, height = picture.size_wh
+        size_wh = _header_size(picture) if picture.size_wh is None and reads_sizes else picture.size_wh
+        if size_wh is not None:
+            width, height = size_wh
             outside = ~empty & ((x + w <= 0) | (y + h <= 0) | (x >= width) | (y >= height))
             # Annotators round: a pixel over the edge is nothing to report.
             over = (x < -1) | (y < -1) | (x + w > width + 1) | (y + h > height + 1)
@@ -178,3 +205,11 @@ def drop_unusable_boxes(
             if left_out and dropped is not None:
                 dropped[reason] += count
     return kept
+
+
+def _header_size(picture: PictureLabels) -> tuple[int, int] | None:
+    """None where no box needs it, or the picture can't be read, which is said when it is."""
+    try:
+        return picture_size(picture.path) if len(picture.boxes_xywh) else None
+    except FacekitError:
+        return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,16 @@ def names(source: Path, data_root: Path | None = None) -> list[str | None]:
     return [picture.name for picture in read_labels(source, data_root)]
 
 
+def test_pictures_of_a_folder_images_find_their_labels_again(root: Path) -> None:
+    """In YOLO's layout a label file is where the last `images` of its picture's path is `labels`."""
+    (root / "wider.txt").write_text("images/e/1.jpg\n1\n1 2 20 20 0 0 0 0 0 0\nother/2.jpg\n1\n3 4 20 20 0 0 0 0 0 0\n")
+    (root / "other").mkdir()
+    shutil.copy(root / "images/e/2.jpg", root / "other")
+    convert({"train": [(root / "wider.txt", root)]}, "yolo", root / "out", ConvertOptions())
+    found = read_labels(root / "out")
+    assert [labels.boxes_xywh.tolist() for labels in found] == [[[1, 2, 20, 20]], [[3, 4, 20, 20]]]
+
+
 class TestFilters:
     def test_all_are_counted(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, text = run(
@@ -67,7 +78,7 @@ class TestFilters:
 
     def test_min_size(self, root: Path) -> None:
         summary = to(root, "wider", "out.txt", min_size=10)
-        assert summary.dropped == {"under 10 pixels": 2}
+        assert summary.dropped == {"under 10 pixels": 1, "lie wholly outside their picture": 1}
 
     def test_drop_invalid_without_attributes(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         to(root, "labelv2", "lv.txt")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekit.errors import FacekitError
-from facekit.labels.picture_labels import PictureLabels, check_pictures_exist, drop_unusable_boxes, picture_path
+from facekit.labels.picture_labels import (
+    PictureLabels,
+    check_listed_once,
+    check_pictures_exist,
+    drop_unusable_boxes,
+    picture_path,
+)
 
 
 def labels(boxes: list[list[float]], size_wh: tuple[int, int] | None = (40, 30), name: str = "a.png") -> PictureLabels:
@@ -109,3 +116,18 @@ def test_few_missing_pictures_are_all_named(tmp_path: Path) -> None:
         check_pictures_exist(pictures, "here", lambda picture, face: f"line {picture}", "Bring it.")
     missing = tmp_path / "b.png"
     assert str(caught.value) == f"here: 1 of 2 pictures are not on the disk: {missing} (first: line 1). Bring it."
+
+
+class TestListedOnce:
+    def test_with_other_faces_is_refused(self) -> None:
+        two = [labels([[1, 2, 3, 4]]), labels([[5, 6, 7, 8]])]
+        with pytest.raises(FacekitError, match=r"a\.png: listed twice, with other faces, .*data check LABELS --fix"):
+            check_listed_once(two, "labels.json")
+
+    def test_with_the_same_faces_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "facekit"):
+            check_listed_once([labels([[1, 2, 3, 4]])] * 1, "labels.json")
+            assert not caplog.records
+            check_listed_once([labels([[1, 2, 3, 4]]), labels([[1, 2, 3, 4]]), labels([], name="b.png")], "labels.json")
+        [record] = caplog.records
+        assert record.getMessage().startswith("labels.json: 1 pictures are listed again, with the same faces")

@@ -222,8 +222,10 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
             rows, changed = _to_rows(labels, landmarks)
             clipped += changed
             text = "".join("0 " + " ".join(f"{v:.10g}" for v in row) + "\n" for row in rows.tolist())
-            write_text(destination / "labels" / part / f"{without_suffix(name)}.txt", text, sync=False)
-            bring_picture(labels.path, destination / "images" / part / name, pictures)
+            picture = destination / "images" / part / name
+            # Where readers look for it: of a name with a folder `images` in it that is not labels/ of the set.
+            write_text(label_file(picture), text, sync=False)
+            bring_picture(labels.path, picture, pictures)
     sync_disk()
     for part, named in parts.items():
         write_text(destination / f"{part}.txt", "".join(_list_lines(part, named)))

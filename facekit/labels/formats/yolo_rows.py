@@ -141,12 +141,10 @@ def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:
         return True
     if each == 3 and np.isin(points[..., 2], (0, 1, 2)).all(axis=1).mean() > 0.5:
         return True
-    # A polygon whose second corner is taken for a size is a small heap somewhere in a box of half the picture.
-    is_spread = (np.ptp(points[..., :2], axis=1) > SPREAD * values[:, 2:4]).any(axis=1)
-    fits = _near(values[:, :4], points[..., :2]) & is_spread
-    if fits.mean() <= 0.5:
+    near = _near(values[:, :4], points[..., :2])
+    if near.mean() <= 0.5:
         return False
-    sample = np.flatnonzero(fits)[:SAMPLE]
+    sample = np.flatnonzero(near)[:SAMPLE]
     return float(np.mean([_is_outline(values[row, : 4 + count * each]) for row in sample])) <= 0.5
 
 
@@ -158,7 +156,8 @@ def _near(boxes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np
 
 
 def _is_outline(numbers: NDArray[np.float64]) -> bool:
-    """Whether the numbers, taken as x, y of corners, all but lie on their own hull."""
+    """Whether the numbers, taken as x, y of corners, all but lie on their own hull, or are a heap somewhere in the box
+    that they would begin with."""
     corners = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
     others = np.delete(corners, 1, axis=0)
     low, high = others.min(axis=0), others.max(axis=0)
@@ -169,6 +168,8 @@ def _is_outline(numbers: NDArray[np.float64]) -> bool:
     corners = np.unique(corners, axis=0).astype(np.float32)
     if len(corners) < OUTLINE_SHARE * (len(numbers) // 2):
         return False
+    if (np.ptp(numbers[4 : len(numbers) // 2 * 2].reshape(-1, 2), axis=0) <= SPREAD * numbers[2:4]).all():
+        return True
     hull = cv2.convexHull(corners)
     slack = 0.03 * extent
     on_hull = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) <= slack for x, y in corners]

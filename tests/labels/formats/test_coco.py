@@ -85,9 +85,12 @@ class TestGood:
 
     @pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": "forty", "height": 30}, {"width": 40}])
     def test_size_that_the_file_does_not_say(self, root: Path, size: dict[str, Any]) -> None:
-        [picture] = read(root, [{"id": 1, "file_name": "a.png", **size}], [face((900, 900, 5, 5))])
+        [picture] = read(root, [{"id": 1, "file_name": "a.png", **size}], [face((900, 900, 5, 5)), face((1, 1, 5, 5))])
         assert picture.size_wh is None
-        assert len(picture.boxes_xywh) == 1  # nothing says that it lies outside
+        assert picture.boxes_xywh.tolist() == [[1, 1, 5, 5]]  # the picture itself says that the other lies outside
+        (root / "a.png").write_bytes(b"no picture")
+        [picture] = read(root, [{"id": 1, "file_name": "a.png", **size}], [face((900, 900, 5, 5))])
+        assert len(picture.boxes_xywh) == 1  # nothing says it
 
     def test_windows_path(self, root: Path) -> None:
         assert read(root, [image(name="sub\\c.png")], [])[0].path == root / "sub" / "c.png"
