@@ -201,6 +201,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def check_new(path: Path, force: bool) -> None:
+    """Raises FacekitError where a file would be written over unasked: it may have been mended by hand since."""
+    if path.exists() and not force:
+        raise FacekitError(f"{path}: is there already. Choose another file, or give `force=True`.")
+
+
 def check_writable_folder(folder: Path) -> None:
     """Makes the folder, takes what killed processes left half-written out of it, and raises FacekitError when nothing
     can be written there: asked before hours of work."""

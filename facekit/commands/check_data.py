@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekit.base.files import check_new
 from facekit.base.options import (
     ADDRESS,
     CPUS_PER_WORKER,
@@ -42,6 +43,7 @@ class CheckOptions:
     fix: Path | None = option(
         "COCO json to write: the labels without what is wrong in them.", default=None, metavar="DST", writes=True
     )
+    force: bool = option("Write over the file of --fix where it is there already.", default=False)
     json: Path | None = option("Every finding, for programs.", default=None, metavar="FILE", writes=True)
     strict: bool = option("Exit with 1 for warnings too.", default=False)
     workers: int = option("Processes that read data.", default=2, least=0)
@@ -75,6 +77,8 @@ def check_data(options: CheckOptions) -> CheckResult:
 
     workers = workers_of(options)
     check_destinations(options.fix, options.json, [options.labels, options.against])
+    if options.fix is not None:
+        check_new(options.fix, options.force)
     pictures = read_labels(options.labels, options.data_root, as_written=True)
     others = read_labels(options.against, options.against_root, as_written=True) if options.against else []
     inspect_all = None if workers is None else _over_cluster(workers, options.shard_size)

@@ -38,6 +38,7 @@ class MarkOptions:
 
     source: Path = option("Labels of any format, or pictures.", positional=True, kw_only=False, reads=True)
     destination: Path = option("The COCO json to write.", positional=True, kw_only=False, writes=True)
+    force: bool = option("Write over DESTINATION where it is there already.", default=False)
     data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
     unlabelled: bool = option("SOURCE is pictures (a folder or a file), or labels to pass over.", default=False)
     template: str | None = option(
@@ -101,7 +102,7 @@ def mark(options: MarkOptions) -> MarkResult:
 
     workers = workers_of(options)
     passes = Passes(options.multi_scale)
-    pictures = plan_mark(options.source, options.destination, options.data_root, options.unlabelled)
+    pictures = plan_mark(options.source, options.destination, options.data_root, options.unlabelled, options.force)
     detector = chosen.open(passes)
     find = None
     if workers is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import check_outputs, check_writable_folder, protecting, write_text
+from facekit.base.files import check_new, check_outputs, check_writable_folder, protecting, write_text
 from facekit.base.progress import progress_bar
 from facekit.base.reading import open_regular
 from facekit.detector import Detector
@@ -46,11 +46,14 @@ class Marked:
         return f"{self.faces} faces: {self.given} were given landmarks, {self.added} were added"
 
 
-def plan_mark(source: Path, destination: Path, data_root: Path | None, unlabelled: bool) -> list[PictureLabels]:
+def plan_mark(
+    source: Path, destination: Path, data_root: Path | None, unlabelled: bool, force: bool = False
+) -> list[PictureLabels]:
     """The pictures to mark: those of labels of any format, or with `unlabelled` of a folder, of labels whose faces are
     passed over, or a single picture.
 
-    Raises FacekitError, before anything is loaded or written, for what is neither, and where the destination is read.
+    Raises FacekitError, before anything is loaded or written, for what is neither, and where the destination is read,
+    or, without `force`, is there already.
     """
     if destination.is_dir() and destination != source:
         raise FacekitError(f"{destination}: a folder. Give the name of a json file in it.")
@@ -74,6 +77,7 @@ def plan_mark(source: Path, destination: Path, data_root: Path | None, unlabelle
             for picture in _read_labels(source, data_root)
         ]
     check_outputs([picture.path for picture in pictures], [destination])
+    check_new(destination, force)
     check_writable_folder(destination.parent)
     return pictures
 

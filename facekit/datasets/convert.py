@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facekit.base.files import check_writable_folder, making_folder, sync_disk, write_text
+from facekit.base.files import check_new, check_writable_folder, making_folder, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError, Loss
@@ -223,8 +223,7 @@ def _check_destination(
     if not as_folder:
         if destination.is_dir():
             raise FacekitError(f"{destination}: is a folder. Give the name of the file to write.")
-        if destination.exists() and not force:
-            raise FacekitError(f"{destination}: is there already. Choose another file, or give `force=True`.")
+        check_new(destination, force)
         return
     if destination.is_file():
         raise FacekitError(f"{destination}: is a file. Give the name of a folder.")

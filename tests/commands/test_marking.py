@@ -184,8 +184,11 @@ class TestPlan:
 
     def test_its_own_json_in_the_folder_is_written_again(self, tmp_path: Path) -> None:
         given = picture(tmp_path)
-        (tmp_path / "found.json").write_text("{}")
-        assert [labels.path for labels in plan_mark(tmp_path, tmp_path / "found.json", None, True)] == [given.path]
+        file = tmp_path / "found.json"
+        file.write_text("{}")
+        with pytest.raises(FacekitError, match=r"found\.json: is there already.*`force=True`"):
+            plan_mark(tmp_path, file, None, True)
+        assert [labels.path for labels in plan_mark(tmp_path, file, None, True, force=True)] == [given.path]
 
     def test_a_folder_of_pictures_without_the_flag(self, tmp_path: Path) -> None:
         picture(tmp_path)
