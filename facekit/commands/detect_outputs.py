@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -17,14 +17,21 @@ from facekit.pictures.draw import draw_faces
 from facekit.pictures.inputs import Inputs
 from facekit.pictures.video_file import WRITTEN_SUFFIXES as VIDEO_WRITTEN
 from facekit.pictures.video_file import check_video_name
-from facekit.pictures.write import WRITTEN_SUFFIXES, check_picture_name, check_replaceable, write_picture
+from facekit.pictures.write import (
+    CUT_SIGNATURE,
+    SIGNATURE,
+    WRITTEN_SUFFIXES,
+    check_picture_name,
+    check_replaceable,
+    write_picture,
+)
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import csv_text, read_csv
 from facekit.results.existing import check_replaceable_rows
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
 from facekit.results.parquet import parquet_schema, read_parquet, write_parquet
 from facekit.results.row import Row, Run
-from facekit.results.wider import write_wider
+from facekit.results.wider import check_wider_folder, write_wider
 from facekit.results.yolo import check_yolo_folder, write_yolo
 
 if TYPE_CHECKING:
@@ -88,19 +95,20 @@ class Outputs:
             if cut is None:
                 self.losses.append(Loss(f"{row.source}, face {number}", "not cut out: it lies outside the picture"))
                 continue
-            self._write(self.crops / f"{plain}_{number}.jpg", cut)
+            self._write(self.crops / f"{plain}_{number}.jpg", cut, CUT_SIGNATURE)
             self.crops_written += 1
 
-    def _write(self, target: Path, image_bgr: NDArray[np.uint8]) -> None:
+    def _write(self, target: Path, image_bgr: NDArray[np.uint8], signature: bytes = SIGNATURE) -> None:
         check_replaceable(target)
-        write_picture(target, image_bgr)
+        write_picture(target, image_bgr, signature=signature)
 
     def text(self, kind: str, rows: Rows, run: Run) -> Iterator[str]:
         """The format's text, in parts."""
         return coco_text(rows, run) if kind == "coco" else STREAMED[kind](rows(), run)
 
-    def write(self, rows: Rows, run: Run) -> None:
-        """All files, each whole or not at all, and read back. Raises FacekitError where that fails."""
+    def write(self, rows: Rows, run: Run, numbered: Mapping[str, str]) -> None:
+        """All files, each whole or not at all, and read back. numbered: as of Names. Raises FacekitError where that
+        fails."""
         for kind, path in self.files.items():
             with replacing(path) as beside:
                 if kind == "parquet":
@@ -110,9 +118,9 @@ class Outputs:
                         out.writelines(self.text(kind, rows, run))
                 _check(kind, beside, rows)
         if self.yolo is not None:
-            write_yolo(self.yolo, rows())
+            self.losses += write_yolo(self.yolo, rows(), numbered)
         if self.wider is not None:
-            write_wider(self.wider, rows())
+            self.losses += write_wider(self.wider, rows(), numbered)
 
 
 def _check(kind: str, path: Path, rows: Rows) -> None:
@@ -160,6 +168,8 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
             check_writable_folder(folder.parent if folder is options.draw and outputs.is_draw_file else folder)
     if options.yolo is not None:
         check_yolo_folder(options.yolo)
+    if options.wider is not None:
+        check_wider_folder(options.wider)
     return outputs
 
 

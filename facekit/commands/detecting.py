@@ -145,7 +145,7 @@ class Finding:
                 yield self._counted(row)
             if journal is not None:
                 journal.sync()
-                outputs.write(journal.rows, self.made_with)
+                outputs.write(journal.rows, self.made_with, self._names.numbered if self._names is not None else {})
                 journal.remove()
             self.losses += outputs.losses
 

@@ -20,15 +20,17 @@ WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".
 WITH_EXIF = (".jpg", ".jpeg", ".jpe", ".png", ".webp")
 EXIF_READ = ("JPEG", "PNG", "WebP", "AVIF", "BMP", "GIF")  # the last two have none
 SIGNATURE = b"Drawn by facekit\0"
+CUT_SIGNATURE = b"Cut out by facekit\0"
 SEARCHED_BYTES = 4096  # at each end of a file
-# EXIF with one entry: tag 0x0131, Software, ASCII.
-_EXIF = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(SIGNATURE), 26, 0) + SIGNATURE
 
 
-def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif: bytes | None = None) -> None:
+def write_picture(
+    path: Path, image_bgr: NDArray[np.uint8], exif: bytes | None = None, signature: bytes = SIGNATURE
+) -> None:
     """Encodes (H, W, 3) BGR uint8 by the suffix, signs it (see is_drawn), and writes it whole or not at all.
 
-    exif: as kept_exif() gives it; only where the kind has room for it (WITH_EXIF).
+    exif: as kept_exif() gives it; only where the kind has room for it (WITH_EXIF). signature: CUT_SIGNATURE for what is
+    no drawing, but a picture like any other.
     Raises FacekitError where that fails, and for a file that the command reads.
     """
     check_picture_name(path)
@@ -36,7 +38,7 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif: bytes | None =
     done, data = False, np.empty(0, np.uint8)
     try:
         if suffix in WITH_EXIF:
-            written = np.frombuffer(_EXIF if exif is None else exif, np.uint8)
+            written = np.frombuffer(_exif_of(signature) if exif is None else exif, np.uint8)
             done, data = cv2.imencodeWithMetadata(suffix, image_bgr, [cv2.IMAGE_METADATA_EXIF], [written])
         else:
             done, data = cv2.imencode(suffix, image_bgr)
@@ -47,10 +49,15 @@ def write_picture(path: Path, image_bgr: NDArray[np.uint8], exif: bytes | None =
         raise FacekitError(f"{path}: {width}x{height} pixels can't be encoded as {suffix}. Choose .png or .jpg.")
     # The other formats' readers stop at the end that the header tells.
     signed = data.tobytes()
-    if SIGNATURE not in signed:
-        signed += SIGNATURE
+    if signature not in signed:
+        signed += signature
     with replacing(path) as beside:
         beside.write_bytes(signed)
+
+
+def _exif_of(signature: bytes) -> bytes:
+    """EXIF with one entry: tag 0x0131, Software, ASCII."""
+    return b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0131, 2, len(signature), 26, 0) + signature
 
 
 def kept_exif(path: Path) -> bytes | None:
@@ -100,10 +107,10 @@ def sign_video(path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises FacekitError for a file that is there and facekit didn't draw: the first of `draw=*.mp4`, say; and, as
+    """Raises FacekitError for a file that is there and facekit didn't write: the first of `draw=*.mp4`, say; and, as
     check_not_input(), for one that the command reads."""
     check_not_input(path)
-    if path.exists() and not is_drawn(path):
+    if path.exists() and not _is_signed(path, SIGNATURE, CUT_SIGNATURE):
         raise FacekitError(
             f"{path}: is there already, and facekit didn't write it: it would be lost. Choose another name, or delete "
             f"it first."
@@ -111,11 +118,16 @@ def check_replaceable(path: Path) -> None:
 
 
 def is_drawn(path: Path) -> bool:
-    """Whether write_picture() wrote the file, or sign_video() signed it."""
+    """Whether write_picture() wrote the file, not as one that was cut out, or sign_video() signed it."""
+    return _is_signed(path, SIGNATURE)
+
+
+def _is_signed(path: Path, *signatures: bytes) -> bool:
     try:
         with open_regular(path) as file:
-            head = file.read(SEARCHED_BYTES) or b""
+            ends = [file.read(SEARCHED_BYTES) or b""]
             file.seek(max(0, path.stat().st_size - SEARCHED_BYTES))
-            return SIGNATURE in head or SIGNATURE in (file.read(SEARCHED_BYTES) or b"")
+            ends.append(file.read(SEARCHED_BYTES) or b"")
+        return any(signature in end for signature in signatures for end in ends)
     except (OSError, FacekitError):  # reading it will say so
         return False

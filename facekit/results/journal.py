@@ -78,6 +78,7 @@ class Journal:
         groups are kept. Raises FacekitError for a journal of other settings, and where the disk refuses."""
         self.path = path
         self.done = 0
+        self._has_rows = False
         head = json.dumps(made_with, separators=(",", ":")).encode() + b"\n"
         check_not_input(path)
         try:
@@ -126,6 +127,7 @@ class Journal:
     def add(self, row: Row) -> None:
         """Behind it the row outlives the process."""
         line = f"{row.to_json()}\t{json.dumps(row.name)}\n".encode()
+        self._has_rows = True
         try:
             self._file.write(line)
             self._file.flush()
@@ -151,7 +153,10 @@ class Journal:
                 yield row, json.loads(name)
 
     def close(self) -> None:
+        """Without a row there is nothing to go on with: then no journal is left."""
         self._file.close()
+        if not self.done and not self._has_rows:
+            self.path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Once its rows stand where they belong."""

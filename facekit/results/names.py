@@ -16,11 +16,12 @@ class Names:
 
     def __init__(self) -> None:
         self._taken: set[int] = set()  # hashes: of millions of names
+        self.numbered: dict[str, str] = {}  # names with a number, and what another picture was called before
 
     def of(self, below: str) -> str:
         """A relative path, with /, whose name without suffix nothing else has: labels and crops have other suffixes."""
         path = _relative(below)
-        return self._first_free(path, "") + path.suffix
+        return self._first_free(path, "", path.suffix)
 
     def of_file(self, below: str, kept: Collection[str], plain: str) -> str:
         """The same where one file alone is written of each: with its own suffix where that is one of `kept`, else with
@@ -28,13 +29,16 @@ class Names:
         path = _relative(below)
         return self._first_free(path, path.suffix if path.suffix.lower() in kept else plain)
 
-    def _first_free(self, path: PurePosixPath, suffix: str) -> str:
+    def _first_free(self, path: PurePosixPath, suffix: str, behind: str = "") -> str:
+        """behind: what follows the name without counting."""
         stem = path.with_suffix("")
         numbered = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
         names = itertools.chain([f"{stem}{suffix}"], numbered)
         name = next(name for name in names if hash(name.casefold()) not in self._taken)
         self._taken.add(hash(name.casefold()))
-        return name
+        if name != f"{stem}{suffix}":
+            self.numbered[name + behind] = f"{stem}{suffix}"
+        return name + behind
 
 
 def _relative(below: str) -> PurePosixPath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import math
 import struct
@@ -10,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facekit.base.files import is_half_written, sync_disk, write_text
 from facekit.base.reading import open_file, read_text, shown
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.metrics.overlaps import as_rows
 from facekit.results.names import Names
 from facekit.results.row import Row
@@ -26,6 +28,7 @@ COLUMNS = "x y w h score"
 MAX_BYTES = 256 << 20  # of an .npz, and of each of its arrays unpacked
 MAX_UNPACKED = 200  # times the archive's own size
 MAX_TEXT_BYTES = 16 << 20  # of a result file
+MOST_LOOKED_AT = 1000  # files, before the work
 MAX_ROWS = 8_000_000  # boxes of all pictures together
 
 
@@ -88,11 +91,16 @@ def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> Non
     sync_disk()
 
 
-def write_wider(folder: Path, rows: Iterable[Row]) -> int:
-    """As write_predictions(), of detections as they come; how many files. EVENT is the folder that a picture lies in
-    below the one given, `pictures` where there is none; names are made to fit. Pictures that could not be read have no
-    file."""
-    names, written = Names(), 0
+def write_wider(
+    folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = MappingProxyType({})
+) -> list[Loss]:  # fmt: skip
+    """As write_predictions(), of detections as they come. EVENT is the folder that a picture lies in below the one
+    given, `pictures` where there is none; names are made to fit. Pictures that could not be read have no file.
+
+    numbered: rows' names that another picture's is like, and that one (Names.numbered). Returns the pictures whose
+    file is called otherwise than they are. Raises FacekitError for a file in the way of another detector's.
+    """
+    names, losses = Names(), []
     for row in rows:
         if row.size_wh is None:
             continue
@@ -103,10 +111,42 @@ def write_wider(folder: Path, rows: Iterable[Row]) -> int:
         boxes = row.faces.boxes_xyxy.astype(np.float64)
         corner, size = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clip(0)
         xywhs = np.concatenate([corner, size, row.faces.scores[:, None].astype(np.float64)], axis=1)
+        _check_own(folder / f"{name}.txt")
         _write(folder / f"{name}.txt", checked_xywhs(xywhs, name))
-        written += 1
+        if row.name in numbered or f"{name}.txt" in names.numbered:
+            why = f"its boxes are in {name}.txt, as another picture has its name without suffix. Rename one of them"
+            losses.append(Loss(row.source, why))
     sync_disk()
-    return written
+    return losses
+
+
+def check_wider_folder(folder: Path) -> None:
+    """Asked before any work: raises FacekitError where boxes lie that facekit did not write. Other texts may lie there,
+    as long as none is in the way."""
+    for path in itertools.islice(folder.glob("*/*.txt"), MOST_LOOKED_AT):
+        if _scores(path) is not None:
+            _check_own(path)
+
+
+def _scores(path: Path) -> NDArray[np.float64] | None:
+    """None of what is no result file."""
+    try:
+        return _read_text(path)[:, 4]
+    except FacekitError:
+        return None
+
+
+def _check_own(path: Path) -> None:
+    """Scores of facekit's are float32, written in full; those of others end after some decimals, which few float32 do.
+    A file without boxes is nobody's."""
+    if not path.exists():
+        return
+    scores = _scores(path)
+    if scores is None or (scores != scores.astype(np.float32)).any():
+        raise FacekitError(
+            f"{path}: is there already, and is not of facekit: boxes of another detector would be lost. Give another "
+            f"folder."
+        )
 
 
 def _write(target: Path, xywhs: NDArray[np.float64]) -> None:

@@ -10,14 +10,15 @@ without faces has an empty file. Labels have no score: by that a file that someb
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
 
 from facekit.base.files import sync_disk, write_text
 from facekit.base.reading import open_regular
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.results.row import Row
 
 NUMBERS_OF_A_FACE = (6, 16)  # with the class and the score
@@ -46,14 +47,19 @@ def _check_own(path: Path) -> None:
         )
 
 
-def write_yolo(folder: Path, rows: Iterable[Row]) -> int:
-    """How many files were written. Boxes are clipped to the picture, as YOLO's trainers demand.
+def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = MappingProxyType({})) -> list[Loss]:
+    """Boxes are clipped to the picture, as YOLO's trainers demand. numbered: rows' names that another picture's is
+    like, and that one (Names.numbered): a label file is found by its picture's name without suffix, so these have none.
 
-    Raises FacekitError for a file in the way that isn't of such rows.
+    Returns those. Raises FacekitError for a file in the way that isn't of such rows.
     """
-    written = 0
+    losses = []
     for row in rows:
         if row.size_wh is None:
+            continue
+        if row.name in numbered:
+            why = f"no label file: {numbered[row.name]}.txt is that of another picture. Rename one of them"
+            losses.append(Loss(row.source, why))
             continue
         size = np.array(row.size_wh, np.float64)
         lines = []
@@ -66,6 +72,5 @@ def write_yolo(folder: Path, rows: Iterable[Row]) -> int:
         target = folder / "labels" / PurePosixPath(row.name).with_suffix(".txt")
         _check_own(target)
         write_text(target, "".join(lines), sync=False)
-        written += 1
     sync_disk()
-    return written
+    return losses

@@ -184,6 +184,7 @@ class TestFiles:
 
     def test_crops_hold_the_face(self, portrait: Path, tmp_path: Path) -> None:
         assert run("detect", portrait, "--crops", tmp_path / "plain") == 0
+        assert len(list(facekit.detect(tmp_path / "plain"))) == 1  # a picture like any other: nothing is drawn on it
         assert run("detect", portrait, "--crops", tmp_path / "aligned", "--align") == 0
         image = cv2.imread(str(portrait))
         (row,) = facekit.detect(portrait)
@@ -287,12 +288,14 @@ def test_files_of_others_stay(capsys: pytest.CaptureFixture[str], portrait: Path
         other = tmp_path / folder / name
         other.write_bytes(b"another's")
         text = fails(capsys, *flags, tmp_path / folder)
+        assert [path.name for path in (tmp_path / folder).iterdir()] == [name]
         assert f"{name}: is there already, and facekit didn't write it" in text
         assert other.read_bytes() == b"another's"
         other.unlink()
         for _ in range(2):
             assert run(*flags, tmp_path / folder) == 0, folder
-        assert is_drawn(other)
+        assert is_drawn(other) == (folder != "cut")
+        assert not [path.name for path in (tmp_path / folder).iterdir() if path.name.startswith("detect.")]
         capsys.readouterr()
     labels = tmp_path / "labels" / "a" / f"{portrait.stem}.txt"
     labels.parent.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -17,8 +18,9 @@ from facekit.labels.formats import read_labels
 from facekit.results.coco import coco_text, count_coco
 from facekit.results.csv_file import COLUMNS, csv_text, read_csv
 from facekit.results.json_files import json_text, jsonl_text, read_json, read_jsonl
+from facekit.results.names import Names
 from facekit.results.parquet import read_parquet, write_parquet
-from facekit.results.wider import read_predictions, write_wider
+from facekit.results.wider import check_wider_folder, read_predictions, write_wider
 from facekit.results.yolo import write_yolo
 from tests.results.support import RUN, assert_same, rows
 
@@ -94,13 +96,27 @@ def test_parquet_by_pandas(tmp_path: Path) -> None:
 
 
 def test_wider_by_its_reader(tmp_path: Path) -> None:
-    assert write_wider(tmp_path, rows()) == 5
+    assert write_wider(tmp_path, rows()) == []
     found = read_predictions(tmp_path)
     assert list(found) == ["a/none", "a/one", "b/bytes é", "v/0", "v/3"]
     assert found["a/one"].shape == (2, 5) and found["a/none"].shape == (0, 5)
     assert found["a/one"][1, :4].tolist() == [300, 100, 40, 60]
-    write_wider(tmp_path / "two", [rows()[0], rows()[0]])  # one name twice: no file is lost
+    [loss] = write_wider(tmp_path / "two", [rows()[0], rows()[0]])  # one name twice: no file is lost
     assert list(read_predictions(tmp_path / "two")) == ["a/one", "a/one_2"]
+    assert loss.what == rows()[0].source and "its boxes are in a/one_2.txt" in loss.why
+
+
+def test_wider_of_another_detector_stays(tmp_path: Path) -> None:
+    write_wider(tmp_path, rows())
+    (tmp_path / "a" / "notes.txt").write_text("mine\n")
+    check_wider_folder(tmp_path)
+    assert write_wider(tmp_path, rows()) == []
+    theirs = "one\n2\n1 2 3 4 0.9\n5 6 7 8 0.123\n"
+    (tmp_path / "a" / "one.txt").write_text(theirs)
+    for write in (lambda: check_wider_folder(tmp_path), lambda: write_wider(tmp_path, rows())):
+        with pytest.raises(FacekitError, match=r"one\.txt: is there already, and is not of facekit"):
+            write()
+    assert (tmp_path / "a" / "one.txt").read_text() == theirs
 
 
 def test_yolo_by_the_label_reader(tmp_path: Path) -> None:
@@ -110,15 +126,29 @@ def test_yolo_by_the_label_reader(tmp_path: Path) -> None:
         (tmp_path / "images" / row.name).parent.mkdir(parents=True, exist_ok=True)
         width, height = row.size_wh or (1, 1)
         cv2.imwrite(str(tmp_path / "images" / row.name), np.zeros((height, width, 3), np.uint8))
-    assert write_yolo(tmp_path, made) == 3
+    assert write_yolo(tmp_path, made) == []
     labels = {label.name: label for label in read_labels(tmp_path)}
     assert np.allclose(labels["a/one.jpg"].boxes_xyxy, made[0].faces.boxes_xyxy, atol=1e-4)
     assert np.allclose(labels["a/one.jpg"].landmarks_xy, made[0].faces.landmarks_xy, atol=1e-4)
     assert len(labels["a/none.png"].boxes_xywh) == 0
     assert labels["b/bytes é.jpg"].boxes_xyxy.tolist() == [[0, 0, 20, 25]]  # clipped
-    assert write_yolo(tmp_path, made) == 3
+    assert write_yolo(tmp_path, made) == []
     with (tmp_path / "labels" / "a" / "one.txt").open("a") as file:  # a face that somebody added
         file.write("0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(FacekitError, match=r"one\.txt: is there already, and has no scores"):
         write_yolo(tmp_path, made)
     assert (tmp_path / "labels" / "a" / "one.txt").read_text().endswith("0.1 0.1\n")
+
+
+def test_two_pictures_of_one_name_have_no_common_labels(tmp_path: Path) -> None:
+    """x.png and x.jpg: labels are found by x.txt alone."""
+    names = Names()
+    one, other = names.of("a/one.jpg"), names.of("a/one.png")
+    assert (one, other) == ("a/one.jpg", "a/one_2.png")
+    first = rows()[0]
+    made = [first, dataclasses.replace(first, source="a/one.png", name=other)]
+    [loss] = write_yolo(tmp_path, made, names.numbered)
+    assert loss.what == "a/one.png" and loss.why.startswith("no label file: a/one.txt is that of another picture")
+    assert [path.name for path in (tmp_path / "labels" / "a").iterdir()] == ["one.txt"]
+    [loss] = write_wider(tmp_path / "w", made, names.numbered)
+    assert "its boxes are in a/one_2.txt" in loss.why

@@ -44,7 +44,7 @@ from facekit.pictures.write import write_picture
 from facekit.protocol import at_scale, with_thresholds
 from facekit.records.evaluation import CurvePoints, EvaluationRecord, GroupRow, Metric
 from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
-from facekit.results.wider import write_predictions
+from facekit.results.wider import check_wider_folder, write_predictions
 from facekit.structures import Detections
 from facekit.template import Template
 
@@ -131,6 +131,8 @@ def _check_destinations(options: EvaluateOptions) -> None:
     for folder in (*(file and file.parent for file in files), options.save_output_to, options.save_predictions):
         if folder is not None:
             check_writable_folder(folder)
+    if options.save_predictions is not None:
+        check_wider_folder(options.save_predictions)
     if options.save_metrics_to is not None:
         read_metrics(options.save_metrics_to)
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
