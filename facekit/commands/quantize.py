@@ -12,7 +12,6 @@ from facekit.base.options import ANN_FILES, DATA_ROOTS, TEMPLATE_OR_NAMED, comma
 from facekit.base.progress import signs_of_life, working
 from facekit.commands.inputs import check_roots, read_label_files
 from facekit.errors import ArgumentError, Loss
-from facekit.weights.missing import missing_weights
 
 if TYPE_CHECKING:
     from facekit.engine.compress.post_training import FileFigures
@@ -74,6 +73,8 @@ def quantize(options: QuantizeOptions) -> Quantized:
     check_writable_folder(target.parent)
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     if not options.load_weights.is_file():
+        from facekit.weights.missing import missing_weights
+
         raise missing_weights(options.load_weights)
     from facekit.pictures.listing import list_pictures
 
