@@ -23,11 +23,17 @@ def masked(text: str) -> str:
     return _QUERY.sub(rf"\1{HIDDEN}", text)
 
 
+def is_printable(text: str) -> bool:
+    """Whether it is signs and blanks on one line; of the latter there are more than Python counts: macOS and Japanese
+    keyboards put them into names."""
+    return all(sign.isprintable() or category(sign) == "Zs" for sign in text)
+
+
 def printable(text: object, kept: str = "") -> str:
     """The text with what would move a terminal's cursor, colour or turn it as escapes; `kept` and spaces stay."""
 
     def shown(sign: str) -> str:
-        if sign.isprintable() or sign in kept or category(sign) == "Zs":
+        if sign in kept or is_printable(sign):
             return sign
         return sign.encode("unicode_escape", "surrogatepass").decode()
 

@@ -186,8 +186,13 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
             beside.unlink()
 
 
+def is_passed_over(path: Path) -> bool:
+    """Whether readers of folders leave the file alone: half-written, or what macOS puts beside files that it copies."""
+    return path.name.startswith("._") or is_half_written(path)
+
+
 def is_half_written(path: Path) -> bool:
-    """Whether replacing() left this file behind in a power cut: readers of folders pass it over."""
+    """Whether replacing() left this file behind in a power cut."""
     return re.fullmatch(r"\..*\.\d+\.part(\.[^.]*)?", path.name, re.DOTALL) is not None
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from facekit.base.files import replacing
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, is_printable
 from facekit.labels.picture_labels import PictureLabels, has_drive
 
 Named = tuple[str, PictureLabels]  # the picture's path in its data set, with /, and its labels
@@ -32,7 +32,7 @@ def name_in(root: Path, path: Path) -> str:
     except ValueError as error:
         raise FacekitError(f"{path}: lies outside the data root {root}. Give the folder above all pictures.") from error
     if (
-        not name.isprintable()
+        not is_printable(name)
         or "\\" in name
         or has_drive(name)
         or any(part != part.strip() for part in name.split("/"))

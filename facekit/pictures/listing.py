@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekit.base.files import is_half_written, real_path
+from facekit.base.files import is_passed_over, real_path
 from facekit.base.nearest import did_you_mean_path
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.read import PICTURE_SUFFIXES
@@ -87,7 +87,7 @@ def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listi
     for path in paths:
         if path.is_dir():
             continue
-        if is_half_written(path) or path.name.startswith("._"):  # macOS puts the latter beside what it copies
+        if is_passed_over(path):
             listing.passed_over["half-written or of macOS"] += 1
         elif path.suffix.lower() not in PICTURE_SUFFIXES:
             listing.passed_over[path.suffix.lower() or "without suffix"] += 1

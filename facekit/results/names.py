@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
+from facekit.errors import is_printable
+
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # devices of Windows
 MAX_PART = 120  # characters
 
@@ -48,7 +50,7 @@ def _relative(below: str) -> PurePosixPath:
 def _harmless(part: str) -> str:
     """A name that every disk takes and that leads nowhere else."""
     part = re.sub(r'[<>:"|?*\\\x00-\x1f\x7f]', "_", part)
-    part = "".join(character if character.isprintable() else "_" for character in part).strip(" ") or "_"
+    part = "".join(character if is_printable(character) else "_" for character in part).strip(" ") or "_"
     if len(part) > MAX_PART:
         stem, dot, suffix = part.rpartition(".")
         part = f"{stem[: MAX_PART - 8]}{dot}{suffix[:7]}" if dot else part[:MAX_PART]

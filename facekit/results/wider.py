@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.reading import open_file, read_text, shown
-from facekit.errors import FacekitError, Loss
+from facekit.errors import FacekitError, Loss, is_printable
 from facekit.metrics.overlaps import as_rows
 from facekit.results.names import Names
 from facekit.results.row import Row
@@ -60,7 +60,7 @@ def read_predictions(path: Path) -> dict[str, NDArray[np.float64]]:
         FacekitError: missing, unreadable or malformed, with the file and the line or array at fault.
     """
     if path.is_dir():
-        files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt") if not is_half_written(file)}
+        files = {f"{file.parent.name}/{file.stem}": file for file in path.glob("*/*.txt") if not is_passed_over(file)}
         if not files:
             raise FacekitError(f"{path}: no result files, expected EVENT/NAME.txt. Give the folder above the events.")
         return _read_folder(path, files)
@@ -160,7 +160,7 @@ def _check_name(name: str) -> None:
         len(parts) != 2
         or any(part in ("", ".", "..") or part != part.strip() for part in parts)
         or "\\" in name
-        or not name.isprintable()
+        or not is_printable(name)
         or any(PureWindowsPath(part).drive for part in parts)
     ):
         raise FacekitError(f"predictions: the picture name {name!r} isn't EVENT/NAME, so no file is written for it.")

@@ -15,7 +15,7 @@ from facekit.cli import main
 from facekit.datasets.convert import convert
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import ArgumentError, FacekitError
-from facekit.labels.formats import read_labels
+from facekit.labels.formats import FORMATS, WRITTEN, read_labels
 
 POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0 0.5"
 
@@ -60,6 +60,23 @@ def test_pictures_of_a_folder_images_find_their_labels_again(root: Path) -> None
     convert({"train": [(root / "wider.txt", root)]}, "yolo", root / "out", ConvertOptions())
     found = read_labels(root / "out")
     assert [labels.boxes_xywh.tolist() for labels in found] == [[[1, 2, 20, 20]], [[3, 4, 20, 20]]]
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_blanks_of_other_kinds_in_names(root: Path, form: str) -> None:
+    """macOS has U+202F in the names of screenshots, and Japanese ones have U+3000."""
+    named = ["e/Shot 3.45.12\u202fPM.jpg", "e/写真\u3000一\xa02.jpg"]
+    for number, name in enumerate(named):
+        shutil.copy(root / f"images/e/{number}.jpg", root / "images" / name)
+    images = [{"id": number, "file_name": name, "width": 60, "height": 60} for number, name in enumerate(named)]
+    annotations = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 20, 20]} for n in range(2)]
+    (root / "labels.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    out = root / f"out{FORMATS[form].suffix}"
+    convert({"train": [(root / "labels.json", root / "images")]}, form, out, ConvertOptions())
+    found = read_labels(out, root / "images" if FORMATS[form].suffix else None)
+    assert [labels.boxes_xywh.tolist() for labels in found] == [[[1, 2, 20, 20]]] * 2
+    kept = {Path(labels.name or "").name for labels in found}
+    assert form == "voc" or kept == {Path(name).name for name in named}
 
 
 class TestFilters:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facekit.base.files import is_half_written
+from facekit.base.files import is_passed_over
 from facekit.errors import FacekitError
 from facekit.feed import Scale, candidates, prepare
 from facekit.labels.formats import read_labels
@@ -295,7 +295,7 @@ def pictures_without_labels(source: Path, flag: str = "`distill_pictures`") -> l
         raise FacekitError(f"{flag} {source}: there is no such folder or label file. Check the path.")
     if source.is_dir():
         found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-        paths = sorted(path for path in found if path.is_file() and not is_half_written(path) and not is_drawn(path))
+        paths = sorted(path for path in found if path.is_file() and not is_passed_over(path) and not is_drawn(path))
         pictures = [
             PictureLabels(path, None, np.empty((0, 4)), np.empty((0, 5, 2)), np.empty(0, bool), is_labelled=False)
             for path in paths

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from facekit.base.files import write_text
+from facekit.base.files import is_passed_over, write_text
 from facekit.errors import FacekitError
 from facekit.labels.formats.coco_points import AS_SEEN, CocoPoints
 from facekit.labels.formats.coco_values import attributes_of, has_box, is_crowd, known_attributes, polygon_box, size_of
@@ -63,7 +63,8 @@ def coco_files(folder: Path, part: str | None = None) -> list[Path]:
     if not (folder / "labels").is_dir() and not (folder / "data.yaml").is_file():  # those are YOLO's
         for file in sorted((folder / "annotations").glob("*.json")):
             found[file] = next((own for name, own in _SETS.items() if name in file.stem.lower()), None)
-    return [file for file, own in found.items() if part in (None, own) and file.is_file()]
+    files = [file for file in found if file.is_file() and not is_passed_over(file)]
+    return [file for file in files if part in (None, found[file])]
 
 
 def read_coco(

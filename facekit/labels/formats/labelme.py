@@ -16,12 +16,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from facekit.base.files import is_half_written
+from facekit.base.files import is_passed_over
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.drawn import Drawing, DrawnBox, DrawnFaces, DrawnPoint, box_around, is_finite
 from facekit.labels.formats.json_file import load_json
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, is_picture_name, shorten
+from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, pictures_beside, shorten
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
@@ -73,7 +73,7 @@ def read_labelme(
 
 
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*.json") if file.is_file() and not is_half_written(file))
+    return sorted(file for file in folder.rglob("*.json") if file.is_file() and not is_passed_over(file))
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -137,8 +137,6 @@ def _size_wh(content: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _say_what_has_no_file(known: set[Path], folders: set[Path], source: Path) -> None:
-    without = sorted(
-        file for folder in folders for file in folder.iterdir() if is_picture_name(file.name) and file not in known
-    )
+    without = pictures_beside(folders, known)
     if without:
         log.warning("%s: %d pictures without a JSON: not in the set (first: %s).", source, len(without), without[0])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facekit.base.files import is_passed_over
 from facekit.base.reading import open_input, read_input
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import (
@@ -217,3 +218,11 @@ class LabelCollector:
         if bad.any() and not self.as_written:
             first = int(bad.argmax())
             raise malformed(self.file, lines[first], "finite numbers of pixels", str(rows[first].tolist()))
+
+
+def pictures_beside(folders: Iterable[Path], known: Container[Path]) -> list[Path]:
+    """Those in the folders that labels beside them don't name."""
+    files = (file for folder in folders for file in folder.iterdir())
+    return sorted(
+        file for file in files if is_picture_name(file.name) and not is_passed_over(file) and file not in known
+    )

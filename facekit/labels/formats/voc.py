@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import find_picture, malformed, read_lines
@@ -108,7 +108,7 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
         lists = [file for file in lists if file.is_file()]
         if not lists:
             for xml in sorted((root / "Annotations").rglob("*.xml")):
-                if not is_half_written(xml):
+                if not is_passed_over(xml):
                     yield without_suffix(xml.relative_to(root / "Annotations").as_posix()), str(xml)
     for file in lists:
         for line, name in read_lines(file):

@@ -12,9 +12,9 @@ import logging
 import re
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import is_half_written
+from facekit.base.files import is_passed_over
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, is_picture_name
+from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, pictures_beside
 from facekit.labels.formats.voc_xml import VocFile, read_voc_files
 from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.labels.picture_paths import PictureFinder
@@ -29,7 +29,7 @@ def looks_like_voc_beside(source: Path, lines: list[str]) -> bool:
     if source.is_dir():
         if (source / "labels").is_dir() or (source / "data.yaml").is_file():
             return False
-        first = next((file for file in source.rglob("*.xml") if file.is_file() and not is_half_written(file)), None)
+        first = next((file for file in source.rglob("*.xml") if file.is_file() and not is_passed_over(file)), None)
         if first is None:
             return False
         lines = first_lines(first, 40)
@@ -69,13 +69,11 @@ def read_voc_beside(
 
 def _xmls_below(folder: Path, part: str | None) -> list[Path]:
     tops = [folder] if part is None else [folder / name for name in SET_FOLDERS.get(part, ())]
-    return sorted(file for top in tops for file in top.rglob("*.xml") if file.is_file() and not is_half_written(file))
+    return sorted(file for top in tops for file in top.rglob("*.xml") if file.is_file() and not is_passed_over(file))
 
 
 def _say_what_has_no_xml(known: set[Path], folders: set[Path], source: Path) -> None:
-    without = sorted(
-        file for folder in folders for file in folder.iterdir() if is_picture_name(file.name) and file not in known
-    )
+    without = pictures_beside(folders, known)
     if without:
         log.warning(
             "%s: %d pictures without an XML file: not in the set (first: %s).", source, len(without), without[0]

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from facekit.base.files import is_half_written, sync_disk, write_text
+from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import is_picture_name, malformed, read_lines
@@ -103,7 +103,7 @@ def _below_one_root(pictures: dict[Path, str], listed: DataYaml) -> tuple[dict[P
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if is_picture_name(file.name) and not is_half_written(file))
+    return sorted(file for file in folder.rglob("*") if is_picture_name(file.name) and not is_passed_over(file))
 
 
 def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:

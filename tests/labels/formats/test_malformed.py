@@ -140,6 +140,13 @@ def test_negative_size(sample: Sample, name: str, caplog: pytest.LogCaptureFixtu
     assert len(a.boxes_xywh) == 2
 
 
+def test_what_macos_puts_beside_files(sample: Sample, caplog: pytest.LogCaptureFixture) -> None:
+    root = sample.source if sample.source.is_dir() else sample.source.parent
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2")
+    check_good(sample, caplog)
+
+
 def test_picture_is_missing(sample: Sample) -> None:
     sample.picture.unlink()
     text = complaint(sample)
