@@ -83,10 +83,12 @@ class AvVideo:
             return float(self.total / self.fps)
         if self.stream.duration:
             return float(self.stream.duration * self.stream.time_base)
+        # Matroska tells the moment of the end, of which a clock that doesn't begin at 0 is no part.
+        before_s = max(0.0, self._start_s()) if "matroska" in self.container.format.name else 0.0
         with suppress(ArgumentError):
-            return seconds_of(self.stream.metadata.get("DURATION", ""), "duration")
+            return seconds_of(self.stream.metadata.get("DURATION", ""), "duration") - before_s
         has_others = any(stream.type == "audio" for stream in self.container.streams)
-        return self.container.duration / 1e6 if self.container.duration and not has_others else None
+        return self.container.duration / 1e6 - before_s if self.container.duration and not has_others else None
 
     def __enter__(self) -> AvVideo:
         return self

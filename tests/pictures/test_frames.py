@@ -176,6 +176,15 @@ def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: p
     assert "without sound" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.ts"])
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_clock_that_begins_late_is_no_damage(tmp_path: Path, name: str, sound: bool) -> None:
+    """Matroska's length is the moment of its end."""
+    with AvVideo(make(tmp_path / name, range(5000, 7000, 40), sound=sound)) as reader:
+        assert sum(1 for _ in reader.frames()) == 50
+        assert reader.losses() == []
+
+
 @pytest.mark.parametrize(("name", "is_cover"), [("two.mkv", False), ("cover.mp4", True)])
 def test_other_streams_of_pictures_are_said(tmp_path: Path, name: str, is_cover: bool) -> None:
     """A cover is none."""
