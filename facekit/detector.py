@@ -44,10 +44,13 @@ class Passes:
     longest_side: int | None = None  # pixels
 
     def __post_init__(self) -> None:
-        if not self.factors or not 0.1 <= min(self.factors) <= max(self.factors) <= 8:
-            raise FacekitError(
-                f"`multi_scale`: expected factors from 0.1 to 8, got {', '.join(map(str, self.factors)) or 'none'}. "
-                f"Give some like 0.5,1,2."
+        try:
+            is_right = bool(self.factors) and all(0.1 <= factor <= 8 for factor in self.factors)
+        except TypeError:  # no list, or not of numbers
+            is_right = False
+        if not is_right:
+            raise ArgumentError(
+                f"`multi_scale`: expected factors from 0.1 to 8, got {self.factors!r:.80}. Give some like (0.5, 1, 2)."
             )
 
     def __len__(self) -> int:
@@ -176,16 +179,29 @@ class Detector:
         return [fuse(of_one_picture, FUSION_IOU, rule.max_detections) for of_one_picture in zip(*passes, strict=True)]
 
     def detect_each(self, pictures: Sequence[Picture]) -> list[Detections | FacekitError]:
-        """detect_batch(), where one picture that the network or its runtime can't take costs the others nothing: in its
-        place stands why."""
-        if not pictures:
+        """detect_batch(), where one picture that can't be read, is none, or that the network or its runtime can't take
+        costs the others nothing: in its place stands why."""
+        errors: dict[int, FacekitError] = {}
+        images_bgr = []
+        for index, picture in enumerate(pictures):
+            try:
+                images_bgr.append(as_bgr(picture))
+            except FacekitError as error:
+                errors[index] = error
+            except (TypeError, ValueError) as error:
+                errors[index] = FacekitError(error)
+        found = iter(self._detect_each(images_bgr))
+        return [errors[index] if index in errors else next(found) for index in range(len(pictures))]
+
+    def _detect_each(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections | FacekitError]:
+        if not images_bgr:
             return []
         try:
-            return list(self.detect_batch(pictures))
+            return list(self.detect_batch(images_bgr))
         except FacekitError as error:
-            if len(pictures) == 1:
+            if len(images_bgr) == 1:
                 return [error]
-        return [found for picture in pictures for found in self.detect_each([picture])]
+        return [found for image_bgr in images_bgr for found in self._detect_each([image_bgr])]
 
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         if hasattr(self.backend, "many") and len(images_bgr) > 1:

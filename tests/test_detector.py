@@ -275,8 +275,10 @@ class TestPasses:
         detector = Detector(FixedBackend([]), bundled("yunet-n"), passes=Passes((0.5, 2.0)))
         assert detector.protocol().endswith("no cap; scales x0.5, x2, merged by box fusion at IoU 0.55")
 
-    @pytest.mark.parametrize("factors", [(), (0.0,), (1.0, 9.0), (float("nan"),)])
-    def test_bad_factors(self, factors: tuple[float, ...]) -> None:
+    @pytest.mark.parametrize(
+        "factors", [(), (0.0,), (1.0, 9.0), (float("nan"),), (1.0, float("nan")), 0.5, ("a",), None]
+    )
+    def test_bad_factors(self, factors: Any) -> None:
         with pytest.raises(FacekitError, match=r"from 0\.1 to 8"):
             Passes(factors)
 
@@ -388,3 +390,21 @@ class TestThroughput:
     def test_runtimes_without_it(self) -> None:
         with pytest.raises(ArgumentError, match=r"no such mode\. OpenVINO has, which reads it: say `backend=openvino`"):
             Detector.open(BUNDLED_WEIGHTS, mode="throughput")
+
+
+def test_what_is_no_picture_costs_the_others_nothing(tmp_path: Path) -> None:
+    """cv2.imread gives None for a file that it can't read."""
+    portrait = Path(__file__).parent.parent / "data" / "demo" / "astronaut.jpg"
+    given: list[Any] = [
+        None,
+        portrait,
+        np.ones((8, 8, 3)),
+        tmp_path / "none.jpg",
+        np.zeros((0, 3, 3), np.uint8),
+        portrait,
+    ]
+    found = Detector.bundled(threads=1).detect_each(given)
+    assert [isinstance(each, FacekitError) for each in found] == [True, False, True, True, True, False]
+    assert "cv2.imread gives None" in str(found[0]) and "none.jpg" in str(found[3])
+    assert [len(each.above(0.5)) for each in found if isinstance(each, Detections)] == [1, 1]
+    assert Detector.bundled(threads=1).detect_each([]) == []

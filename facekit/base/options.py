@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import numbers
 import os
 import re
 import types
@@ -311,7 +312,7 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
         return os.fspath(value)
     if hint is bool:
         return _of(name, value, isinstance(value, bool), "True or False")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)  # NumPy's, too
     is_right = is_number and abs(value) < 1 << 63 and (hint is float or int(value) == value) and _in_range(value, info)
     return hint(_of(name, value, is_right, f"{'a number' if hint is float else 'a whole number'}{range_text(info)}"))
 

@@ -63,7 +63,13 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     folder = Path(template) if Path(template).is_dir() else Path(template).parent
     snapshot, best, latest = (folder / name for name in ("snapshot.pth", "outputs/best.pth", "outputs/latest.pth"))
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
-        raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+        if folder != Path(template):
+            raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+        files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+        remedy = f"Give the file: {files[0]}." if files else "Give a file of weights, or such a folder."
+        raise ArgumentError(
+            f"{folder}: no work dir with weights (template.yaml, and snapshot.pth or outputs/best.pth). {remedy}"
+        )
     weights = _newest(snapshot, best, latest)
     note_inputs([weights])
     return weights

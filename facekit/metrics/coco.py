@@ -68,7 +68,8 @@ def coco_ap(
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"]
-    return float(precision[precision > -1].mean())  # -1 marks thresholds without a value
+    known = precision[precision > -1]  # -1 marks thresholds without a value
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _faces(annotation: Mapping[str, Any], category_id: int) -> list[dict[str, Any]]:

@@ -113,7 +113,10 @@ def _why_unreadable(path: Path) -> str:
             "Copy it again, or mend it with a tool such as untrunc."
         )
     if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
-        return "a damaged video: OpenCV can't decode it. Copy it again, or convert it with ffmpeg."
+        return (
+            "a video that is damaged, or of sound alone: OpenCV finds no pictures in it. Copy it again, or convert it "
+            "with ffmpeg."
+        )
     return "not a video that OpenCV can decode. Convert it to .mp4, with ffmpeg for one."
 
 

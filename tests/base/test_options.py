@@ -61,9 +61,14 @@ class TestPython:
         made = job(str(source), files=[str(source)], factors=[1, 2])  # type: ignore[arg-type]
         assert made == Options(source, files=(source,), factors=(1.0, 2.0))
 
+    def test_numbers_of_numpy_are_numbers(self, source: Path) -> None:
+        made = job(source, count=np.int64(3), rate=np.float32(0.5), factors=np.array([1, 2], np.float32))  # type: ignore[arg-type]
+        assert made == Options(source, count=3, rate=0.5, factors=(1.0, 2.0)) and type(made.count) is int
+
     @pytest.mark.parametrize(
         ("given", "message"),
         [
+            ({"count": np.bool_(True)}, "`count`: expected a whole number"),
             ({"count": 0}, "`count`: expected a whole number from 1 to 9, got 0"),
             ({"count": 2.5}, "`count`: expected a whole number"),
             ({"count": True}, "`count`: expected a whole number"),

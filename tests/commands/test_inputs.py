@@ -57,11 +57,18 @@ class TestFindWeights:
         ] * 4
         assert "older" in said[-1]
 
-    @pytest.mark.parametrize("name", ["yunet-n", "nowhere/template.yaml", "."])
+    @pytest.mark.parametrize("name", ["yunet-n", "nowhere/template.yaml"])
     def test_none(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ArgumentError, match="`load_weights`"):
             find_weights(None, name)
+
+    def test_a_folder_that_is_no_work_dir(self, tmp_path: Path) -> None:
+        with pytest.raises(ArgumentError, match="no work dir with weights .* Give a file of weights, or such a folder"):
+            find_weights(None, str(tmp_path))
+        (tmp_path / "model.onnx").touch()
+        with pytest.raises(ArgumentError, match=r"Give the file: .*model\.onnx\."):
+            find_weights(None, str(tmp_path))
 
 
 class TestChooseDetector:

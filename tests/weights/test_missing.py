@@ -13,6 +13,7 @@ from facekit.weights.missing import missing_weights
     ("name", "expected"),
     [
         ("yunet-n", "only a template of that name. `facekit instantiate yunet-n FOLDER`"),
+        (".", ".: a folder, where a file of weights is expected. Give the file in it."),
         ("nowhere/model.onnx", "there are no such weights. Check the path."),
         ("modle.onnx", "there are no such weights. Did you mean model.onnx?"),
     ],

@@ -104,7 +104,11 @@ def _measure(
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
-    return Measurement(record, format_table(record, weights), labelled.losses if labelled else [])
+    losses = labelled.losses if labelled else []
+    if labelled is not None and all(picture.is_crowd.all() for picture in labelled.pictures):
+        names = ", ".join(map(str, options.test_ann_files))
+        losses = [*losses, Loss(names, "no face of the labels counts: AP, recall and calibration have no value")]
+    return Measurement(record, format_table(record, weights), losses)
 
 
 def _looking(

@@ -234,7 +234,7 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
         content["kpt_shape"] = [5, 2]
     write_text(destination / "data.yaml", yaml.safe_dump(content, sort_keys=False))
     if clipped:
-        log.warning("%s: %d faces clipped to their picture, as YOLO's trainers demand.", destination, clipped)
+        log.warning("%s: %d faces clipped to their picture, as YOLO's trainers demand.", destination.name, clipped)
 
 
 def _list_lines(part: str, named: Any) -> Iterator[str]:
