@@ -64,7 +64,7 @@ class TestFindWeights:
             find_weights(None, name)
 
     def test_a_folder_that_is_no_work_dir(self, tmp_path: Path) -> None:
-        with pytest.raises(ArgumentError, match="no work dir with weights .* Give a file of weights, or such a folder"):
+        with pytest.raises(ArgumentError, match=r"no work dir with weights .* Give a file of weights, or such"):
             find_weights(None, str(tmp_path))
         (tmp_path / "model.onnx").touch()
         with pytest.raises(ArgumentError, match=r"Give the file: .*model\.onnx\."):
