@@ -48,19 +48,23 @@ def _check_own(path: Path) -> None:
 
 
 def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = MappingProxyType({})) -> list[Loss]:
-    """Boxes are clipped to the picture, as YOLO's trainers demand. numbered: rows' names that another picture's is
-    like, and that one (Names.numbered): a label file is found by its picture's name without suffix, so these have none.
+    """Boxes are clipped to the picture, as YOLO's trainers demand. numbered: rows' names that were changed, as
+    another picture had them, and what they were (Names.numbered): a label file is found by its picture's name without
+    suffix, so the second of two has none.
 
     Returns those. Raises FacekitError for a file in the way that isn't of such rows.
     """
     losses = []
+    contested, taken = {stem.casefold() for stem in numbered.values()}, set()
     for row in rows:
         if row.size_wh is None:
             continue
-        if row.name in numbered:
-            why = f"no label file: {numbered[row.name]}.txt is that of another picture. Rename one of them"
-            losses.append(Loss(row.source, why))
+        stem = numbered.get(row.name) or PurePosixPath(row.name).with_suffix("").as_posix()
+        if stem.casefold() in taken:
+            losses.append(Loss(row.source, f"no label file: {stem}.txt is that of another picture. Rename one of them"))
             continue
+        if stem.casefold() in contested:
+            taken.add(stem.casefold())
         size = np.array(row.size_wh, np.float64)
         lines = []
         for face in row.faces:
@@ -69,7 +73,7 @@ def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = 
             if face.landmarks_xy is not None:
                 numbers += (face.landmarks_xy.astype(np.float64) / size).clip(0, 1).ravel().tolist()
             lines.append("0 " + " ".join(f"{value:.8g}" for value in (*numbers, face.score)) + "\n")
-        target = folder / "labels" / PurePosixPath(row.name).with_suffix(".txt")
+        target = folder / "labels" / f"{stem}.txt"
         _check_own(target)
         write_text(target, "".join(lines), sync=False)
     sync_disk()

@@ -146,9 +146,11 @@ def test_two_pictures_of_one_name_have_no_common_labels(tmp_path: Path) -> None:
     one, other = names.of("a/one.jpg"), names.of("a/one.png")
     assert (one, other) == ("a/one.jpg", "a/one_2.png")
     first = rows()[0]
-    made = [first, dataclasses.replace(first, source="a/one.png", name=other)]
+    third = names.of("a/one_2.jpg")  # which a drawing of the second was called
+    assert third == "a/one_2_2.jpg"
+    made = [first] + [dataclasses.replace(first, source=f"a/{each}", name=each) for each in (other, third)]
     [loss] = write_yolo(tmp_path, made, names.numbered)
-    assert loss.what == "a/one.png" and loss.why.startswith("no label file: a/one.txt is that of another picture")
-    assert [path.name for path in (tmp_path / "labels" / "a").iterdir()] == ["one.txt"]
-    [loss] = write_wider(tmp_path / "w", made, names.numbered)
-    assert "its boxes are in a/one_2.txt" in loss.why
+    assert loss.what == "a/a/one_2.png" and loss.why.startswith("no label file: a/one.txt is that of another picture")
+    assert {path.name for path in (tmp_path / "labels" / "a").iterdir()} == {"one.txt", "one_2.txt"}
+    losses = write_wider(tmp_path / "w", made, names.numbered)
+    assert "its boxes are in a/one_2.txt" in losses[0].why and "in a/one_2_2.txt" in losses[1].why
