@@ -121,7 +121,7 @@ class Detector:
         """
         if not isinstance(weights, str | os.PathLike):
             raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
-        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads is True or threads < 1):
             raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
         if str(weights) == "bundled" and not Path(weights).exists() and template is None and layout is None:
             weights, template = BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent
