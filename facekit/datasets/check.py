@@ -11,6 +11,7 @@ Errors stop a training or make its figures wrong:
   box-outside         wholly outside the picture
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
+  box-in-fractions    all boxes of the set lie in 0..1: they are no pixels
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
   box-partly-outside  reaches more than a pixel beyond the picture
@@ -46,7 +47,7 @@ from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of,
 from facekit.errors import FacekitError
 from facekit.labels.keypoints import contradict
 from facekit.labels.learnable import count_faces, why_nothing_to_learn
-from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, has_some_landmarks
+from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, are_fractions, has_some_landmarks
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ SEVERITIES = {
     "box-outside": "error",
     "doubled-label": "error",
     "leak": "error",
+    "box-in-fractions": "error",
     "all-crowds": "error",
     "box-partly-outside": "warning",
     "landmarks-outside": "warning",
@@ -260,6 +262,8 @@ def _face_findings(
 
 
 def _nothing_to_learn(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
+    if are_fractions(pictures):
+        yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 1")
     counts = count_faces(pictures)
     reason = why_nothing_to_learn(counts) if pictures else None
     if reason is not None:

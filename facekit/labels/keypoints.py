@@ -86,13 +86,18 @@ def contradict(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     eyes, mouth, down = _directions(landmarks_xy)
     with np.errstate(all="ignore"):
         height = np.linalg.norm(down, axis=1)
-        frontal = np.minimum(np.linalg.norm(eyes, axis=1), np.linalg.norm(mouth, axis=1)) > 0.35 * height
         nose = landmarks_xy[:, 2] - landmarks_xy[:, :2].mean(axis=1)
         along = (nose * down).sum(axis=1) / height**2
         lengths = np.linalg.norm(eyes, axis=1) * np.linalg.norm(mouth, axis=1)
         apart = (eyes * mouth).sum(axis=1) < LEAST_COSINE * lengths
         displaced = (along < NOSE_RANGE[0]) | (along > NOSE_RANGE[1])
-        return np.asarray((frontal & (are_mirrored(landmarks_xy) | apart)) | displaced)
+        return np.asarray((are_frontal(landmarks_xy) & (are_mirrored(landmarks_xy) | apart)) | displaced)
+
+
+def are_frontal(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, 5, 2) -> (N,): whether eyes and mouth are so wide that they tell left from right; False for NaN."""
+    eyes, mouth, down = (np.linalg.norm(line, axis=1) for line in _directions(landmarks_xy))
+    return np.asarray(np.minimum(eyes, mouth) > 0.35 * down)
 
 
 def _directions(landmarks_xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -107,7 +112,7 @@ def _directions(landmarks_xy: NDArray[np.float64]) -> tuple[NDArray[np.float64],
 def as_seen(landmarks_xy: NDArray[np.float64], where: str) -> NDArray[np.float64]:
     """(N, 5, 2), named, of all faces of a file: with the sides exchanged where nearly all show the person's own."""
     labelled = landmarks_xy[np.isfinite(landmarks_xy).all(axis=(1, 2))]
-    clear = labelled[contradict(labelled) | ~are_mirrored(labelled)]
+    clear = labelled[are_frontal(labelled)]  # profiles say nothing of left and right, whichever way they look
     mirrored = int(are_mirrored(clear).sum())
     if not len(clear) or mirrored < MIRRORED_SHARE * len(clear):
         return landmarks_xy
@@ -121,9 +126,10 @@ def as_seen(landmarks_xy: NDArray[np.float64], where: str) -> NDArray[np.float64
 def warn_of_contradictions(landmarks_xy: NDArray[np.float64], where: str) -> None:
     """Of (N, 5, 2) points that nothing names, of all faces of a file: says where their order can't be ours."""
     labelled = landmarks_xy[np.isfinite(landmarks_xy).all(axis=(1, 2))]
-    wrong = int(contradict(labelled).sum())
-    if len(labelled) and wrong >= MIRRORED_SHARE * len(labelled):
+    are_wrong = contradict(labelled)
+    wrong, telling = int(are_wrong.sum()), int((are_wrong | are_frontal(labelled)).sum())
+    if wrong and wrong >= MIRRORED_SHARE * telling:
         log.warning(
             "%s: the landmarks of %d of %d faces contradict each other: is their order %s, left and right as seen?",
-            where, wrong, len(labelled), ", ".join(LANDMARK_NAMES),
+            where, wrong, telling, ", ".join(LANDMARK_NAMES),
         )  # fmt: skip

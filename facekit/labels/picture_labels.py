@@ -111,8 +111,23 @@ def finish_reading(
     if as_written:
         return list(pictures)
     check_pictures_exist(pictures, str(source), locate, where_to_look(data_root, looked_in))
+    if are_fractions(pictures):
+        raise FacekitError(
+            f"{source}: no box reaches beyond the first pixel of its picture: they are fractions of it, from 0 to 1. "
+            f"Write them in pixels, times the picture's width and height."
+        )
     whole = _without_partial_landmarks(pictures, str(source), locate)
     return drop_unusable_boxes(whole, str(source), locate, dropped, reads_sizes=True)
+
+
+def are_fractions(pictures: Iterable[PictureLabels]) -> bool:
+    """Whether the boxes, which should be in pixels, are in fractions of their pictures: all of them end at 1 or before,
+    and not all are of whole numbers."""
+    boxes = [picture.boxes_xywh for picture in pictures if len(picture.boxes_xywh)]
+    if not boxes or boxes[0].max() > 2:  # mostly the first tells
+        return False
+    xywh = np.concatenate(boxes)
+    return bool(((xywh[:, :2] + xywh[:, 2:]).max() <= 1 + 1e-3) and (xywh != xywh.round()).any())
 
 
 def check_listed_once(pictures: Sequence[PictureLabels], where: str) -> None:

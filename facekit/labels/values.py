@@ -75,6 +75,8 @@ def kinds_to_read(kinds: Iterable[str], where: str) -> set[str]:
     """
     known = set(kinds)
     if len(known) < 2:
+        for name in known:
+            say_only_kind(name, where)
         return known
     faces = face_names(known)
     if not faces:
@@ -86,6 +88,12 @@ def kinds_to_read(kinds: Iterable[str], where: str) -> set[str]:
         others = ", ".join(sorted(known - faces))
         log.warning("%s: only the objects named 'face' are read; left alone: %s.", where, others)
     return faces
+
+
+def say_only_kind(name: str, where: str) -> None:
+    """Warns where the one kind of objects in a set isn't called a face: it is read as faces all the same."""
+    if "face" not in class_name(name) and not class_name(name).isdigit() and name:
+        log.warning("%s: the only kind of object is called %r: it is read as faces. Are they?", where, name)
 
 
 class ById(Generic[T]):

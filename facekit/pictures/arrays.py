@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from facekit.pictures.read import read_picture
 
 Picture = NDArray[Any] | str | Path
+NARROW = 1 << 12  # what sensors of 12 bits reach, in 16 bits; a sixteenth of the range
 EXPECTED = "expected a path, or an array (height, width, 3) of uint8, BGR, 0..255, as cv2.imread gives"
 
 
@@ -32,6 +34,12 @@ def as_bgr(picture: Picture) -> NDArray[np.uint8]:
         hint = " Channels come last: transpose it." if picture.ndim == 3 and shape[0] in (1, 3) else ""
         raise ValueError(f"{EXPECTED}; got {picture.dtype} of shape {shape}.{hint}")
     if picture.dtype == np.uint16:
+        if 0 < (highest := int(picture.max())) < NARROW:
+            warnings.warn(
+                f"a uint16 picture whose highest value is {highest}: its range is taken for 0..65535, so it is all but "
+                f"black. Of a camera of 10 or 12 bits shift it to 16 first.",
+                stacklevel=3,
+            )
         picture = (picture >> 8).astype(np.uint8)
     elif picture.dtype != np.uint8:
         low, high = (picture.min(), picture.max()) if picture.dtype.kind in "fiu" else ("?", "?")

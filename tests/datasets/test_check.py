@@ -18,6 +18,8 @@ from facekit.cli import main
 from facekit.datasets.check import SEVERITIES, Checked, check, face_defects, inspect
 from facekit.datasets.check_report import format_report, statistics, to_json
 from facekit.datasets.clean import PICTURES_DROPPED, clean
+from facekit.errors import FacekitError
+from facekit.labels.formats import read_labels
 from facekit.labels.formats.coco import read_coco
 from facekit.labels.picture_labels import PictureLabels
 
@@ -25,7 +27,7 @@ WIDTH, HEIGHT = 160, 120
 POINTS = [[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]]  # in the box 30, 30, 40, 40
 CROSSED = [[50, 80], [30, 70], [50, 70], [32, 90], [48, 90]]  # the nose first, in the box 20, 60, 40, 40
 BOX = [30, 30, 40, 40]
-OF_THE_SET = {"all-crowds", "no-face-at-all"}
+OF_THE_SET = {"all-crowds", "no-face-at-all", "box-in-fractions"}
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
@@ -187,6 +189,15 @@ class TestCheck:
         assert (finding.kind, finding.severity) == ("all-crowds", "error")
         assert "all 2 faces are crowds" in str(finding) and "none to learn" in str(finding)
         assert run(made.save()) == 1
+
+    def test_boxes_in_fractions(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        made.add("a.jpg", encoded(scene(1)), [0.1, 0.2, 0.3, 0.6], [0.5, 0, 0.5, 1])
+        [finding] = [finding for finding in made.check().findings if finding.severity == "error"]
+        assert finding.kind == "box-in-fractions"
+        assert run(made.save()) == 1
+        with pytest.raises(FacekitError, match=r"they are fractions of it, from 0 to 1\. Write them in pixels"):
+            read_labels(made.save())
 
     def test_a_set_without_a_face_is_told(self, tmp_path: Path) -> None:
         made = Set(tmp_path)

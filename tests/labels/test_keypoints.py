@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facekit.labels.keypoints import are_mirrored, as_seen, contradict, landmark_of, order_by_names, say_nothing
+from facekit.labels.keypoints import (
+    are_mirrored,
+    as_seen,
+    contradict,
+    landmark_of,
+    order_by_names,
+    say_nothing,
+    warn_of_contradictions,
+)
 from facekit.structures import FLIPPED_LANDMARKS, LANDMARK_NAMES
 
 FRONTAL = np.array([[30.0, 40], [60, 40], [45, 55], [34, 70], [56, 70]])
@@ -94,3 +102,14 @@ class TestAnatomicalNames:
             np.testing.assert_array_equal(as_seen(faces, "a.json"), faces)
         assert not caplog.records
         assert as_seen(np.empty((0, 5, 2)), "a.json").shape == (0, 5, 2)
+
+    @pytest.mark.parametrize("profiles", [8, 30, 200])
+    def test_profiles_are_not_asked(self, profiles: int, caplog: pytest.LogCaptureFixture) -> None:
+        """Whichever way they look, they tell nothing of left and right."""
+        faces = np.array([FRONTAL[FLIPPED_LANDMARKS]] * 30 + [PROFILE] * profiles)
+        with caplog.at_level(logging.WARNING, "facekit"):
+            assert np.array_equal(as_seen(faces, "labels.json"), faces[:, FLIPPED_LANDMARKS])
+            warn_of_contradictions(faces, "labels.txt")
+        assert ["in 30 of 30 faces" in caplog.records[0].getMessage(), len(caplog.records)] == [True, 2]
+        only_profiles = np.array([PROFILE] * 9)
+        assert as_seen(only_profiles, "labels.json") is only_profiles

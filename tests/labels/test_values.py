@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
 import pytest
 
-from facekit.labels.values import ById, as_flag, as_number, as_whole, face_names
+from facekit.labels.values import ById, as_flag, as_number, as_whole, face_names, kinds_to_read
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,14 @@ def test_face_names() -> None:
     assert face_names({"human_face", "dog"}) == {"human_face"}
     assert face_names({"Human face", "human-face"}) == {"Human face", "human-face"}
     assert face_names({"head", "person"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"), [("car", True), ("Human_Face", False), ("face-with-mask", False), ("0", False)]
+)
+def test_the_only_kind_is_read_but_said(name: str, is_said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "facekit"):
+        assert kinds_to_read([name, name], "labels.xml") == {name}
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"labels.xml: the only kind of object is called {name!r}: it is read as faces. Are they?"] if is_said else []
+    )

@@ -33,6 +33,10 @@ class TestTaken:
     def test_sixteen_bits(self) -> None:
         np.testing.assert_array_equal(as_bgr(COLOURS.astype(np.uint16) * 257), COLOURS)
 
+    def test_twelve_bits_in_sixteen_are_said(self) -> None:
+        with pytest.warns(UserWarning, match=r"highest value is \d+: its range is taken for 0\.\.65535"):
+            as_bgr(COLOURS.astype(np.uint16) * 15)
+
     def test_views_that_are_not_contiguous(self) -> None:
         np.testing.assert_array_equal(as_bgr(COLOURS[:, ::-1]), COLOURS[:, ::-1])
 

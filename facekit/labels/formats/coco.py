@@ -40,7 +40,7 @@ from facekit.labels.picture_labels import (
     finish_reading,
 )
 from facekit.labels.picture_paths import PictureFinder, guesses_beside
-from facekit.labels.values import ById, as_number, as_whole, face_names
+from facekit.labels.values import ById, as_number, as_whole, face_names, say_only_kind
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
@@ -210,6 +210,8 @@ class _File:
             if names - faces:
                 left = ", ".join(sorted(names - faces))
                 log.warning("%s: only the category 'face' is read; left alone: %s.", self.file, left)
+        if len(listed) == 1:
+            say_only_kind(str(listed[0].get("name") or ""), str(self.file))
         for category in listed:
             if wanted is None or category.get("id") in wanted:
                 self.points.know_category(category.get("id"), category.get("keypoints"))

@@ -30,7 +30,7 @@ from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import Parts, bring_picture, check_unique, known_size, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
-from facekit.labels.values import face_names
+from facekit.labels.values import face_names, say_only_kind
 from facekit.pictures.read import picture_size
 
 log = logging.getLogger(__name__)
@@ -169,10 +169,12 @@ def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: 
     """The class to read; None: there is but one, so all."""
     classes = {int(number) for array in rows for number in array[:, 0]}
     if len(classes | set(names)) < 2:
+        for name in names.values():
+            say_only_kind(name, str(source))
         return None
     faces = face_names(names.values())
     face = next((number for number, name in names.items() if name in faces), None)
-    if face is None and len(classes) > 1:
+    if face is None and classes:
         found = ", ".join(f"{number} ({names.get(number, 'no name')})" for number in sorted(classes))
         raise FacekitError(f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names.")
     if face is not None and classes - {face}:

@@ -3,13 +3,13 @@
 Behind the class stand, in fractions of the picture:
   4 numbers               a box: centre x, centre y, width, height
   box and points          x y of five landmarks (yolov5-face, -1: not labelled), x y v of them (Ultralytics' pose), or
-                          of other points, whose boxes are read and whose points are left out
+                          of other points (KNOWN_COUNTS), whose boxes are read and whose points are left out
   3 points and more       a polygon, x y each: its box is read
   and one more            a confidence, or a track's number, read over
 A number of columns can be both box and points or a polygon (15: five landmarks, or seven corners). data.yaml's
 kpt_shape decides where there is one, and then nothing is a polygon. Else they are points if in most such lines they lie
 in or near their box, are spread over it, and are no outline: of a face's points and its centre some lie inside the
-others, and its width and height, read as a corner, lie far from them.
+others, and its width and height, read as a corner, lie far from them. Lines of many lengths are contours.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ COLUMNS = "class cx cy w h in 0..1, or those with x y or x y v of points, or cla
 MAX_FRACTION = 2.0  # boxes may reach outside; what is farther away is in pixels
 MAX_COLUMNS = 3 * MAX_POINTS + 6
 NEAR_SHARE = 0.25  # of a box's sides, by which its points may lie outside
+BOX_COLUMNS = 6  # of a box with its class, and a confidence
+KNOWN_COUNTS = (5, 6, 17, 21, 68, 98, 106)  # of points without v: of faces, and of persons
 SPREAD = 0.25  # of a box's width or height, over which its points are spread
 OUTLINE_SHARE = 0.8  # of points, from which on their hull they are an outline
 OUTSIDE = 0.1  # by which a polygon's corners may lie outside the picture
@@ -90,11 +92,14 @@ def faces_of(
     for file, rows in zip(files, numbered, strict=True):
         for line, row in rows:
             groups.setdefault(len(row), []).append((file, line, row))
+    # Contours have now so many corners and now so many; faces' points have one number.
+    longer = {columns: len(group) for columns, group in groups.items() if columns > BOX_COLUMNS}
+    are_contours = len(longer) > 2 and max(longer.values()) < 0.5 * sum(longer.values())
     read: dict[int, NDArray[np.float64]] = {}
     said: Counter[str] = Counter()
     for columns, group in groups.items():
         values = np.array([row for _, _, row in group], np.float64)
-        meaning = meaning_of(values[:, 1:], kpt_shape)
+        meaning = meaning_of(values[:, 1:], kpt_shape, are_contours)
         wrong = np.ones(len(values), bool) if meaning is None else _no_polygons(values, meaning)
         if meaning is None or wrong.any():
             file, line, row = group[int(wrong.argmax())]
@@ -116,8 +121,11 @@ def faces_of(
     return faces
 
 
-def meaning_of(values: NDArray[np.float64], kpt_shape: tuple[int, int] | None = None) -> Meaning | None:
-    """Of (N, M) numbers behind the class, N over 0; None where nothing explains them."""
+def meaning_of(
+    values: NDArray[np.float64], kpt_shape: tuple[int, int] | None = None, are_contours: bool = False
+) -> Meaning | None:
+    """Of (N, M) numbers behind the class, N over 0; None where nothing explains them. are_contours: the set's lines are
+    of so many lengths that x y are corners."""
     columns = values.shape[1]
     if columns in (4, 5):
         return Meaning(0, 2, is_polygon=False, has_confidence=columns == 5)
@@ -127,7 +135,8 @@ def meaning_of(values: NDArray[np.float64], kpt_shape: tuple[int, int] | None = 
             count, rest = divmod(columns - 4 - has_confidence, each)
             if rest or (has_confidence and not confident):
                 continue
-            if (count, each) == kpt_shape or (kpt_shape is None and count >= 3 and _are_points(values, count, each)):
+            is_likely = not are_contours and (count in KNOWN_COUNTS if each == 2 else count >= 3)
+            if (count, each) == kpt_shape or (kpt_shape is None and is_likely and _are_points(values, count, each)):
                 return Meaning(count, each, is_polygon=False, has_confidence=has_confidence)
     if kpt_shape is None and columns >= 6 and (columns % 2 == 0 or confident):
         return Meaning(0, 2, is_polygon=True, has_confidence=columns % 2 == 1)
@@ -155,6 +164,17 @@ def _near(boxes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np
     return np.asarray(near & (boxes[:, 2:] > 0).all(axis=1))
 
 
+def _are_as_in_a_face(numbers: NDArray[np.float64]) -> bool:
+    """Whether five points lie in the box as those of an upright face: eyes, nose and mouth each at its height."""
+    height = (numbers[5::2] - numbers[1]) / numbers[3]  # -0.5 at the box's top, 0.5 at its foot
+    eyes, nose, mouth = height[:2], height[2], height[3:]
+    return bool(
+        (np.abs(eyes + 0.15) < 0.2).all() and abs(nose - 0.06) < 0.2 and (np.abs(mouth - 0.26) < 0.2).all()
+        and eyes.max() + 0.03 < nose < mouth.min() - 0.03
+        and max(np.ptp(eyes), np.ptp(mouth)) < 0.6 * (mouth.mean() - eyes.mean())
+    )  # fmt: skip
+
+
 def _is_outline(numbers: NDArray[np.float64]) -> bool:
     """Whether the numbers, taken as x, y of corners, all but lie on their own hull, or are a heap somewhere in the box
     that they would begin with."""
@@ -164,6 +184,8 @@ def _is_outline(numbers: NDArray[np.float64]) -> bool:
     extent = float((high - low).max())
     # A small face's width and height lie far from its centre and points: no polygon has one corner so far out.
     if np.maximum(low - corners[1], corners[1] - high).max() > extent:
+        return False
+    if len(corners) == 2 + len(LANDMARK_NAMES) and _are_as_in_a_face(numbers[: 2 * len(corners)]):
         return False
     corners = np.unique(corners, axis=0).astype(np.float32)
     if len(corners) < OUTLINE_SHARE * (len(numbers) // 2):

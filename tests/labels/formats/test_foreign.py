@@ -221,6 +221,26 @@ class TestYolo:
         assert np.allclose(labels.boxes_xywh[0], SIDE * np.array([*(at - [0.4 * side, side / 2]), 0.8 * side, side]))
         assert np.allclose(labels.landmarks_xy[0], SIDE * points, atol=0.01)
 
+    def test_a_large_profile_is_no_polygon(self, tmp_path: Path) -> None:
+        profile = [0.617, 0.424, 0.46, 0.69, 0.537, 0.317, 0.613, 0.307, 0.461, 0.458, 0.535, 0.608, 0.583, 0.615]
+        labels = self.read(tmp_path, profile)
+        assert np.allclose(labels.landmarks_xy[0].ravel(), np.array(profile[4:]) * SIDE)
+
+    def test_contours_of_many_lengths(self, tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+        """Such as findContours gives: wavy, and some with as many corners as a face has points and two."""
+        rng = np.random.default_rng(3)
+        lines = []
+        for corners in (7, 9, 12, 19, 23, 31, 33, 40, 70, 7, 19, 8):
+            angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+            radius = 0.06 * (1 + 0.1 * rng.standard_normal(corners))
+            middle = rng.uniform(0.1, 0.9, 2)
+            lines.append((middle + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)).round(5))
+        labels = self.read(tmp_path, *(line.ravel().tolist() for line in lines))
+        expected = [[*line.min(axis=0), *np.ptp(line, axis=0)] for line in lines]
+        assert np.allclose(labels.boxes_xywh, SIDE * np.array(expected), atol=0.01)
+        [record] = said.records
+        assert "12 lines are polygons" in record.message
+
     def test_landmarks_in_another_order_are_no_polygon(self, tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
         nose_first = [MARKS[i] for i in (4, 5, 0, 1, 2, 3, 6, 7, 8, 9)]
         labels = self.read(tmp_path, [*FACE, *nose_first])

@@ -155,6 +155,10 @@ class TestBad:
         label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
         assert "several classes and none named 'face'" in complaint(root / "images")
 
+    def test_one_of_several_named_classes_that_is_no_face(self, root: Path) -> None:
+        (root / "data.yaml").write_text("train: images/train\nnames: [car, person]\n")
+        assert "several classes and none named 'face': 0 (car)" in complaint(root / "data.yaml")
+
     @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "C:/x"])
     def test_leaves_the_root(self, root: Path, path: str) -> None:
         (root / "data.yaml").write_text(f"train: {path}\n")
