@@ -201,7 +201,7 @@ def deltas(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
         return None
     if outputs[names[0]].shape[-2] != sum(rows_of_levels(head, size_hw)) or (len(names) == 3) != head.has_landmarks:
         return None
-    if len(names) == 2 and fractions(outputs, size_hw, head) is not None:
+    if _are_decoded(outputs[names[0]].reshape(-1, 4), size_hw, head):
         return None
     as_probabilities = _softmax_of(outputs[names[1]])
 
@@ -210,6 +210,20 @@ def deltas(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
         return Activated(as_probabilities(classes), boxes, None, points[0] if points else None)
 
     return Packing(names, read)
+
+
+def _are_decoded(boxes: NDArray[Any], size_hw: SizeHw, head: Head) -> bool:
+    """Whether (A, 4) numbers are boxes already, which lie at their priors, be they corners or centre and size, x or y
+    first, in fractions or pixels. Deltas, read so, don't."""
+    priors = head.priors(size_hw).cxcywh
+    scales_xy = (np.array([size_hw[1], size_hw[0]], np.float32), np.ones(2, np.float32))
+    for centres in ((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, :2]):
+        for centres_xy in (centres, centres[:, ::-1]):
+            for scale_xy in scales_xy:
+                apart = np.abs(centres_xy * scale_xy - priors[:, :2])
+                if np.mean((apart <= priors[:, 2:]).all(axis=1)) >= NEAR_PRIORS:
+                    return True
+    return False
 
 
 def deltas_and_overlaps(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:

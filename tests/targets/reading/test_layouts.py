@@ -55,6 +55,29 @@ def shuffled(outputs: dict[str, np.ndarray], rng: np.random.Generator) -> dict[s
     return {str(500 + place): outputs[name] for place, name in enumerate(names)}
 
 
+@pytest.mark.parametrize("kind", ["retinaface", "ultra-light"])
+@pytest.mark.parametrize("in_fractions", [True, False])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 3, 2), "centre"])
+def test_decoded_boxes_are_not_taken_for_deltas(
+    tmp_path: Path, kind: str, in_fractions: bool, order: tuple[int, ...] | str
+) -> None:
+    """Exports with the decoding inside are common: of an unknown layout they are refused, and not read as faces that
+    lie at the priors whatever the network says."""
+    _, make, size_hw = MADE[kind]
+    outputs, faces = make(size_hw, Numbers(7))
+    corners = np.array([face[0] for face in faces], np.float32)
+    corners /= np.array([size_hw[1], size_hw[0]] * 2, np.float32) if in_fractions else 1
+    centred = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
+    name = "loc" if kind == "retinaface" else "boxes"
+    outputs[name] = (centred if isinstance(order, str) else corners[:, list(order)])[None].astype(np.float32)
+    file = graph_of(tmp_path / "made.onnx", outputs, size_hw)
+    if kind == "ultra-light" and in_fractions and order == (0, 1, 2, 3):
+        assert open_backend(file, threads=1).template.name == "ultra-light"
+    else:
+        with pytest.raises(FacekitError, match="laid out like no detector's that is known"):
+            open_backend(file, threads=1)
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_made_graphs_are_told_apart_and_decoded(tmp_path: Path, kind: str) -> None:
     name, make, size_hw = MADE[kind]
