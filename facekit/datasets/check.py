@@ -48,6 +48,7 @@ from facekit.errors import FacekitError
 from facekit.labels.keypoints import contradict
 from facekit.labels.learnable import count_faces, why_nothing_to_learn
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, are_fractions, has_some_landmarks
+from facekit.ops.boxes import pairwise_iou
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ SEVERITIES = {
 WHOLE_SET = "the whole set"  # where a finding is of no one picture
 EDGE_PX = 1.0  # annotators round: a pixel over the edge is nothing to report
 DOUBLE_IOU = 0.95
+SAME_PLACE_IOU = 0.2  # of two annotators' boxes of one face, with room
 # Boxes end at the forehead and chin, and in profile the far eye or mouth corner falls on the edge or beyond it, as do
 # guesses on faces cut off by the picture's border. A quarter of the side lets them pass; landmarks of another face,
 # or in another scale, lie further away. Two pixels, as small faces are labelled to the pixel.
@@ -292,18 +294,37 @@ def _copies(
     # Of several copies the one with the most faces is the original.
     faces = np.array([len(pictures[position].boxes_xywh) for position in seen])
     for row, other in enumerate(find_copies(prints, np.argsort(-faces, kind="stable")).tolist()):
-        if other >= 0:
-            position, original = int(seen[row]), names[int(seen[other])]
-            yield Finding(
-                "doubled-picture", position, names[position], None, "each picture once", f"a copy of {original}"
-            )
+        position, original = int(seen[row]), int(seen[other])
+        if other >= 0 and _show_the_same(
+            (pictures[position], inspected[position]), (pictures[original], inspected[original])
+        ):
+            got = f"a copy of {names[original]}"
+            yield Finding("doubled-picture", position, names[position], None, "each picture once", got)
     readable = [(picture, found) for picture, found in against if found.thumbnail is not None]
     if len(readable) < len(against):
         log.warning("%d pictures of the other set can't be read and are not compared.", len(against) - len(readable))
     for row, other in enumerate(find_in(prints, _prints([found for _, found in readable])).tolist()):
-        if other >= 0:
-            position, path = int(seen[row]), readable[other][0].path
+        position = int(seen[row])
+        if other >= 0 and _show_the_same((pictures[position], inspected[position]), readable[other]):
+            path = readable[other][0].path
             yield Finding("leak", position, names[position], None, "a picture of this set alone", f"a copy of {path}")
+
+
+def _show_the_same(first: tuple[PictureLabels, Inspected], second: tuple[PictureLabels, Inspected]) -> bool:
+    """Of two pictures that look alike, by their labels: frames of a standing camera have faces elsewhere. Without faces
+    in both nothing is known but the look."""
+    boxes = [_in_fractions(picture, found) for picture, found in (first, second)]
+    fewer, more = sorted(boxes, key=len)
+    if not len(fewer):
+        return True
+    with np.errstate(all="ignore"):  # boxes may be anything here
+        return bool((pairwise_iou(fewer, more).max(axis=1) >= SAME_PLACE_IOU).mean() >= 0.5)
+
+
+def _in_fractions(picture: PictureLabels, found: Inspected) -> NDArray[np.float64]:
+    """(N, 4) corners of the faces in fractions of the picture: a copy may have another size."""
+    size_wh = found.size_wh or picture.size_wh or (1, 1)
+    return picture.take(~picture.is_crowd).boxes_xyxy / np.array([*size_wh, *size_wh], np.float64)
 
 
 def _prints(inspected: Sequence[Inspected]) -> Prints:

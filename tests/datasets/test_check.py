@@ -190,6 +190,18 @@ class TestCheck:
         assert "all 2 faces are crowds" in str(finding) and "none to learn" in str(finding)
         assert run(made.save()) == 1
 
+    def test_frames_with_faces_elsewhere_are_no_copies(self, tmp_path: Path) -> None:
+        """A standing camera, whose small faces hardly change a thumbnail; nor is the one a leak of the other."""
+        (tmp_path / "b").mkdir()
+        made, other = Set(tmp_path), Set(tmp_path / "b")
+        made.add("a.jpg", encoded(scene(1)), [20, 20, 30, 30])
+        made.add("b.jpg", encoded(scene(1), quality=60), [90, 60, 30, 30])
+        other.add("c.jpg", encoded(scene(1), quality=70), [150, 20, 30, 30])
+        assert made.check(other).counts() == {}
+        made.add("d.jpg", encoded(scene(1), quality=50), [22, 19, 30, 31])
+        made.add("e.jpg", encoded(scene(1), quality=40))  # without a face nothing but the look is known
+        assert made.check(other).counts()["doubled-picture"] == 2
+
     def test_boxes_in_fractions(self, tmp_path: Path) -> None:
         made = Set(tmp_path)
         made.add("a.jpg", encoded(scene(1)), [0.1, 0.2, 0.3, 0.6], [0.5, 0, 0.5, 1])
