@@ -182,7 +182,7 @@ class _Work:
         low = min(options.low_threshold, options.threshold)
         # A track waits as long as gaps are bridged, and more: then it keeps its number, and both sides are held.
         tracks = TrackSettings(options.threshold, low, keep=max(30, 2 * options.bridge))
-        self.looking = Looking(options.threshold, options.min_size, options.every, tracks)
+        self.looking = Looking(options.threshold, options.min_size, options.every, tracks, looks_last=True)
 
     def rows(self, pairs: list[tuple[Input, Path]]) -> Generator[Row, None, None]:
         """Of all inputs, in their order."""

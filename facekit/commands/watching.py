@@ -42,6 +42,7 @@ class Looking:
     min_size: float = 0
     every: int = 1  # the detector sees each so manieth frame; boxes are carried to the others
     tracks: TrackSettings | None = None
+    looks_last: bool = False  # at the last frame in any case: behind it nothing tells where faces go
 
 
 def faces_of(frames: Iterable[Frame], detector: Detector, looking: Looking) -> Iterator[tuple[Frame, Detections]]:
@@ -53,8 +54,9 @@ def carried(frames: Iterable[F], find: Callable[[F], Detections], looking: Looki
     """As faces_of(), of what `find` finds in the frames that it is asked for."""
     tracker = None if looking.tracks is None else ByteTracker(looking.tracks)
     faces: Detections | None = None
-    for number, frame in enumerate(frames):
-        if number % looking.every == 0 or faces is None:
+    told = _with_last(frames) if looking.looks_last else ((frame, False) for frame in frames)
+    for number, (frame, is_last) in enumerate(told):
+        if number % looking.every == 0 or faces is None or is_last:
             found = find(frame)
             if looking.min_size:
                 found = found.at_least(looking.min_size)
@@ -64,6 +66,17 @@ def carried(frames: Iterable[F], find: Callable[[F], Detections], looking: Looki
         else:
             faces = marked(faces, True) if tracker is None else tracker.carry()
         yield frame, faces
+
+
+def _with_last(frames: Iterable[F]) -> Iterator[tuple[F, bool]]:
+    """Each with whether it is the last, which is known once there is no other."""
+    waiting: list[F] = []
+    for frame in frames:
+        if waiting:
+            yield waiting.pop(), False
+        waiting.append(frame)
+    if waiting:
+        yield waiting.pop(), True
 
 
 def marked(faces: Detections, is_interpolated: bool) -> Detections:
