@@ -27,7 +27,7 @@ from facekit.labels.formats.labelv2 import write_labelv2
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.formats.voc_wider import write_voc_wider
 from facekit.labels.layout import Named
-from facekit.labels.picture_labels import PictureLabels, Tally
+from facekit.labels.picture_labels import PictureLabels
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def arrange_widerface(destination: Path, parts: Sequence[str] = WIDER_PARTS, lan
         given = landmarks if part == "train" else None
         if given is not None or not labelv2.is_file():
             source = given or destination / "wider_face_split" / f"wider_face_{part}_bbx_gt.txt"
-            write_labelv2(labelv2, with_sizes(part, _named(read_labels(source, images)), Tally()))
+            write_labelv2(labelv2, with_sizes(_named(read_labels(source, images))))
         pictures = read_labels(labelv2, images)
         if given is not None or not (destination / f"{part}.txt").is_file():
             write_voc_wider(destination, {part: _named(pictures)}, "link" if _has_links(destination) else "none")

@@ -161,7 +161,7 @@ def check(
         findings += _file_findings(position, names[position], picture, found)
         findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
     findings += _doubled_labels(pictures, names)
-    findings += _nothing_to_learn(pictures)
+    findings += _of_the_whole_set(pictures)
     findings += _copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against])
     kinds = list(SEVERITIES)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
@@ -263,7 +263,7 @@ def _face_findings(
             yield Finding(kind, position, name, face, expected[kind], got)
 
 
-def _nothing_to_learn(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
+def _of_the_whole_set(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
     if are_fractions(pictures):
         yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 1")
     counts = count_faces(pictures)

@@ -18,7 +18,7 @@ from facekit.errors import FacekitError, Loss
 from facekit.labels.formats import FORMATS, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
-from facekit.labels.picture_labels import PictureLabels, Tally, drop_unusable_boxes
+from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.pictures.read import picture_size
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def convert(
         named = _only(named, options.subset)
     summary = Summary({}, destination, root, dropped)
     for part, pictures in named.items():
-        sized = with_sizes(part, pictures, dropped) if row.needs_size else pictures
+        sized = with_sizes(pictures) if row.needs_size else pictures
         summary.parts[part] = [(name, _filtered(labels, row, options, summary)) for name, labels in sized]
     if options.split:
         summary.parts = _split(summary.parts, options)
@@ -102,17 +102,15 @@ def convert(
     return summary
 
 
-def with_sizes(part: str, named: list[Named], dropped: Tally) -> list[Named]:
-    """Sizes from the pictures where the labels have none, and without the boxes that then turn out to lie outside."""
+def with_sizes(named: list[Named]) -> list[Named]:
+    """Sizes from the pictures where the labels have none."""
     unknown = {name for name, labels in named if labels.size_wh is None}
     if not unknown:
         return named
-    pictures = [
-        replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels
+    return [
+        (name, replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels)
         for name, labels in progress_bar(named, desc="picture sizes", unit="picture", delay_s=2)
     ]
-    inside = drop_unusable_boxes(pictures, part, dropped=dropped)
-    return [(name, labels) for (name, _), labels in zip(named, inside, strict=True)]
 
 
 def _read(sources: Sequence[Source], dropped: Tally, unknown: dict[Path, int]) -> tuple[list[PictureLabels], Path]:

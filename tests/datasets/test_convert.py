@@ -80,6 +80,13 @@ def test_blanks_of_other_kinds_in_names(root: Path, form: str) -> None:
 
 
 class TestFilters:
+    def test_a_box_over_the_edge_is_said_once(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Labels that state no size: it is read for the boxes, and again for what is written."""
+        (root / "wider.txt").write_text("e/1.jpg\n1\n50 50 20 20 0 0 0 0 0 0\n")
+        with caplog.at_level("WARNING", "facekit"):
+            to(root, "coco", "out.json")
+        assert caplog.text.count("reach outside their picture") == 1
+
     def test_all_are_counted(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, text = run(
             capsys, "data", "convert", root / "wider.txt", root / "out.json", "--to", "coco", "--min-size", 10,
