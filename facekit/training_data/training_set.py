@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
@@ -115,7 +115,8 @@ def no_samples(size_hw: tuple[int, int]) -> tuple[Tensor, Targets]:
 
 def collate(samples: Sequence[LabelledImage]) -> tuple[Tensor, Targets]:
     """B samples of one size -> (B, 3, H, W) BGR uint8 and their targets."""
-    images = torch.from_numpy(np.stack([sample.image_bgr for sample in samples])).permute(0, 3, 1, 2)
+    # Of a worker it lies in shared memory at once: numpy's own would be copied there as it is sent.
+    images = default_collate([torch.from_numpy(sample.image_bgr) for sample in samples]).permute(0, 3, 1, 2)
     counts = torch.tensor([len(sample.boxes_xyxy) for sample in samples])
     landmarks_xy = torch.from_numpy(np.concatenate([sample.landmarks_xy.reshape(-1, 10) for sample in samples]))
     has_landmarks = landmarks_xy.isfinite().all(dim=1)

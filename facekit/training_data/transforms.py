@@ -147,13 +147,15 @@ def crop(
     """The window, filled where it reaches outside; faces whose centre lies outside are gone, the others are clipped."""
     image_height, image_width = sample.image_bgr.shape[:2]
     x1, y1 = max(left, 0), max(top, 0)
-    x2, y2 = min(left + width, image_width), min(top + height, image_height)
+    x2, y2 = max(min(left + width, image_width), x1), max(min(top + height, image_height), y1)
     inside = sample.image_bgr[y1:y2, x1:x2]
-    if (x2 - x1, y2 - y1) != (width, height):
-        canvas = np.empty((height, width, 3), dtype=np.uint8)
-        canvas[:] = fill_bgr
-        canvas[y1 - top : y2 - top, x1 - left : x2 - left] = inside
-        inside = canvas
+    if not inside.size:
+        inside = np.full((height, width, 3), fill_bgr, dtype=np.uint8)
+    elif (x2 - x1, y2 - y1) != (width, height):
+        # Far faster than to fill an array with a colour, which took two fifths of a worker's time.
+        inside = as_uint8(cv2.copyMakeBorder(
+            inside, y1 - top, top + height - y2, x1 - left, left + width - x2, cv2.BORDER_CONSTANT, value=fill_bgr
+        ))  # fmt: skip
     return replace(_crop_faces(sample, Window(left, top, width, height)), image_bgr=inside)
 
 

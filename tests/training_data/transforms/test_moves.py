@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from facekit.training_data.transforms import (
     LabelledImage,
@@ -87,6 +88,19 @@ class TestCrop:
         boxes = np.array([[0, 0, 2, 2], [4, 4, 6, 6], [9, 9, 11, 11], [4, 8, 6, 14]], dtype=np.float32)
         assert centres_inside(boxes, 0, 0, 10, 10).tolist() == [True, True, False, False]
         assert centres_inside(boxes[:0], 0, 0, 10, 10).tolist() == []
+
+    @given(st.integers(-40, 40), st.integers(-40, 40), st.integers(1, 50), st.integers(1, 50))
+    def test_every_window_pixel_by_pixel(self, left: int, top: int, width: int, height: int) -> None:
+        """Windows beside the picture too, and a fill that is no grey."""
+        sample, fill_bgr = one_face(), (7, 8, 9)
+        wanted = [
+            [
+                tuple(map(int, sample.image_bgr[y, x])) if 0 <= x < 20 and 0 <= y < 10 else fill_bgr
+                for x in range(left, left + width)
+            ]
+            for y in range(top, top + height)
+        ]
+        np.testing.assert_array_equal(crop(sample, left, top, width, height, fill_bgr).image_bgr, wanted)
 
     def test_picture_that_was_cropped_stays(self) -> None:
         sample = one_face()
