@@ -79,8 +79,8 @@ def _check(options: TrainOptions) -> None:
     # Not in __post_init__: records of runs from before these checks are still reproduced.
     if options.cache is None and given_of(options, ["cache_limit"]):
         raise ArgumentError("`cache_limit` is about kept pictures: add `cache`.")
-    if options.teacher is None and given_of(options, ["teacher_weight"]):
-        raise ArgumentError("`teacher_weight` is about what a teacher says: add `teacher` and `teacher_template`.")
+    if options.teacher is None and (given := given_of(options, ["teacher_weight", "teacher_landmark_weight"])):
+        raise ArgumentError(f"`{given[0]}` is about what a teacher says: add `teacher` and `teacher_template`.")
     if not options.val_ann_files and options.val_interval is not None:
         raise ArgumentError("`val_interval` is about tests while training: add `val_ann_files`.")
     check_roots(options.train_ann_files, options.train_data_roots, "train_ann_files", "train_data_roots")

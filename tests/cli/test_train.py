@@ -130,7 +130,9 @@ class TestTrain:
         name = "backbone.model0.conv1.weight"
         assert (checkpoint["state_dict"][name] - began[name]).abs().max() < 1e-3
 
-    @pytest.mark.parametrize("flags", [("--cache-limit", 2), ("--teacher-weight", 0.5), ("--val-interval", 2)])
+    @pytest.mark.parametrize("flags", [
+        ("--cache-limit", 2), ("--teacher-weight", 0.5), ("--teacher-landmark-weight", 20), ("--val-interval", 2),
+    ])  # fmt: skip
     def test_flags_without_effect(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, flags: tuple[object, ...]
     ) -> None:

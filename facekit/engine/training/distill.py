@@ -41,7 +41,7 @@ from facekit.template import Template
 LEAST_SCORE = 0.5  # of a face of the teacher's that is learnt from
 LEAST_SURE = 0.05  # score of a prior whose box and landmarks are learnt from
 BOX_LOSS_WEIGHT = 5.0  # beside the loss on scores, as in YuNet's own
-LANDMARK_LOSS_WEIGHT = 10.0
+LANDMARK_LOSS_WEIGHT = 10.0  # the usual one
 
 
 class TaughtFaces(NamedTuple):
@@ -73,9 +73,11 @@ class Teacher:
         size_hw: tuple[int, int],
         weight: float,
         autocast_dtype: torch.dtype | None = None,
+        landmark_weight: float = LANDMARK_LOSS_WEIGHT,
     ) -> None:
         """size_hw: of the student's input; weight: of the losses on what the teacher says, beside the student's own;
-        autocast_dtype: that a teacher in PyTorch with the student's priors computes in."""
+        autocast_dtype: that a teacher in PyTorch with the student's priors computes in; landmark_weight: of the loss on
+        landmarks taught prior by prior, beside the one on scores."""
         self.backend = backend
         rule = template.evaluation
         # It sees the student's pictures as they are, but where it takes one size alone.
@@ -83,7 +85,7 @@ class Teacher:
         self.template = dataclasses.replace(template, evaluation=rule)
         self.student = student
         self.size_hw = size_hw
-        self.weight = weight
+        self.weight, self.landmark_weight = weight, landmark_weight
         self.head = declared_head(template.model)
         self.shares_priors = same_priors(self.head, student, size_hw)
         self.priors = len(student.priors(size_hw).strides)
@@ -165,7 +167,8 @@ class Teacher:
         device = decoded.scores.device
         if targets.priors is not None:
             taught = Decoded(*(None if part is None else part.to(device) for part in targets.priors))
-            return {name: self.weight * loss for name, loss in prior_losses(decoded, taught).items()}
+            losses = prior_losses(decoded, taught, self.landmark_weight)
+            return {name: self.weight * loss for name, loss in losses.items()}
         assert targets.faces is not None
         faces = TaughtFaces._make(part.to(device) for part in targets.faces)
         rows, columns = best_boxes(decoded, faces)
@@ -181,7 +184,7 @@ def _one_by_one(said: Activated | Decoded) -> list[Activated | Decoded]:
     ]
 
 
-def prior_losses(decoded: Decoded, taught: Decoded) -> dict[str, Tensor]:
+def prior_losses(decoded: Decoded, taught: Decoded, landmark_weight: float = LANDMARK_LOSS_WEIGHT) -> dict[str, Tensor]:
     """A student's B x A boxes, scores and landmarks against a teacher's of the same priors.
 
     Scores count everywhere: a background that looks a little like a face is knowledge too (Hinton et al., section 1).
@@ -198,7 +201,7 @@ def prior_losses(decoded: Decoded, taught: Decoded) -> dict[str, Tensor]:
     }
     if decoded.landmarks_xy is not None and taught.landmarks_xy is not None:
         point_losses = taught_point_losses(decoded.landmarks_xy[sure], taught.landmarks_xy[sure], boxes_xyxy)
-        losses["teacher_landmarks"] = LANDMARK_LOSS_WEIGHT * (weights * point_losses).sum() / total
+        losses["teacher_landmarks"] = landmark_weight * (weights * point_losses).sum() / total
     return losses
 
 
@@ -210,15 +213,25 @@ def open_teacher(
     weight: float,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
+    landmark_weight: float | None = None,
 ) -> Teacher:
-    """Of weights of any kind. Raises FacekitError for weights that are missing or another detector's."""
+    """Of weights of any kind. Raises FacekitError for weights that are missing or another detector's, and for a weight
+    of landmarks where none are taught prior by prior; None: the usual one."""
     if not weights.is_file():
         raise FacekitError(f"`teacher={weights}`: there is no such file. Check the path.")
     try:
         backend = open_backend(weights, template, str(device))
     except FacekitError as error:
         raise FacekitError(f"`teacher` (with the `teacher_template={template.name}`): {error}") from error
-    return Teacher(backend, template, student, size_hw, weight, autocast_dtype)
+    if landmark_weight is None:
+        return Teacher(backend, template, student, size_hw, weight, autocast_dtype)
+    teacher = Teacher(backend, template, student, size_hw, weight, autocast_dtype, landmark_weight)
+    if not (teacher.shares_priors and teacher.head.has_landmarks and student.has_landmarks):
+        raise FacekitError(
+            "`teacher_landmark_weight` is about landmarks taught prior by prior: these two detectors have "
+            "other priors, or one of them has no landmarks. Leave it out."
+        )
+    return teacher
 
 
 def same_priors(one: Head, other: Head, size_hw: tuple[int, int]) -> bool:

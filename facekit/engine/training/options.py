@@ -35,6 +35,10 @@ class TrainOptions:
     teacher_weight: float = option(
         "Of the losses on what the teacher says; 0: labels alone.", default=1.0, least=0, most=1e6
     )
+    teacher_landmark_weight: float | None = option(
+        "Of the loss on a teacher's landmarks, beside that on its scores [10]; where it has the student's priors.",
+        default=None, least=0, most=1e6,
+    )  # fmt: skip
     balance_folders: float = option(
         "How alike the data set's folders come, however many pictures each has: 0 as many as they have, 1 alike.",
         default=0.0,

@@ -180,7 +180,7 @@ class _Run:
             return None
         return open_teacher(
             weights, load_template(template), self.plain.head, self.template.input.size_hw,
-            self.options.teacher_weight, self.device, self.autocast_dtype,
+            self.options.teacher_weight, self.device, self.autocast_dtype, self.options.teacher_landmark_weight,
         )  # fmt: skip
 
     def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
@@ -274,6 +274,7 @@ class _Run:
             "mantissa_bits": MANTISSA_BITS[self.autocast_dtype],
             "compiled": int(self.options.compile),
             "teacher_weight": self.teacher.weight if self.teacher else 0,
+            "teacher_landmark_weight": self.teacher.landmark_weight if self.teacher else 0,
             "balance_folders": self.options.balance_folders,
         }
 

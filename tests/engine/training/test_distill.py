@@ -219,6 +219,9 @@ class TestTeacher:
         assert float(losses["teacher_box"].detach()) == pytest.approx(5 * 0.8 * (0.4 - 0.05), rel=1e-4)
         # A tenth of the face's side off, at every coordinate; smooth L1 with beta 0.02.
         assert float(losses["teacher_landmarks"].detach()) == pytest.approx(10 * 0.8 * (0.1 - 0.01), rel=1e-4)
+        heavier = prior_losses(Decoded(boxes, torch.tensor([[0.8, 0.04]]), points), taught, landmark_weight=20)
+        assert torch.equal(heavier["teacher_landmarks"], 2 * losses["teacher_landmarks"])
+        assert torch.equal(heavier["teacher_box"], losses["teacher_box"])
         (losses["teacher_box"] + losses["teacher_landmarks"]).backward()
         assert boxes.grad is not None and points.grad is not None
         assert not boxes.grad[0, 1].any() and not points.grad[0, 1].any()

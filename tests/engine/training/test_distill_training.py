@@ -172,6 +172,14 @@ class TestWrongTeacher:
         with pytest.raises(FacekitError, match=r"`teacher=.*none\.pth`: there is no such file"):
             open_teacher(tmp_path / "none.pth", template_of("yunet-n"), head_of("yunet-n"), (64, 64), 1.0, CPU)
 
+    def test_of_no_landmarks_to_weigh(self, drawn_weights: Path) -> None:
+        template, head = template_of("yunet-n"), head_of("scrfd-0.5g")
+        with pytest.raises(FacekitError, match=r"`teacher_landmark_weight` .* other priors.* Leave it out"):
+            open_teacher(drawn_weights, template, head, (64, 64), 1.0, CPU, None, 20.0)
+        same = head_of("yunet-n")
+        assert open_teacher(drawn_weights, template, same, (64, 64), 1.0, CPU, None, 20.0).landmark_weight == 20
+        assert open_teacher(drawn_weights, template, same, (64, 64), 1.0, CPU).landmark_weight == 10
+
     def test_of_another_template(self, drawn_weights: Path) -> None:
         with pytest.raises(
             FacekitError, match=r"`teacher` .*`teacher_template=scrfd-0\.5g`\): .*yunet-n-drawn\.pth.*don't fit"
