@@ -421,7 +421,7 @@ class TestFindRecipe:
 
     @pytest.mark.parametrize(
         ("name", "recipe", "told"),
-        [("yunet-n", "../yunet-s/template", "its recipes are 1, 2, 3, 4, 5, 6"), ("yunet-s", "1", "it has none")],
+        [("yunet-n", "../yunet-s/template", "its recipes are 1, 2, 3, 4, 5, 6, 7"), ("yunet-s", "1", "it has none")],
     )
     def test_says_what_there_is(self, name: str, recipe: str, told: str) -> None:
         with pytest.raises(FacekitError, match=told):
