@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from facekit.cluster.packed import PackedDetector
 from facekit.cluster.reading import Found, pictures_of
 from facekit.cluster.shards import Shard
-from facekit.cluster.stores import Entry, is_store, joined, read_bytes, writing
+from facekit.cluster.stores import Entry, joined, read_bytes, writing
 from facekit.cluster.trials import Trial
 from facekit.cluster.videos import frame_rows
 from facekit.detector import Detector
 from facekit.errors import FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
-from facekit.pictures.inputs import frames_left_out, input_of
 from facekit.results.json_files import jsonl_text, read_jsonl
 from facekit.results.parquet import write_parquet
 from facekit.results.row import Row, Run
@@ -110,9 +109,9 @@ def rows_of(shard: Shard, detector: Detector, looking: Looking, trial: Trial) ->
     with closing(found):
         for window in windows(found, batch_size):
             faces = iter(
-                look(detector, [image for _, image in window if not isinstance(image, FacekitError)], batch_size)
+                look(detector, [image for _, image, _ in window if not isinstance(image, FacekitError)], batch_size)
             )
-            for name, image in window:
+            for name, image, left_out in window:
                 outcome = image if isinstance(image, FacekitError) else next(faces)
                 if isinstance(outcome, FacekitError):
                     yield Row(name, error=Loss.of(name, outcome).why)
@@ -121,7 +120,6 @@ def rows_of(shard: Shard, detector: Detector, looking: Looking, trial: Trial) ->
                 seen = outcome.above(run.threshold)
                 height, width = image.shape[:2]
                 faces_kept = seen.at_least(run.min_size) if run.min_size else seen
-                left_out = frames_left_out(input_of(name)) if shard.kind == "pictures" and not is_store(name) else None
                 yield Row(name, (width, height), faces_kept, left_out=left_out)
             give_back_freed_memory()
 
@@ -131,12 +129,13 @@ def windows(found: Iterable[Found], batch_size: int) -> Iterator[list[Found]]:
     most = 1 if batch_size == 1 else WINDOW_BATCHES * batch_size
     window: list[Found] = []
     held = 0
-    for name, image in found:
+    for item in found:
+        image = item[1]
         size = 0 if isinstance(image, FacekitError) else image.nbytes
         if window and (len(window) == most or held + size > WINDOW_BYTES):
             yield window
             window, held = [], 0
-        window.append((name, image))
+        window.append(item)
         held += size
     if window:
         yield window

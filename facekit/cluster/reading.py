@@ -14,7 +14,8 @@ from facekit.cluster.stores import Entry, is_store, read_bytes
 from facekit.cluster.trials import Trial
 from facekit.errors import FacekitError
 from facekit.pictures.headers import read_header
-from facekit.pictures.inputs import Input, decoded_bytes, input_of, reader
+from facekit.pictures.inputs import Input, decoded_bytes, input_of, left_out_of, reader
+from facekit.pictures.pages import frames_left_out
 from facekit.pictures.read import HEAD_BYTES, MAX_PICTURE_BYTES, decode_picture
 from facekit.pictures.read_ahead import ahead
 
@@ -22,12 +23,14 @@ FETCHERS = 8  # threads: a store answers after tens of milliseconds
 DECODERS = 2
 UNKNOWN_BYTES = 1 << 20  # of a file in a store whose size nobody told
 
-Found = tuple[str, NDArray[np.uint8] | FacekitError]
+# Name, picture or why it can't be had, and what of its file is left out (see frames_left_out).
+Found = tuple[str, NDArray[np.uint8] | FacekitError, str | None]
 _Raw = tuple[str, bytes | Input | FacekitError]
 
 
 def pictures_of(shard: Shard, max_pixels: int, trial: Trial) -> Generator[Found, None, None]:
-    """Name and picture, (H, W, 3) BGR uint8, in order; in the place of one that can't be had, the reason.
+    """Name and picture, (H, W, 3) BGR uint8, in order; in the place of one that can't be had, the reason; and what of
+    its file is left out.
 
     In a careful trial each is read when it is asked for, and noted before; suspects of the trial are left out.
     """
@@ -48,8 +51,15 @@ def pictures_of(shard: Shard, max_pixels: int, trial: Trial) -> Generator[Found,
         return
     decoded = ahead(raws, decode, _decoded_bytes, DECODERS)
     with closing(raws), closing(decoded):
-        for (name, _), image_bgr in decoded:
-            yield name, image_bgr
+        for raw, image_bgr in decoded:
+            yield raw[0], image_bgr, _left_out(raw)
+
+
+def _left_out(raw: _Raw) -> str | None:
+    content = raw[1]
+    if isinstance(content, Input):
+        return left_out_of(content)
+    return frames_left_out(content) if isinstance(content, bytes) else None
 
 
 def _one_by_one(
@@ -58,13 +68,17 @@ def _one_by_one(
     for number, raw in enumerate(raws):
         what = f"{number} {raw[0]}"  # names may come twice
         if what in trial.suspects:
-            yield raw[0], FacekitError("Processes ended while they looked at this picture, again and again: left out.")
+            yield (
+                raw[0],
+                FacekitError("Processes ended while they looked at this picture, again and again: left out."),
+                None,
+            )
             continue
         trial.note(what)
         try:
-            yield raw[0], decode(raw)
+            yield raw[0], decode(raw), _left_out(raw)
         except FacekitError as error:
-            yield raw[0], error
+            yield raw[0], error, None
 
 
 def _raws(shard: Shard) -> Generator[_Raw, None, None]:

@@ -25,7 +25,7 @@ from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.contact_sheet import ContactSheet
 from facekit.pictures.cover import Cover, cover_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, frames_left_out, reader
+from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, left_out_of, reader
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -218,7 +218,7 @@ class _Work:
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))
         covered = cover_faces(image_bgr, faces.boxes_xyxy, self.cover)
         write_picture(target, covered, self._kept_exif(item, target) if self.options.keep_metadata else None)
-        if (left_out := frames_left_out(item)) is not None:
+        if (left_out := left_out_of(item)) is not None:
             self.done.losses.append(Loss(item.source, left_out))
         self.done.pictures += 1
         self.done.faces += len(faces)

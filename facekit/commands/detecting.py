@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, frames_left_out, reader
+from facekit.pictures.inputs import Input, Inputs, decoded_bytes, file_state, find_inputs, left_out_of, reader
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -170,6 +171,11 @@ class Finding:
                 f"`resume`: picture {self.pictures + 1} was {row.source}, now it is "
                 f"{'missing' if item is None else item.source}. Leave `resume` out to start anew."
             )
+        if row.file_state != file_state(item):
+            raise FacekitError(
+                f"`resume`: {row.source} has changed since it was looked at (its size, or its time of change). Leave "
+                f"`resume` out to start anew."
+            )
         if self._names is not None:
             self._names.of(item.below)
 
@@ -193,7 +199,7 @@ class Finding:
 
     def _look_at_video(self, item: Input) -> Generator[Looked, None, None]:
         """A row a frame; one with the reason behind them where the video breaks off, or can't be read."""
-        seen, name, output = Seen(), item.below, None
+        seen, name, output, state = Seen(), item.below, None, file_state(item)
         if self._names is not None:
             name = self._names.of(item.below)
         output = self.outputs.video(name)
@@ -210,7 +216,16 @@ class Finding:
                     size_wh = frame.image_bgr.shape[1::-1]
                     frame_name = f"{stem}/{frame.number:06}.jpg" if self._names else ""
                     yield (
-                        Row(item.source, size_wh, faces, None, frame.number, frame.time_s, frame_name),
+                        Row(
+                            item.source,
+                            size_wh,
+                            faces,
+                            None,
+                            frame.number,
+                            frame.time_s,
+                            frame_name,
+                            file_state=state,
+                        ),
                         frame.image_bgr,
                     )
             losses = [loss.why for loss in seen.losses]
@@ -221,7 +236,7 @@ class Finding:
         self.dropped += seen.dropped
         if losses:
             self.broken_videos += bool(seen.frames)
-            yield Row(item.source, error="; ".join(losses)), None
+            yield Row(item.source, error="; ".join(losses), file_state=state), None
 
     def _faces_until_refused(
         self, frames: Iterator[Frame], seen: Seen, item: Input
@@ -247,19 +262,20 @@ class Finding:
         with closing(read):
             while group := list(itertools.islice(read, self.options.batch_size)):
                 images = [image for _, image in group if not isinstance(image, FacekitError)]
+                states = iter([file_state(item) for item, _ in group])
                 found = iter(detector.detect_each(images))
                 for item, image in group:
                     name = "" if self._names is None else self._names.of(item.below)
                     outcome = image if isinstance(image, FacekitError) else next(found)
+                    row = Row(item.source, name=name, file_state=next(states))
                     if isinstance(outcome, FacekitError):
-                        yield Row(item.source, error=Loss.of(item.source, outcome).why, name=name), None
+                        yield replace(row, error=Loss.of(item.source, outcome).why), None
                         continue
                     assert not isinstance(image, FacekitError)
                     faces = outcome.above(self.options.threshold)
                     if self.options.min_size:
                         faces = faces.at_least(self.options.min_size)
-                    left_out = frames_left_out(item)
-                    yield Row(item.source, image.shape[1::-1], faces, name=name, left_out=left_out), image
+                    yield replace(row, size_wh=image.shape[1::-1], faces=faces, left_out=left_out_of(item)), image
                 give_back_freed_memory()
 
 

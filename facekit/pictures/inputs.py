@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +23,9 @@ from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
+from facekit.pictures.pages import frames_left_out
 from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size
 
-MANY_FRAMED = (".gif", ".png", ".webp", ".tif", ".tiff", ".avif")  # files that may hold several pictures
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")
 ADDRESS_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "rtp")
 MAX_LIST_BYTES = 1 << 36
@@ -222,17 +221,20 @@ def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[In
     return read
 
 
-def frames_left_out(item: Input) -> str | None:
-    """Of a file with an animated picture, or one of many pages: all but the first, which reader() gives, in words."""
-    if item.kind != "file" or Path(item.place).suffix.lower() not in MANY_FRAMED:
+def left_out_of(item: Input) -> str | None:
+    """Of a file: what frames_left_out() says."""
+    return frames_left_out(Path(item.place)) if item.kind == "file" else None
+
+
+def file_state(item: Input) -> tuple[int, int] | None:
+    """Bytes and time of change in nanoseconds of a file, by which to know it again; None for what is none."""
+    if item.kind not in ("file", "video"):
         return None
     try:
-        count = cv2.imcount(item.place)
-    except cv2.error:
+        state = Path(item.place).stat()
+    except (OSError, ValueError):
         return None
-    if count < 2:
-        return None
-    return f"{count - 1} of its {count} frames or pages: the first alone is looked at. Make a video of it, or pictures"
+    return state.st_size, state.st_mtime_ns
 
 
 def decoded_bytes(item: Input) -> int:

@@ -1,8 +1,8 @@
 """Rows on their way: what a run has found so far, so that a killed one goes on where it was.
 
 A text file beside the first output. Its first line says what the rows are made with; then comes a line a row: its
-JSON, a tab, its name. Lines that a kill broke off, those of a group that wasn't finished, and those of a
-video behind which no other row stands, are cut away.
+JSON, a tab, and the JSON of what is no part of it: name, what was left out, the state of its file. Lines that a kill
+broke off, those of a group that wasn't finished, and those of a video behind which no other row stands, are cut away.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,12 +63,26 @@ def _frame_of(line: bytes) -> int | None:
 
 def _is_whole(line: bytes) -> bool:
     """Whether add() may have written it: a disk may have changed it since."""
-    row, _, name = line.partition(b"\t")
     try:
-        row_of_json(row, "")
-        return isinstance(json.loads(name), str)
+        _row_of(line, "")
     except (FacekitError, ValueError, RecursionError):
         return False
+    return True
+
+
+def _line_of(row: Row) -> bytes:
+    return f"{row.to_json()}\t{json.dumps([row.name, row.left_out, row.file_state])}\n".encode()
+
+
+def _row_of(line: bytes, where: str) -> Row:
+    """Raises FacekitError or ValueError for what _line_of() didn't write."""
+    text, _, beside = line.partition(b"\t")
+    name, left_out, file_state = json.loads(beside)
+    is_state = file_state is None or [type(part) for part in file_state] == [int, int]
+    if not (isinstance(name, str) and isinstance(left_out, str | None) and is_state):
+        raise ValueError(beside)
+    state = None if file_state is None else (file_state[0], file_state[1])
+    return replace(row_of_json(text, where), name=name, left_out=left_out, file_state=state)
 
 
 class Journal:
@@ -126,10 +141,9 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Behind it the row outlives the process."""
-        line = f"{row.to_json()}\t{json.dumps(row.name)}\n".encode()
         self._has_rows = True
         try:
-            self._file.write(line)
+            self._file.write(_line_of(row))
             self._file.flush()
         except OSError as error:
             raise self._refused(error) from error
@@ -140,17 +154,10 @@ class Journal:
 
     def rows(self) -> Iterator[Row]:
         """All rows so far, of earlier runs too."""
-        for number, (row, name) in enumerate(self._lines(), 2):
-            where = f"{self.path}:{number}"
-            found = row_of_json(row, where)
-            yield Row(found.source, found.size_wh, found.faces, found.error, found.frame, found.time_s, name)
-
-    def _lines(self) -> Iterator[tuple[bytes, str]]:
         with self.path.open("rb") as file:
             file.readline(MAX_LINE_BYTES)
-            for line in file:
-                row, _, name = line.partition(b"\t")
-                yield row, json.loads(name)
+            for number, line in enumerate(file, 2):
+                yield _row_of(line, f"{self.path}:{number}")
 
     def close(self) -> None:
         """Without a row there is nothing to go on with: then no journal is left."""

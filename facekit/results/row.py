@@ -27,6 +27,7 @@ class Row:
     time_s: float | None = None  # of the frame, from the video's first
     name: str = ""  # a relative path, with /, for what is written of it; no part of the row itself
     left_out: str | None = None  # what of the file nobody looked at, in words; no part of the row itself
+    file_state: tuple[int, int] | None = None  # of the file as it was looked at, by file_state(); no part of the row
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -353,6 +353,31 @@ class TestResume:
         text = fails(capsys, "detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume")
         assert "picture 1 was" in text and "000.jpg, now it is" in text
 
+    def test_changed_pictures_are_refused(
+        self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
+    ) -> None:
+        pictures = many(tmp_path / "in", portrait, 4)
+        iterator = facekit.detect(pictures, jsonl=tmp_path / "a.jsonl")
+        next(iterator), next(iterator)
+        del iterator
+        cv2.imwrite(str(pictures / "000.jpg"), np.zeros((40, 60, 3), np.uint8))
+        text = fails(capsys, "detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume")
+        assert "000.jpg has changed since it was looked at" in text and "Leave --resume out" in text
+
+    def test_losses_are_told_again(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
+        pictures = many(tmp_path / "in", portrait, 4)
+        image_bgr = cv2.imread(str(portrait))
+        assert image_bgr is not None
+        cv2.imwritemulti(str(pictures / "000.tif"), [image_bgr] * 3)
+        whole = facekit.detect(pictures, jsonl=tmp_path / "whole.jsonl").run()
+        iterator = facekit.detect(pictures, jsonl=tmp_path / "a.jsonl")
+        next(iterator), next(iterator)
+        del iterator
+        assert run("detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume") == 3
+        assert "000.tif: 2 of its 3 frames or pages" in capsys.readouterr().err
+        assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+        assert [loss.what[-7:] for loss in whole.losses] == ["000.tif", "002.jpg"]
+
 
 def test_half_of_a_model_is_one_line(
     capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path, project_dir: Path

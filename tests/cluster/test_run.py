@@ -24,7 +24,7 @@ from facekit.cluster.trials import Trial
 from facekit.commands.detect_shards import DetectingShards
 from facekit.errors import ArgumentError, FacekitError, Interrupted
 from facekit.results.row import Row
-from tests.cluster.support import tar_of
+from tests.cluster.support import tar_of, written
 from tests.pictures.av_support import make
 
 TWO = Workers(number=2)
@@ -119,6 +119,25 @@ class TestRows:
         assert found.losses[1].why.startswith("2 of its 3 frames or pages: ") and len(found.losses) == 2
         again = detect(*names, jsonl=tmp_path / "out", resume=True)
         assert [str(loss) for loss in again.losses[:9]] == [str(loss) for loss in found.losses[:9]]
+
+    @pytest.mark.parametrize("kind", ["tar", "parquet"])
+    def test_frames_that_nobody_looked_at_in_archives(self, pictures: Path, tmp_path: Path, kind: str) -> None:
+        image_bgr = cv2.imread(str(sorted(pictures.glob("*.jpg"))[1]))
+        assert image_bgr is not None
+        frames = cv2.Animation()
+        frames.frames, frames.durations = [image_bgr, image_bgr[::-1], image_bgr], [100, 100, 100]
+        contents = []
+        for suffix in (".gif", ".png", ".webp"):
+            cv2.imwriteanimation(str(tmp_path / f"a{suffix}"), frames)
+            contents.append((f"a{suffix}", (tmp_path / f"a{suffix}").read_bytes()))
+        contents.append(("b.png", bytes(cv2.imencode(".png", image_bgr)[1].tobytes())))
+        if kind == "tar":
+            source = written(tmp_path / "a.tar", tar_of(contents))
+        else:
+            source = str(tmp_path / "a.parquet")
+            pq.write_table(pa.table({"image": [content for _, content in contents]}), source)
+        found = detect(source, jsonl=tmp_path / "out")
+        assert [loss.why[:29] for loss in found.losses[:9]] == ["2 of its 3 frames or pages: t"] * 3
 
     def test_here_where_no_engine_is_given(self, pictures: Path, plain: dict[str, Row], tmp_path: Path) -> None:
         """An archive is read in this process, without Ray."""

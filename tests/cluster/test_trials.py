@@ -43,7 +43,7 @@ class TestCareful:
         noted: list[str] = []
         trial = Trial(CAREFUL_DEATHS, frozenset({f"1 {names[1]}"}), noted.append)
         found = list(pictures_of(shard, 1 << 20, trial))
-        assert [name for name, _ in found] == names
+        assert [name for name, _, _ in found] == names
         assert noted == [f"0 {names[0]}", f"2 {names[2]}"]
         assert isinstance(found[1][1], FacekitError) and "again and again" in str(found[1][1])
         plain = list(pictures_of(shard, 1 << 20, Trial()))

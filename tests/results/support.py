@@ -28,7 +28,7 @@ def rows() -> list[Row]:
     """Two faces, none, a broken picture, odd names, a face that reaches outside, frames of a video."""
     return [
         Row("a/one.jpg", (640, 480), faces((10.125, 20, 110.3333, 150), (300, 100, 340, 160)), name="a/one.jpg"),
-        Row("a/none.png", (64, 48), faces(), name="a/none.png"),
+        Row("a/none.png", (64, 48), faces(), name="a/none.png", left_out="1 of its 2 frames", file_state=(9, 10**18)),
         Row("b/broken, \"quoted\".jpg", error="a damaged JPEG,\nof two lines", name="b/broken.jpg"),
         Row("b/bytes\udcff é.jpg", (32, 32), faces((-5, -5, 20, 25), points=False), name="b/bytes é.jpg"),
         Row("v.mp4", (640, 480), faces((1, 2, 30, 40), (50, 60, 90, 99), tracked=True), None, 0, 0.0, "v/0.jpg"),
