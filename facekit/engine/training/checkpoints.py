@@ -13,7 +13,7 @@ from facekit.errors import FacekitError
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, save_checkpoint
 from facekit.weights.load import load_weights
-from facekit.weights.torch_file import DamagedCheckpointError
+from facekit.weights.torch_file import DamagedCheckpointError, read_torch_file
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,20 @@ def set_aside(folder: Path, names: Iterable[str] | None = None) -> Path | None:
     except OSError as error:
         raise FacekitError(f"{aside}: can't be written ({error.strerror or error}). Save to another folder.") from error
     return aside
+
+
+def saved_behind(folder: Path, checkpoint: Checkpoint) -> list[str]:
+    """Names of the folder's whole checkpoints that stand further on than this one."""
+    behind = []
+    for path in _present(folder):
+        try:
+            meta = read_torch_file(path).get("meta", {})
+            place = int(meta["epoch"]), int(meta["epoch_iteration"])
+        except (FacekitError, KeyError, TypeError, ValueError, AttributeError):  # damaged, or of another program
+            continue
+        if place > (checkpoint.epoch, checkpoint.epoch_iteration):
+            behind.append(path.name)
+    return behind
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from facekit.engine.training.checkpoints import has_checkpoint
+from facekit.base.files import real_path
+from facekit.engine.training.checkpoints import BEST, has_checkpoint, saved_behind, set_aside
 from facekit.engine.training.options import TrainOptions
 from facekit.errors import FacekitError
 from facekit.machine.processes import gather_over_processes
@@ -22,6 +23,31 @@ def go_on_or_start(options: TrainOptions) -> TrainOptions:
         return dataclasses.replace(options, resume_from=folder, load_weights=None, from_scratch=False)
     log.info("%s holds no checkpoint to go on from: starting anew.", folder)
     return dataclasses.replace(options, resume_from=None)
+
+
+def clear_folder(
+    options: TrainOptions, resumed: Checkpoint | None, goes_back: bool, has_other_validation: bool
+) -> None:
+    """Sets aside what is in the folder and not of this run, with a warning each.
+
+    goes_back: the user named a file to go on from. What the folder's run had saved behind it is of another course then,
+    its best too, which the epochs that follow would not be compared with.
+    """
+    folder, source = options.save_checkpoints_to, options.resume_from
+    if source is None or resumed is None or real_path(source).parent != real_path(folder):
+        if (aside := set_aside(folder)) is not None:
+            log.warning("%s: what another training left there lies in %s now", folder, aside)
+        return
+    if goes_back and (behind := saved_behind(folder, resumed)):
+        log.warning(
+            "%s: what was saved there behind %s (%s) lies in %s now",
+            folder, source.name, ", ".join(behind), set_aside(folder, behind),
+        )  # fmt: skip
+    if has_other_validation and (aside := set_aside(folder, [BEST])) is not None:
+        log.warning(
+            "%s is the best on other validation pictures, or by another protocol, and lies in %s now: what the run "
+            "goes on from is measured anew.", folder / BEST, aside,
+        )  # fmt: skip
 
 
 def check_kept(checkpoint: Checkpoint | None, template: Template) -> None:

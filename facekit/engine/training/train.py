@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facekit.base.files import check_writable_folder, real_path, remove_leftovers
+from facekit.base.files import check_writable_folder, remove_leftovers
 from facekit.detector import Detector
 from facekit.engine.evaluation.evaluate import metric_value
 from facekit.engine.training.average import WeightAverage
@@ -25,7 +25,6 @@ from facekit.engine.training.checkpoints import (
     save_epoch,
     save_latest,
     save_start,
-    set_aside,
 )
 from facekit.engine.training.distill import Teacher, open_teacher
 from facekit.engine.training.frozen import freeze
@@ -44,7 +43,7 @@ from facekit.engine.training.options import AUTO, TrainOptions
 from facekit.engine.training.precision import MANTISSA_BITS, autocast_dtype, compile_network
 from facekit.engine.training.preflight import tell_of_fall, tell_what_is_learnt, warn_of_nothing_to_measure
 from facekit.engine.training.schedule import make_schedule, schedule_lengths
-from facekit.engine.training.starting import check_kept, check_same_start, go_on_or_start
+from facekit.engine.training.starting import check_kept, check_same_start, clear_folder, go_on_or_start
 from facekit.engine.training.state import TrainingState, resumed_progress, settings_of
 from facekit.engine.training.stopping import early_stopper_of
 from facekit.engine.training.sync_batch_norm import synchronise_batch_norms
@@ -97,6 +96,7 @@ def train(
     warn_of_nothing_to_measure(val_pictures)
     check_writable_folder(options.save_checkpoints_to)
     checkpoint = None
+    goes_back = options.resume_from is not None and options.resume_from.is_file()  # the user named one
     if options.resume_from is not None and options.resume_from.is_dir():
         source, checkpoint = newest_checkpoint(options.resume_from, template)
         options = dataclasses.replace(options, resume_from=source)
@@ -129,7 +129,7 @@ def train(
     device = join_processes()
     try:
         check_same_start(checkpoint, options)
-        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch)
+        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch, goes_back)
     except RuntimeError as error:
         remedy = f"Start all again with `resume_from={options.save_checkpoints_to}`."
         if (lost := lost_process(error, remedy)) is not None:
@@ -183,7 +183,8 @@ class _Run:
             self.options.teacher_weight, self.device, self.autocast_dtype, self.options.teacher_landmark_weight,
         )  # fmt: skip
 
-    def run(self, checkpoint: Checkpoint | None, last_epoch: int) -> Path:
+    def run(self, checkpoint: Checkpoint | None, last_epoch: int, goes_back: bool) -> Path:
+        """goes_back: perhaps, to an earlier checkpoint of the folder than its newest."""
         resumed = checkpoint if self.options.resume_from is not None else None
         self._load(checkpoint)
         self.plain.to(self.device)
@@ -211,7 +212,7 @@ class _Run:
             self.state.restore(resumed, self.options.resume_from)
         if rank() == 0:
             remove_leftovers(self.folder)
-            self._set_aside()
+            clear_folder(self.options, resumed, goes_back, self.state.has_other_validation)
             self._begin_record()
         journal = Journal(self.folder, self.options.tensorboard_dir, self.progress.iteration)
         with self.signals, journal:
@@ -293,18 +294,6 @@ class _Run:
             )  # fmt: skip
             if progress.epoch_iteration:
                 log.info("Going on behind iteration %d of epoch %d", progress.epoch_iteration, progress.epoch + 1)
-
-    def _set_aside(self) -> None:
-        """What is in the folder and not of this run."""
-        source = self.options.resume_from
-        if source is None or real_path(source).parent != real_path(self.folder):
-            if (aside := set_aside(self.folder)) is not None:
-                log.warning("%s: what another training left there lies in %s now", self.folder, aside)
-        elif self.state.has_other_validation and (aside := set_aside(self.folder, [BEST])) is not None:
-            log.warning(
-                "%s is the best on other validation pictures, or by another protocol, and lies in %s now: what the run "
-                "goes on from is measured anew.", self.folder / BEST, aside,
-            )  # fmt: skip
 
     def _begin_record(self) -> None:
         # The template is recorded whole, and the processes with their devices.
@@ -445,6 +434,7 @@ class _Run:
         return Interrupted(
             f"Stopped by {signal.Signals(progress.stopped_by).name} behind iteration {progress.iteration}, saved as "
             f"{self.folder / LATEST}. The same command goes on with `resume_from={self.folder}`"
+            + (" in place of `load_weights`" if self.options.load_weights else "")
             + (f" and `epochs={progress.last_epoch}` for `add_epochs`" if self.options.add_epochs else ""),
             progress.stopped_by,
         )

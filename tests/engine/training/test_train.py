@@ -131,6 +131,30 @@ class TestResume:
         with pytest.raises(FacekitError, match=r"latest\.pth"):  # what it reads it doesn't move
             train(small_template(), ellipse_pictures(run, 4), [], again)
 
+    def test_going_back_sets_aside_what_was_saved_behind(
+        self, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The best of the longer course would be replaced by a worse one, and epochs by those of another course."""
+        folder = tmp_path / "out"
+        shutil.copytree(run / "out", folder)
+        shutil.copy(folder / "epoch_2.pth", folder / "best.pth")
+        (folder / "epoch_9.pth").write_bytes(b"damaged")  # nobody goes on from it
+        before = {path.name: path.read_bytes() for path in folder.glob("*.pth")}
+        options = TrainOptions(
+            "yunet-n", save_checkpoints_to=folder, resume_from=folder / "epoch_1.pth", epochs=2, max_iterations=1,
+            workers=0, base_learning_rate=1e-7,
+        )  # fmt: skip
+        pictures = ellipse_pictures(run, 4)
+        train(small_template(), pictures, pictures[:2], options)
+        moved = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
+        assert {"best.pth", "epoch_2.pth", "latest.pth"} <= set(moved) <= set(before) - {"epoch_1.pth", "epoch_9.pth"}
+        assert all(moved[name] == before[name] for name in moved)
+        assert "what was saved there behind epoch_1.pth (latest.pth, " in caplog.text
+        assert (folder / "epoch_1.pth").read_bytes() == before["epoch_1.pth"]
+        # From the newest nothing is behind.
+        train(small_template(), pictures, [], dataclasses.replace(options, resume_from=folder / "latest.pth", epochs=3))
+        assert not (folder / "earlier-2").exists()
+
     def test_another_validation_set_and_template_are_told(
         self, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
