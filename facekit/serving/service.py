@@ -63,7 +63,7 @@ class Service:
         body = Body(request, self.settings, held)
         try:
             self.check_token(request)
-            _check_parameters(request)
+            _check_parameters(request, kind)
             self._check_place()  # before a body is received for nothing
             data = await body.picture()
             self._check_place()
@@ -159,13 +159,21 @@ class Service:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, reason[:1].upper() + reason[1:]) from error
 
 
-def _check_parameters(request: Request) -> None:
-    """Raises Refusal for one that there is not: with `metod=solid` faces would be covered otherwise than was asked."""
-    for name in request.query_params:
+def _check_parameters(request: Request, kind: Output) -> None:
+    """Raises Refusal for parameters that would be passed over: with `metod=solid` faces would be covered otherwise than
+    was asked, with `method=solid` alone not at all."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
         if name not in PARAMETERS:
             reason = f"`{printable(name[:MOST_SHOWN])}`: there is no such parameter.{did_you_mean(name, PARAMETERS)}"
             known = f" Known: {', '.join(PARAMETERS)}."
             raise Refusal(HTTPStatus.BAD_REQUEST, reason + known, logged="An unknown parameter.")
+        if given.count(name) > 1:
+            reason = f"`{name}`: stands {given.count(name)} times in the query. Give it once."
+            raise Refusal(HTTPStatus.BAD_REQUEST, reason, logged="A parameter twice.")
+    if "method" in given and kind != "anonymized":
+        reason = f"`method` says how faces are covered, and {kind} covers none: add output=anonymized, or leave it out."
+        raise Refusal(HTTPStatus.BAD_REQUEST, reason, logged="A method to cover faces without output=anonymized.")
 
 
 def _end(held: Held, work: asyncio.Future[Any]) -> None:

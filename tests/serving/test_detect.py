@@ -80,19 +80,16 @@ def test_what_is_answered(running: Running, portrait: bytes, accept: str, query:
         assert decoded(answer).shape == (512, 512, 3)
 
 
-@pytest.mark.parametrize(("output", "method"), [("annotated", "pixelate"), ("anonymized", "blur"),
-                                                ("anonymized", "solid")])  # fmt: skip
-def test_only_the_face_is_touched(
-    running: Running, portrait: bytes, project_dir: Path, output: str, method: str
-) -> None:
+@pytest.mark.parametrize(
+    "query", ["output=annotated", "output=anonymized&method=blur", "method=solid&output=anonymized"]
+)
+def test_only_the_face_is_touched(running: Running, portrait: bytes, project_dir: Path, query: str) -> None:
     plain = read_picture(project_dir / "data" / "demo" / "astronaut.jpg").astype(int)
-    answer = running.client.post(
-        f"/detect?output={output}&method={method}", content=portrait, headers={"Accept": "image/png"}
-    )
+    answer = running.client.post(f"/detect?{query}", content=portrait, headers={"Accept": "image/png"})
     changed = np.abs(decoded(answer).astype(int) - plain).max(axis=2) > 0
     y, x = np.nonzero(changed)
     assert 150 < x.min() < x.max() < 300 and 20 < y.min() < y.max() < 210
-    if output == "anonymized":
+    if "anonymized" in query:
         assert changed[70:160, 190:260].mean() > 0.95
 
 

@@ -121,9 +121,13 @@ def test_parameters(running: Running, portrait: bytes, query: str) -> None:
         ("output=json&Threshold=1", "`Threshold`: there is no such parameter. Did you mean threshold?"),
         ("a%0a%1b[2Jb=", "`a\\n\\x1b[2Jb`: there is no such parameter."),
         ("x" * 5000, f"`{'x' * 80}`: there is no such parameter."),
+        ("output=anonymized&output=annotated", "`output`: stands 2 times in the query."),
+        ("threshold=0.5&threshold=0.9&threshold=0.5", "`threshold`: stands 3 times in the query."),
+        ("method=solid", "`method` says how faces are covered, and json covers none: add output=anonymized"),
+        ("method=solid&output=annotated", "`method` says how faces are covered, and annotated covers none"),
     ],
 )
-def test_unknown_parameters(running: Running, portrait: bytes, query: str, said: str) -> None:
+def test_parameters_that_would_be_passed_over(running: Running, portrait: bytes, query: str, said: str) -> None:
     answer = running.client.post(f"/detect?{query}", content=portrait)
     assert answer.status_code == 400 and answer.json()["error"].startswith(said), answer.text
 
