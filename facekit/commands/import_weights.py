@@ -36,9 +36,10 @@ def import_weights(options: ImportOptions) -> Imported:
     """
     template = read_template(options.template)
 
-    from facekit.weights.checkpoint import save_checkpoint, weights_alone
+    from facekit.weights.checkpoint import check_replaceable_checkpoint, save_checkpoint, weights_alone
     from facekit.weights.load import load_weights
 
+    check_replaceable_checkpoint(options.output)
     checkpoint = load_weights(options.source, template)
     save_checkpoint(options.output, weights_alone(checkpoint))
     return Imported(options.output, len(checkpoint.state_dict), checkpoint.epoch)

@@ -1,4 +1,4 @@
-"""Which files of rows may be replaced: those that facekit wrote."""
+"""Which files of rows, and which pages, may be replaced: those that facekit wrote."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from facekit.base.reading import open_file
 from facekit.errors import FacekitError
 
 HEAD_BYTES = 100
+PAGE_HEAD_BYTES = 4096
+PAGE_MARK = b'<meta name="generator" content="facekit">'  # see facekit.pages.shell
 # What each format's files begin with.
 HEADS = {
     "json": rb'\{"schema":\d+,"run":\{"facekit"',
@@ -28,6 +30,18 @@ def check_replaceable_rows(kind: str, path: Path) -> None:
             f"{path}: is there already, and is no {kind} of faces that facekit wrote: it would be lost. Choose another "
             f"name, or delete it first."
         )
+
+
+def check_replaceable_page(path: Path | None) -> None:
+    """The same for a page that is to be written; None: there is none."""
+    if path is None or not path.is_file() or not path.stat().st_size:
+        return
+    with open_file(path, sys.maxsize, "Choose another name.") as file:
+        if PAGE_MARK not in (file.read(PAGE_HEAD_BYTES) or b""):
+            raise FacekitError(
+                f"{path}: is there already, and is no page that facekit wrote: it would be lost. Choose another name, "
+                f"or delete it first."
+            )
 
 
 def _is_own(kind: str, path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from facekit.base.reading import shown
 from facekit.base.schema import Length, Range, from_plain
 from facekit.errors import FacekitError
 from facekit.template import Template
-from facekit.weights.torch_file import BRING_AGAIN, DamagedCheckpointError
+from facekit.weights.torch_file import BRING_AGAIN, DamagedCheckpointError, read_torch_file
 
 FORMAT = "facekit-1"
 MAX_EPOCH = 10_000_000
@@ -151,13 +152,29 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_torch_file(path, content)
 
 
+def check_replaceable_checkpoint(path: Path) -> None:
+    """Raises FacekitError for a file that is there and no checkpoint of facekit's: somebody's own weights, say."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        is_own = read_torch_file(path)["meta"]["format"] == FORMAT
+    except (FacekitError, KeyError, TypeError, IndexError):
+        is_own = False
+    if not is_own:
+        raise FacekitError(
+            f"{path}: is there already, and is no checkpoint that facekit wrote: it would be lost. Choose another "
+            f"name, or delete it first."
+        )
+
+
 def write_torch_file(path: Path, content: Any) -> None:
     """torch.save, atomic. Raises FacekitError where the disk refuses."""
     with replacing(path) as beside:
         try:
             torch.save(content, beside)
         except RuntimeError as error:  # torch's own writer reports a full or closed disk so
-            raise OSError(str(error).splitlines()[0]) from error
+            free = shutil.disk_usage(beside.parent).free
+            raise OSError(f"{str(error).splitlines()[0]}; {free >> 20} MiB of the disk are free") from error
 
 
 def content_digest(content: Any) -> str:

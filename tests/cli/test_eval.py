@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ class TestEval:
         assert run("eval", "--template", YUNET, *args) == 3
         table, said = capsys.readouterr()
         assert "2 labelled pictures" in table
-        assert "no face of the labels counts: AP, recall and calibration have no value" in said
+        assert "no face of the labels counts: AP and recall have no value" in said
         assert "n/a" in table
         values = {row["key"]: row["value"] for row in yaml.safe_load(metrics.read_text())["metrics"]}
         assert {"ap", "ap_64x64", "recall_fp_0.1", "latency_p50", "size", "complexity"} <= values.keys()
@@ -87,6 +88,26 @@ class TestEval:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]
         assert run("eval", "--template", YUNET, *args) == 0
         assert written(tmp_path / "out") == ["a.jpg", "b.jpg"]
+        assert run("eval", "--template", YUNET, *args) == 0  # its own are replaced
+
+    def test_two_pictures_of_one_name_are_both_drawn_and_no_photo_is_replaced(
+        self, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, yunet_weights: Path
+    ) -> None:
+        for folder in ("one/x", "two/x"):
+            (pictures / folder).mkdir(parents=True)
+            shutil.copy(pictures / "a.jpg", pictures / folder / "1.jpg")
+        content = json.loads((pictures / "labels.json").read_text())
+        for image, name in zip(content["images"], ("one/x/1.jpg", "two/x/1.jpg"), strict=True):
+            shutil.copy(pictures / image["file_name"], pictures / name)
+            image["file_name"] = name
+        (pictures / "labels.json").write_text(json.dumps(content))
+        args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--save-output-to", tmp_path / "out"]
+        assert run("eval", "--template", YUNET, *args) == 0
+        assert written(tmp_path / "out") == ["1.jpg", "1_2.jpg"]
+        photo = tmp_path / "out" / "labelled" / "x" / "1.jpg"
+        shutil.copy(pictures / "a.jpg", photo)
+        assert "1.jpg: is there already" in fails(capsys, "eval", "--template", YUNET, *args)
+        assert photo.read_bytes() == (pictures / "a.jpg").read_bytes()
 
     def test_unusable_boxes_are_told(
         self, capsys: pytest.CaptureFixture[str], pictures: Path, yunet_weights: Path

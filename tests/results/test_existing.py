@@ -25,6 +25,27 @@ def portrait(project_dir: Path) -> Path:
     return project_dir / "data" / "demo" / "astronaut.jpg"
 
 
+def test_pages_and_weights_of_others_stay(
+    capsys: pytest.CaptureFixture[str], drawn_dir: Path, drawn_weights: Path, tmp_path: Path
+) -> None:
+    labels, page, weights = drawn_dir / "annotations.json", tmp_path / "p.html", tmp_path / "w.pth"
+    browse = ("data", "browse", labels, "--data-root", drawn_dir, "--limit", 1, "--output", page)
+    take = ("import-weights", drawn_weights, "--template", "yunet-n", "--output", weights)
+    measure = (
+        "eval", "--load-weights", drawn_weights, "--template", "yunet-n", "--test-ann-files", labels,
+        "--test-data-roots", drawn_dir, "--report", page,
+    )  # fmt: skip
+    assert run(*browse) == run(*browse) == run(*measure) == 0  # facekit's own pages are replaced
+    assert run(*take) == run(*take) == 0
+    report = page.rename(tmp_path / "r.html")
+    page.write_text("<!DOCTYPE html><title>mine</title>")
+    weights.write_bytes(b"mine")
+    for command in (browse, measure, ("report", report, "--output", page)):
+        assert "is no page that facekit wrote: it would be lost" in fails(capsys, *command)
+    assert "is no checkpoint that facekit wrote: it would be lost" in fails(capsys, *take)
+    assert page.read_text() == "<!DOCTYPE html><title>mine</title>" and weights.read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_files_are_replaced_and_no_others(
     capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path, kind: str

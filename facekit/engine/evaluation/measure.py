@@ -40,10 +40,12 @@ from facekit.metrics.wider import (
     wider_curves,
 )
 from facekit.pictures.draw import draw_faces
-from facekit.pictures.write import write_picture
+from facekit.pictures.write import WRITTEN_SUFFIXES, check_replaceable, write_picture
 from facekit.protocol import at_scale, with_thresholds
 from facekit.records.evaluation import CurvePoints, EvaluationRecord, GroupRow, Metric
 from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
+from facekit.results.existing import check_replaceable_page
+from facekit.results.names import Names
 from facekit.results.wider import check_wider_folder, write_predictions
 from facekit.structures import Detections
 from facekit.template import Template
@@ -96,10 +98,14 @@ def _measure(
         result_names(pictures)  # so does this
     look = _looking(detector, weights, workers, options)
     labelled = wider = None
+    drawers = [
+        _drawer(options, kind, to_draw)
+        for kind, to_draw in (("labelled", pictures), ("wider", [] if ground_truth is None else to_measure))
+    ]
     if pictures:
-        labelled = look(pictures, _drawer(options, "labelled"), "evaluating", skip_unreadable=True)
+        labelled = look(pictures, drawers[0], "evaluating", skip_unreadable=True)
     if ground_truth is not None:
-        wider = look(to_measure, _drawer(options, "wider"), "WIDER FACE")
+        wider = look(to_measure, drawers[1], "WIDER FACE")
     if rank() > 0:
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
@@ -107,7 +113,7 @@ def _measure(
     losses = labelled.losses if labelled else []
     if labelled is not None and all(picture.is_crowd.all() for picture in labelled.pictures):
         names = ", ".join(map(str, options.test_ann_files))
-        losses = [*losses, Loss(names, "no face of the labels counts: AP, recall and calibration have no value")]
+        losses = [*losses, Loss(names, "no face of the labels counts: AP and recall have no value")]
     return Measurement(record, format_table(record, weights), losses)
 
 
@@ -139,6 +145,7 @@ def _check_destinations(options: EvaluateOptions) -> None:
         check_wider_folder(options.save_predictions)
     if options.save_metrics_to is not None:
         read_metrics(options.save_metrics_to)
+    check_replaceable_page(options.report)
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
         raise FacekitError(f"`report={options.report}`: a page is written; give it a name that ends in .html.")
 
@@ -239,12 +246,22 @@ def _write(
         write_metrics(options.save_metrics_to, weights, record)
 
 
-def _drawer(options: EvaluateOptions, kind: str) -> OnPicture | None:
+def _drawer(options: EvaluateOptions, kind: str, pictures: list[PictureLabels]) -> OnPicture | None:
+    """Each picture goes to FOLDER/NAME, numbered where two are called so. Raises FacekitError where one of the files is
+    there and facekit didn't write it."""
     if options.save_output_to is None:
         return None
-    folder = options.save_output_to / kind
+    names = Names()
+    targets = {
+        picture.path: options.save_output_to / kind / names.of_file(
+            f"{picture.path.parent.name}/{picture.path.name}", WRITTEN_SUFFIXES, ".jpg"
+        )
+        for picture in pictures
+    }  # fmt: skip
+    for target in targets.values():
+        check_replaceable(target)
 
     def draw(path: Path, image_bgr: NDArray[np.uint8], faces: Detections) -> None:
-        write_picture(folder / path.parent.name / path.name, draw_faces(image_bgr, faces.above(options.threshold)))
+        write_picture(targets[path], draw_faces(image_bgr, faces.above(options.threshold)))
 
     return draw

@@ -56,7 +56,9 @@ class EvaluateOptions:
     report: Path | None = option(
         "Page to write: report.html, with curves and the worst mistakes.", default=None, writes=True
     )
-    save_output_to: Path | None = option("Folder for pictures with boxes and WIDER result files.", default=None)
+    save_output_to: Path | None = option(
+        "Folder for pictures with boxes and, of `wider_dir`, result files.", default=None
+    )
     save_predictions: Path | None = option("Folder for WIDER result files: EVENT/NAME.txt, to hand in.", default=None)
     wider_dir: Path | None = option("Folder with WIDER_val/images and ground_truth/.", default=None, reads=True)
     wider_gt: Path | None = option("Folder with the four .mat files, if elsewhere.", default=None, reads=True)
