@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 MAX_PIXELS = 178_956_970  # of a picture that is decoded: half a gigabyte as BGR; Pillow's own limit
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -59,30 +60,48 @@ def _sized(kind: str, layout: str, data: bytes, place: int, is_turned: bool | No
 
 
 def _jpeg(data: bytes) -> Header:
-    """Walks the segments as libjpeg does: bytes between two of them are skipped."""
+    """Walks the segments as libjpeg does: bytes between two of them are skipped. Of several EXIF the first counts; it
+    may stand behind the frame's header."""
     place = len(JPEG_START)
-    is_turned: bool | None = False
+    size_wh: tuple[int, int] | None = None
+    orientation: int | None = 1
+    has_exif = is_whole = False
     while (place := data.find(b"\xff", place)) >= 0 and place + 9 <= len(data):
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:  # stuffed, alone, fill
             place += 1
-        elif marker in (0xD8, 0xD9, 0xDA) or length < 2:  # start, end, pixels: no frame came before
+        elif marker in (0xD8, 0xD9, 0xDA) or length < 2:  # start, end, pixels
+            is_whole = True
             break
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width = struct.unpack_from(">HH", data, place + 5)
-            return Header("JPEG", (width, height), is_turned)
-        else:
-            if marker == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0":
-                orientation = tiff_orientation(data[place + 10 : place + 2 + length])
-                is_turned = None if orientation is None else 5 <= orientation <= 8
+            size_wh = size_wh or (width, height)
             place += 2 + length
-    return Header("JPEG")
+        else:
+            if marker == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0" and not has_exif:
+                has_exif = True
+                orientation = tiff_orientation(data[place + 10 : place + 2 + length])
+            place += 2 + length
+    if size_wh is None:
+        return Header("JPEG")
+    is_known = orientation is not None and (has_exif or is_whole)
+    return Header("JPEG", size_wh, 5 <= (orientation or 1) <= 8 if is_known else None)
 
 
 def _png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         return Header("PNG")
     return _sized("PNG", ">II", data, 16, is_turned=None if b"eXIf" in data else False)
+
+
+def has_exif_behind(file: BinaryIO) -> bool:
+    """Whether one of a PNG's chunks is its EXIF, wherever it stands: it may stand behind the pixels."""
+    place = len(PNG_START)
+    while file.seek(place) == place and len(head := file.read(8)) == 8:
+        if head[4:] in (b"eXIf", b"IEND"):
+            return head[4:] == b"eXIf"
+        place += 12 + int.from_bytes(head[:4], "big")
+    return False
 
 
 def _bmp(data: bytes) -> Header:

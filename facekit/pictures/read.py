@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from facekit.base.reading import open_file, read_bytes
 from facekit.errors import FacekitError
-from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, read_header
+from facekit.pictures.avif import turned_avif
+from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, has_exif_behind, read_header
 from facekit.pictures.heif import decode_heif
 
 PICTURE_SUFFIXES = (
@@ -178,6 +179,8 @@ def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """
     with open_file(path, MAX_PICTURE_BYTES, "Check the path, or leave it out.") as file:
         header = read_header(file.read(HEAD_BYTES) or b"")
+        if header is not None and header.kind == "PNG" and header.is_turned is False and has_exif_behind(file):
+            header = None
     size_wh = _final_size(header) if header is not None else None
     if size_wh is None or min(size_wh) < 1 or size_wh[0] * size_wh[1] > max_pixels:
         height, width = read_picture(path, max_pixels=max_pixels).shape[:2]
@@ -204,7 +207,10 @@ def _behind_segment(data: bytes, place: int) -> int:
 def _decode_as(path: Path | str, header: Header, data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if header.kind == "HEIC":
         return decode_heif(path, data)
-    return _decode(data, flags)
+    decoded = _decode(data, flags)
+    if header.kind == "AVIF" and decoded is not None and not flags & cv2.IMREAD_IGNORE_ORIENTATION:
+        return turned_avif(path, data, decoded)
+    return decoded
 
 
 def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
