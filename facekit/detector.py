@@ -128,6 +128,8 @@ class Detector:
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         opened = open_backend(Path(weights), template, device, threads, backend, layout)
+        if mode not in ("latency", "throughput"):
+            raise ArgumentError(f"`mode`: expected latency or throughput, got {mode!r:.80}.")
         if mode == "throughput":
             opened = streaming(opened, Path(weights))
         return cls(opened, template, passes)

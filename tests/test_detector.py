@@ -391,6 +391,10 @@ class TestThroughput:
         with pytest.raises(ArgumentError, match=r"no such mode\. OpenVINO has, which reads it: say `backend=openvino`"):
             Detector.open(BUNDLED_WEIGHTS, mode="throughput")
 
+    def test_a_mode_that_there_is_not(self) -> None:
+        with pytest.raises(ArgumentError, match="`mode`: expected latency or throughput, got 'fast'"):
+            Detector.open(BUNDLED_WEIGHTS, mode="fast")  # type: ignore[arg-type]
+
 
 def test_what_is_no_picture_costs_the_others_nothing(tmp_path: Path) -> None:
     """cv2.imread gives None for a file that it can't read."""

@@ -44,6 +44,7 @@ class Backend(Protocol):
     template: Template  # the one it was opened with, or that its file names
     fixed_size_hw: tuple[int, int] | None  # the only size of picture that it takes; None: any
     fixed_batch: int | None  # the only number of pictures that it takes at once; None: any
+    suppresses: bool = False  # boxes, by thresholds of its own
     most_pixels: int | None = None  # of a batch, beyond which pictures take longer together than alone
     least_side: int = 1  # in pixels, of the pictures that one of any size takes
     most_side: int | None = None

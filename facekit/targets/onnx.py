@@ -60,6 +60,7 @@ class OnnxBackend(Backend):
         self.template = self.outputs.template
         self.fixed_size_hw = takes.fixed_size_hw
         self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
+        self.suppresses = self.outputs.suppresses
         is_on_gpu = self.session.get_providers()[0] != "CPUExecutionProvider"
         self.most_pixels = None if is_on_gpu else MOST_PIXELS
 

@@ -62,6 +62,7 @@ class OpenVinoBackend(Backend):
         self.template = self.outputs.template
         self.fixed_size_hw = takes.fixed_size_hw
         self.fixed_batch = takes.fixed_batch if self.outputs.is_ours else 1
+        self.suppresses = self.outputs.suppresses
         self.most_pixels = 0  # batches take up to twice as long a picture as pictures one by one
 
     def _probe(self, blob: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

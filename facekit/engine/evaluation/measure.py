@@ -90,6 +90,8 @@ def _measure(
     )
     passes = Passes(options.multi_scale, options.flip)
     detector = Detector.open(weights, template, device, passes, options.threads, options.backend)
+    if detector.backend.suppresses:
+        _check_thresholds(own, options)
     ground_truth = None
     if options.wider_dir is not None:
         ground_truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.wider_dir))
@@ -133,6 +135,19 @@ def _looking(
     return partial(
         detect_over_cluster, packed, workers=workers, shard_size=options.shard_size, batch_size=options.batch_size
     )
+
+
+def _check_thresholds(own: Template, options: EvaluateOptions) -> None:
+    """Raises ArgumentError for thresholds that a graph which suppresses boxes itself can't have: the protocol beside
+    the figures would be none that was followed. A higher score only drops boxes that dropped no others."""
+    rule, asked = own.evaluation, options.nms_threshold
+    is_lower = options.score_threshold is not None and options.score_threshold < rule.score_threshold
+    if is_lower or (asked is not None and asked != rule.nms_iou_threshold):
+        name = "score_threshold" if is_lower else "nms_threshold"
+        raise ArgumentError(
+            f"`{name}`: {options.load_weights} suppresses boxes itself, at score {rule.score_threshold:g} and NMS "
+            f"{rule.nms_iou_threshold:g}. Leave it out, or measure a file without suppression inside."
+        )
 
 
 def _check_destinations(options: EvaluateOptions) -> None:

@@ -85,6 +85,11 @@ class GraphOutputs:
         """Whether the graph is facekit's, or laid out like it."""
         return self.packing is not None and self.packing.is_ours
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the graph drops boxes itself, so that no other thresholds can be asked of it than its own."""
+        return self.packing is not None and self.packing.is_suppressed
+
     def example_size(self, fixed_size_hw: tuple[int, int] | None) -> tuple[int, int]:
         """The size of the picture to recognise a graph with."""
         if fixed_size_hw is not None:

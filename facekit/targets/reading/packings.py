@@ -30,6 +30,7 @@ class Packing:
     read: Reader
     is_ours: bool = False  # of all priors, from any number of pictures
     takes_raw: bool = False  # BGR pixels 0..255, as all graphs do that are ours or the Open Model Zoo's
+    is_suppressed: bool = False  # by the graph itself, at thresholds of its own
     unsure: str = ""  # what shapes and values leave open, if anything
 
 
@@ -72,7 +73,7 @@ def our_faces(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
     def read(arrays: list[NDArray[Any]], _: SizeHw) -> Decoded:
         return Decoded(*(array[None] for array in arrays))
 
-    return Packing(names, read, takes_raw=True)
+    return Packing(names, read, takes_raw=True, is_suppressed=True)
 
 
 def our_levels(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
@@ -140,7 +141,7 @@ def detection_output(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | 
         boxes_xyxy = rows[:, 3:] * np.array([width, height] * 2, dtype=np.float32)
         return Decoded(boxes_xyxy[None], np.where(ended, np.float32(0), rows[:, 2])[None])
 
-    return Packing([name], read, takes_raw=True)
+    return Packing([name], read, takes_raw=True, is_suppressed=True)
 
 
 def scored_boxes(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None:
@@ -157,7 +158,7 @@ def scored_boxes(outputs: Arrays, size_hw: SizeHw, head: Head) -> Packing | None
     def read(arrays: list[NDArray[Any]], _: SizeHw) -> Decoded:
         return Decoded(arrays[0][None, :, :4], arrays[0][None, :, 4])
 
-    return Packing([name], read, takes_raw=True)
+    return Packing([name], read, takes_raw=True, is_suppressed=True)
 
 
 def _columns(outputs: Arrays, *columns: int) -> list[str] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from facekit import Detector
+from facekit import Detector, evaluate
 from facekit.commands.export import ExportOptions, export
 from facekit.errors import ArgumentError
 from facekit.pictures.read import read_picture
@@ -51,6 +52,22 @@ def test_the_onnx_file_gives_faces(exported: Path, drawn_weights: Path, drawn_di
     assert faces > 2
     raw = detector.backend.session.run(None, {"image": np.zeros((1, 3, 64, 96), np.float32)})
     assert [len(array) for array in raw] == [0, 0, 0]  # no faces at all
+
+
+def test_thresholds_that_the_graph_does_not_have_are_refused(exported: Path, drawn_dir: Path) -> None:
+    """It drops boxes at its own: the figures would stand beside a protocol that nobody followed."""
+    measure = partial(
+        evaluate, load_weights=exported / "model.onnx", test_ann_files=drawn_dir / "annotations.json",
+        test_data_roots=drawn_dir, threads=1,
+    )  # fmt: skip
+    for thresholds, said in (
+        ({"nms_threshold": 0.9}, "`nms_threshold`: .*model.onnx suppresses boxes itself, at score 0.02 and NMS 0.45"),
+        ({"score_threshold": 0.001}, "`score_threshold`: .*suppresses boxes itself"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            measure(**thresholds)
+    assert measure(score_threshold=0.3, nms_threshold=0.45) is not None
+    assert not Detector.open(exported / "model.xml", threads=1).backend.suppresses
 
 
 def test_the_openvino_file_takes_pictures_as_they_lie_in_memory(
