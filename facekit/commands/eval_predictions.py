@@ -54,4 +54,12 @@ def eval_predictions(options: EvalPredictionsOptions) -> Scored:
             "%s: scored as x, y, w, h in pixels, which WIDER FACE's result files hold, but they seem to be %s. Write "
             "them again, or the figures mean nothing.", options.predictions, layout,
         )  # fmt: skip
+    known = set(ground_truth.names)
+    others = [len(rows) for name, rows in predictions.items() if name not in known]
+    if others:
+        log.warning(
+            "%s: %d boxes of %d pictures that the ground truth doesn't have count in one thing alone: the range that "
+            "scores are stretched to. Leave them out, or give the whole ground truth.",
+            options.predictions, sum(others), len(others),
+        )  # fmt: skip
     return Scored(figures_percent, len(ground_truth.names), layout)

@@ -91,8 +91,9 @@ def quantize(options: QuantizeOptions) -> Quantized:
     wanted = min(options.calibration_pictures, len(listing.pictures))
     chosen = [listing.pictures[index * len(listing.pictures) // wanted] for index in range(wanted)]
     with signs_of_life():
-        files, figures = quantize_file(
+        files, figures, unread = quantize_file(
             options.load_weights, target, template, chosen, labelled, options.max_drop
         )  # fmt: skip
     protocol = Detector.open(files[0], template).protocol()
-    return Quantized(files, figures, format_figures(figures, f"{len(labelled)} pictures; {protocol}"), listing.losses)
+    table = format_figures(figures, f"{len(labelled)} pictures; {protocol}")
+    return Quantized(files, figures, table, [*listing.losses, *unread])

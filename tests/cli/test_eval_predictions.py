@@ -44,6 +44,15 @@ def test_per_cent_with_the_unit(ground_truth: Path, tmp_path: Path, capsys: pyte
     assert "warning" not in text.err
 
 
+def test_boxes_of_unknown_pictures_are_told(
+    ground_truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = written(tmp_path / "found", FACES, FACES)
+    (found / "0--Parade" / "z.txt").write_text("z\n1\n1 1 5 5 900\n")
+    assert run("eval-predictions", found, "--wider-gt", ground_truth) == 0
+    assert "1 boxes of 1 pictures that the ground truth doesn't have count in one thing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("boxes", "hint"),
     [

@@ -17,7 +17,7 @@ from facekit.base.progress import progress_bar, working
 from facekit.detector import Detector
 from facekit.engine.compress.judging import ap_50, measure
 from facekit.engine.evaluation.evaluate import Measured
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.cores import usable_cores
 from facekit.metrics.landmarks import landmark_error
@@ -78,8 +78,9 @@ def quantize_file(
     calibration: Sequence[Path],
     labelled: Sequence[PictureLabels],
     max_drop: float,
-) -> tuple[list[Path], list[FileFigures]]:
-    """Writes the INT8 file; returns what was written and the rows before and after.
+) -> tuple[list[Path], list[FileFigures], list[Loss]]:
+    """Writes the INT8 file; returns what was written, the rows before and after, and calibration pictures that could
+    not be read.
 
     Args:
         weights: an .onnx, an .xml beside its .bin, or a .tflite; output is of the same kind.
@@ -93,8 +94,7 @@ def quantize_file(
     graph = _graph_of(weights, detector)
     if graph.is_rounded(graph.model):
         raise FacekitError(f"{weights}: is INT8 already. Give the float file that it was made from.")
-    read = progress_bar(calibration, delay_s=2, desc="calibration pictures", unit="picture")
-    inputs = [graph.feed(read_picture(path)) for path in read]
+    inputs, losses, example = _calibration_inputs(graph, calibration)
     before = measure(detector, labelled)
     try:
         with working(f"INT8: ranges of {len(inputs)} pictures, and AP of {len(labelled)}"):
@@ -119,12 +119,35 @@ def quantize_file(
         )
     files = graph.save(model, output)
     rounded = Detector.open(files[0], detector.template)
-    times_ms = _times_ms([detector, rounded], read_picture(calibration[0]))
+    times_ms = _times_ms([detector, rounded], example)
     originals = files_of(weights)
-    return files, [
-        FileFigures("float", _bytes(originals), times_ms[0], ap_50(before), None),
-        FileFigures("INT8", _bytes(files), times_ms[1], ap_50(after), _moved(before, after)),
-    ]
+    return (
+        files,
+        [
+            FileFigures("float", _bytes(originals), times_ms[0], ap_50(before), None),
+            FileFigures("INT8", _bytes(files), times_ms[1], ap_50(after), _moved(before, after)),
+        ],
+        losses,
+    )
+
+
+def _calibration_inputs(
+    graph: Roundable, calibration: Sequence[Path]
+) -> tuple[list[Any], list[Loss], NDArray[np.uint8]]:
+    """What the graph is fed of each picture that can be read, the others, and the first that can. Raises FacekitError
+    where none can."""
+    inputs, losses, example = [], [], None
+    for path in progress_bar(calibration, delay_s=2, desc="calibration pictures", unit="picture"):
+        try:
+            image_bgr = read_picture(path)
+            inputs.append(graph.feed(image_bgr))
+        except FacekitError as error:
+            losses.append(Loss.of(path, error))
+            continue
+        example = image_bgr if example is None else example
+    if example is None:
+        raise FacekitError(f"`calibration_data`: not one of {len(calibration)} pictures can be read. {losses[0]}")
+    return inputs, losses, example
 
 
 def _moved(before: Measured, after: Measured) -> float | None:

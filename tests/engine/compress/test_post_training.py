@@ -75,7 +75,13 @@ def test_an_ir_that_takes_uint8(drawn_dir: Path, tmp_path: Path) -> None:
     about = about_export(load_template(find_template("yunet-n")), None)
     model = taking_uint8(ov.convert_model(BUNDLED_WEIGHTS))
     save_ir(model, tmp_path / "model.xml", about)
-    made = run(tmp_path, drawn_dir, ".xml", calibration_data=(str(PORTRAIT),), val_ann_files=(), val_data_roots=())
+    broken = tmp_path / "aa.jpg"
+    broken.write_bytes(PORTRAIT.read_bytes()[:3000])
+    none = {"val_ann_files": (), "val_data_roots": ()}
+    with pytest.raises(FacekitError, match=r"not one of 1 pictures can be read\. .*aa\.jpg: the JPEG is cut off"):
+        run(tmp_path, drawn_dir, ".xml", calibration_data=(str(broken),), **none)
+    made = run(tmp_path, drawn_dir, ".xml", calibration_data=(str(broken), str(PORTRAIT)), **none)
+    assert [(loss.what, loss.why[:19]) for loss in made.losses] == [(str(broken), "the JPEG is cut off")]
     detector = Detector.open(made.files[0])
     assert detector.backend.is_uint8
     assert len(detector.detect(PORTRAIT).above(0.5)) == 1
