@@ -272,7 +272,7 @@ class _Reader:
         except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # an unknown tag, 2026-99-99, !!timestamp x
             value = None
         if get_origin(expected) is Literal:
-            if value in get_args(expected):
+            if _is_one_of(value, get_args(expected)):
                 return value
         elif expected is float:
             # YAML 1.1 reads 5e-4 as text; users mean the number.
@@ -313,6 +313,11 @@ def _describe(expected: Any) -> str:
     return words.get(expected, getattr(expected, "__name__", str(expected)))
 
 
+def _is_one_of(value: Any, known: tuple[Any, ...]) -> bool:
+    """Of the same type, too: True is no 1."""
+    return any(type(value) is type(each) and value == each for each in known)
+
+
 def from_plain(kind: Any, value: Any, key: str) -> Any:
     """What plain_data() made of a `kind`, a dataclass or a type of its fields. Raises ValueError that names the key for
     anything else, and for what lies out of its range."""
@@ -337,7 +342,7 @@ def from_plain(kind: Any, value: Any, key: str) -> Any:
                 raise ValueError(f"{key}: expected a kind of {', '.join(by_kind)}, got {given}")
             options = [by_kind[value["kind"]]]
         return made if value is None and type(None) in args else from_plain(options[0], value, key)
-    if origin is Literal and value in args:
+    if origin is Literal and _is_one_of(value, args):
         return made
     if origin is tuple and isinstance(value, list | tuple):
         kinds = (args[0],) * len(value) if args[-1] is Ellipsis else args

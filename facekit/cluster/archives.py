@@ -34,7 +34,8 @@ def pictures_in(entry: Entry) -> Iterator[Named]:
                 if members > MAX_MEMBERS:
                     raise FacekitError(f"{entry.name}: over {MAX_MEMBERS} files. Divide the archive.")
                 if PurePosixPath(info.name).suffix.lower() in PICTURE_SUFFIXES and not info.isdir():
-                    yield f"tar://{info.name}::{entry.name}", _content(archive, info, stream, taken)
+                    name = f"tar://{info.name}::{entry.name}"
+                    yield name, _content(archive, info, stream, taken, name)
     except FacekitError as error:
         yield entry.name, error
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
@@ -43,10 +44,9 @@ def pictures_in(entry: Entry) -> Iterator[Named]:
 
 
 def _content(
-    archive: tarfile.TarFile, info: tarfile.TarInfo, stream: _Bounded, taken: set[str]
+    archive: tarfile.TarFile, info: tarfile.TarInfo, stream: _Bounded, taken: set[str], where: str
 ) -> bytes | FacekitError:
     path = PurePosixPath(info.name)
-    where = f"tar://{info.name}::"
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
         return FacekitError(f"{where}: expected a file, got a link, a device or a sparse file.")
     if path.is_absolute() or ".." in path.parts or "\0" in info.name or "\\" in info.name:

@@ -44,8 +44,12 @@ class Spans:
                 f"`start` stands {len(froms)} times and `end` {len(tos)} times: give both for each span."
             )
         edges = [edge for span in zip(froms, tos, strict=True) for edge in span]
-        if any(right <= left for left, right in itertools.pairwise(edges)):
-            raise ArgumentError("`start` and `end`: each span must end behind its start, and before the next begins.")
+        for left, right in itertools.pairwise(edges):
+            if right <= left:
+                raise ArgumentError(
+                    f"`start` and `end`: each span must end behind its start, and before the next begins; got "
+                    f"{right:g} s behind {left:g} s. Give them in the order in which they are played."
+                )
         return cls(tuple(zip(froms, tos, strict=True)))
 
     def place(self, time_s: float) -> float | None:

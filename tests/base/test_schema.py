@@ -47,6 +47,7 @@ class Car:
     price: float | None
     climate: Warm | Cold
     options: Section
+    doors: Literal[2, 4]
 
 
 LINES = {
@@ -59,6 +60,7 @@ LINES = {
     "price": "null",
     "climate": "{kind: warm, degrees: 21}",
     "options": "{power: 1, gears: 5}",
+    "doors": "2",
 }
 
 
@@ -108,7 +110,7 @@ class TestGood:
 class TestKeys:
     def test_unknown(self, tmp_path: Path) -> None:
         text = complaint(write(tmp_path, pirce="3"))
-        assert ":10: pirce: unknown key" in text
+        assert ":11: pirce: unknown key" in text
         assert "did you mean 'price'" in text
         assert "size_hw" in text  # among the valid keys
 
@@ -128,7 +130,7 @@ class TestKeys:
     def test_doubled(self, tmp_path: Path) -> None:
         path = write(tmp_path)
         path.write_text(path.read_text() + "name: again\n")
-        assert ":10: name: given twice" in complaint(path)
+        assert ":11: name: given twice" in complaint(path)
 
     def test_doubled_inside(self, tmp_path: Path) -> None:
         assert ":4: engine.power: given twice" in complaint(write(tmp_path, engine="{power: 1, power: 2, gears: 4}"))
@@ -150,6 +152,9 @@ class TestTypes:
             ("name", "[a]", "expected text, got a list"),
             ("name", "12", "expected text, got '12'"),
             ("fuel", "wood", "expected one of petrol, electric, got 'wood'"),
+            ("doors", "3", "expected one of 2, 4, got '3'"),
+            ("doors", "2.0", "expected one of 2, 4, got '2.0'"),
+            ("doors", "true", "expected one of 2, 4, got 'true'"),
             ("electric", "1", "expected true or false, got '1'"),
             ("engine", "fast", "expected a mapping with the keys power, gears"),
             ("engine", "{power: strong, gears: 4}", "engine.power: expected a number, got 'strong'"),
