@@ -306,6 +306,13 @@ def test_files_of_others_stay(capsys: pytest.CaptureFixture[str], portrait: Path
     assert run("detect", portrait, "--yolo", tmp_path) == run("detect", portrait, "--yolo", tmp_path) == 0
 
 
+def break_off(pictures: Path, jsonl: Path) -> None:
+    """A run behind its second picture."""
+    iterator = facekit.detect(pictures, jsonl=jsonl)
+    next(iterator), next(iterator)
+    del iterator
+
+
 class TestResume:
     def test_killed_and_gone_on_with(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
         """kill -9 in the middle; the file is that of an undisturbed run, bit by bit, and each row stands once."""
@@ -346,9 +353,7 @@ class TestResume:
         self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
     ) -> None:
         pictures = many(tmp_path / "in", portrait, 4)
-        iterator = facekit.detect(pictures, jsonl=tmp_path / "a.jsonl")
-        next(iterator), next(iterator)
-        del iterator
+        break_off(pictures, tmp_path / "a.jsonl")
         (pictures / "000.jpg").rename(pictures / "005.jpg")
         text = fails(capsys, "detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume")
         assert "picture 1 was" in text and "000.jpg, now it is" in text
@@ -357,9 +362,7 @@ class TestResume:
         self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
     ) -> None:
         pictures = many(tmp_path / "in", portrait, 4)
-        iterator = facekit.detect(pictures, jsonl=tmp_path / "a.jsonl")
-        next(iterator), next(iterator)
-        del iterator
+        break_off(pictures, tmp_path / "a.jsonl")
         cv2.imwrite(str(pictures / "000.jpg"), np.zeros((40, 60, 3), np.uint8))
         text = fails(capsys, "detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume")
         assert "000.jpg has changed since it was looked at" in text and "Leave --resume out" in text
@@ -370,9 +373,7 @@ class TestResume:
         assert image_bgr is not None
         cv2.imwritemulti(str(pictures / "000.tif"), [image_bgr] * 3)
         whole = facekit.detect(pictures, jsonl=tmp_path / "whole.jsonl").run()
-        iterator = facekit.detect(pictures, jsonl=tmp_path / "a.jsonl")
-        next(iterator), next(iterator)
-        del iterator
+        break_off(pictures, tmp_path / "a.jsonl")
         assert run("detect", pictures, "--jsonl", tmp_path / "a.jsonl", "--resume") == 3
         assert "000.tif: 2 of its 3 frames or pages" in capsys.readouterr().err
         assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
