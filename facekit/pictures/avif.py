@@ -30,7 +30,7 @@ def turned_avif(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) -> 
 
 def _first(properties: dict[bytes, bytes], name: bytes) -> int:
     """The first byte of a property; 0 where there is none."""
-    return properties.get(name, b"\0")[:1][0] if properties.get(name, b"\0") else 0
+    return int.from_bytes(properties.get(name, b"")[:1], "big")
 
 
 def _properties(data: bytes) -> dict[bytes, bytes]:

@@ -42,7 +42,7 @@ def _may_hold_many(head: bytes) -> bool:
     if header.kind == "PNG":  # its control chunk stands before the pixels (APNG, W3C PNG third edition, 11.3.6.1)
         return b"acTL" in head[len(PNG_START) :]
     if header.kind == "WebP":  # RFC 9649, 2.7.1: the extended header's flag
-        return head[12:16] == b"VP8X" and bool(head[20] & 2)
+        return head[12:16] == b"VP8X" and bool(int.from_bytes(head[20:21], "big") & 2)
     return header.kind in ("GIF", "TIFF") or b"avis" in head[:64]
 
 

@@ -65,7 +65,7 @@ def _is_whole(line: bytes) -> bool:
     """Whether add() may have written it: a disk may have changed it since."""
     try:
         _row_of(line, "")
-    except (FacekitError, ValueError, RecursionError):
+    except (FacekitError, ValueError, TypeError, RecursionError):
         return False
     return True
 
@@ -75,7 +75,7 @@ def _line_of(row: Row) -> bytes:
 
 
 def _row_of(line: bytes, where: str) -> Row:
-    """Raises FacekitError or ValueError for what _line_of() didn't write."""
+    """Raises FacekitError, ValueError or TypeError for what _line_of() didn't write."""
     text, _, beside = line.partition(b"\t")
     name, left_out, file_state = json.loads(beside)
     is_state = file_state is None or [type(part) for part in file_state] == [int, int]

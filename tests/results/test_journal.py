@@ -55,6 +55,17 @@ def test_damaged_rows_are_made_anew(tmp_path: Path, changed: bytes, caplog: pyte
     assert journal.done == 1 and "damaged from row 2 on" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "beside", ["5", "[1, null, null]", '["a", null, 7]', '["a", null, [1, "2"]]', '["a", 3, null]', "[]", '"abc"']
+)
+def test_what_stands_beside_a_row_is_checked(tmp_path: Path, beside: str) -> None:
+    path = tmp_path / "a.unfinished"
+    written(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2].partition(b"\t")[0] + f"\t{beside}\n".encode(), *lines[3:]]))
+    assert Journal(path, MADE, resume=True).done == 1
+
+
 def test_without_resume_it_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written(tmp_path / "a.unfinished")
     with caplog.at_level("INFO", "facekit"):
