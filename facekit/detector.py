@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from facekit.targets import Backend, Stream, open_backend, pictures_at_once, str
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
 log = logging.getLogger(__name__)
+
+_DEVICE = re.compile(r"(cpu|tensorrt|mps|(cuda|xpu)(:\d{1,3})?)")
 
 FUSION_IOU = 0.55
 BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
@@ -123,8 +126,11 @@ class Detector:
             raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
         if threads is not None and (not isinstance(threads, int | np.integer) or threads is True or threads < 1):
             raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
-        if str(weights) == "bundled" and not Path(weights).exists() and template is None and layout is None:
-            weights, template = BUNDLED_WEIGHTS, BUNDLED_WEIGHTS.parent
+        if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
+            raise ArgumentError(f"`device`: expected cpu, cuda, cuda:1 or the like, or tensorrt, got {device!r:.80}.")
+        if str(weights) == "bundled" and not Path(weights).exists() and layout is None:
+            weights = BUNDLED_WEIGHTS
+            template = BUNDLED_WEIGHTS.parent if template is None else template
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         opened = open_backend(Path(weights), template, device, threads, backend, layout)

@@ -391,6 +391,19 @@ class TestThroughput:
         with pytest.raises(ArgumentError, match=r"no such mode\. OpenVINO has, which reads it: say `backend=openvino`"):
             Detector.open(BUNDLED_WEIGHTS, mode="throughput")
 
+    def test_devices_that_there_are_not(self, drawn_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for device in ("nonsense", "gpu9", "cuda:x", 0):
+            with pytest.raises(ArgumentError, match="`device`: expected cpu, cuda, cuda:1 or the like, or tensorrt"):
+                Detector.open("bundled", device=device)  # type: ignore[arg-type]
+        if not torch.cuda.is_available():
+            with pytest.raises(FacekitError, match=r"^device cuda: .* Take cpu, or leave it out\."):
+                Detector.open(drawn_weights, "yunet-n", device="cuda")
+            Detector.open("bundled", device="cuda")
+            assert "device cuda: this ONNX Runtime has no CUDA and takes the CPU" in caplog.text
+
+    def test_bundled_with_its_template(self) -> None:
+        assert Detector.open("bundled", "yunet-n").template.name == "yunet-n"
+
     def test_a_mode_that_there_is_not(self) -> None:
         with pytest.raises(ArgumentError, match="`mode`: expected latency or throughput, got 'fast'"):
             Detector.open(BUNDLED_WEIGHTS, mode="fast")  # type: ignore[arg-type]

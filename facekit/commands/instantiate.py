@@ -71,7 +71,8 @@ def instantiate(options: InstantiateOptions) -> Path | None:
 
     template_path, work_dir = find_template(options.template), options.work_dir
     template = load_template(template_path)
-    _refuse_foreign_folder(work_dir, template, options.force)
+    held = _held_template(work_dir)
+    _refuse_foreign_folder(work_dir, template, held, options.force)
     check_writable_folder(work_dir)
     if options.force:
         check_outputs([options.snapshot], [work_dir / "snapshot.pth"])
@@ -87,6 +88,11 @@ def instantiate(options: InstantiateOptions) -> Path | None:
             place = new if (new / "template.yaml").exists() else work_dir
             own = load_template(place / "template.yaml")
             missing = _import_snapshot(options.snapshot, own, new / "snapshot.pth", said)
+        stays = (work_dir / "snapshot.pth").exists() and not (new / "snapshot.pth").exists()
+        if stays and options.force:
+            said = [line for line in said if "snapshot.pth" not in line]
+            whose = "" if held == template.name else f" of {held}, not {template.name}'s. Give `snapshot`, or delete it"
+            said.append(f"Kept: {work_dir / 'snapshot.pth'}, the weights that lay there{whose}.")
     for line in said:
         log.info("%s", line)
     if missing is not None:
@@ -131,22 +137,28 @@ def _import_snapshot(snapshot: Path | None, template: Template, target: Path, sa
     return None
 
 
-def _refuse_foreign_folder(work_dir: Path, template: Template, force: bool) -> None:
+def _held_template(work_dir: Path) -> str | None:
+    """The name of the template whose work dir it is; None where it is none."""
+    from facekit.template import load_template
+
+    held = work_dir / "template.yaml"
+    if not held.is_file():
+        return None
+    try:
+        return load_template(held).name
+    except FacekitError:
+        return "something unreadable"
+
+
+def _refuse_foreign_folder(work_dir: Path, template: Template, held: str | None, force: bool) -> None:
     if work_dir.exists() and not work_dir.is_dir():
         raise FacekitError(f"{work_dir}: is a file, not a folder. Choose another work dir.")
     if force or not work_dir.is_dir() or not any(work_dir.iterdir()):
         return
-    held = work_dir / "template.yaml"
-    if not held.is_file():
+    if held is None:
         raise FacekitError(f"{work_dir}: is not empty and no work dir. Choose another folder, or give `force=True`.")
-    from facekit.template import load_template
-
-    try:
-        name = load_template(held).name
-    except FacekitError:
-        name = "something unreadable"
-    if name != template.name:
+    if held != template.name:
         raise FacekitError(
-            f"{work_dir}: is the work dir of {name}, not of {template.name}. Choose another folder, or give "
+            f"{work_dir}: is the work dir of {held}, not of {template.name}. Choose another folder, or give "
             f"`force=True`."
         )

@@ -15,7 +15,7 @@ from facekit.base.files import check_new, check_writable_folder, making_folder, 
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError, Loss
-from facekit.labels.formats import FORMATS, Format, read_labels, split_part
+from facekit.labels.formats import FORMATS, WRITTEN, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
 from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
 from facekit.labels.picture_labels import PictureLabels, Tally
@@ -94,6 +94,8 @@ def convert(
         named = _only(named, options.subset)
     summary = Summary({}, destination, root, dropped)
     for part, pictures in named.items():
+        if not row.states_size:
+            _check_sizes(pictures, format_name)
         sized = with_sizes(pictures) if row.needs_size else pictures
         summary.parts[part] = [(name, _filtered(labels, row, options, summary)) for name, labels in sized]
     if options.split:
@@ -111,6 +113,20 @@ def with_sizes(named: list[Named]) -> list[Named]:
         (name, replace(labels, size_wh=picture_size(labels.path)) if name in unknown else labels)
         for name, labels in progress_bar(named, desc="picture sizes", unit="picture", delay_s=2)
     ]
+
+
+def _check_sizes(named: list[Named], format_name: str) -> None:
+    """Raises FacekitError for a picture that its labels say another size of than readers see: of a format that states
+    no size they would read the boxes on that. Of pictures turned by their EXIF, labels may mean the unturned ones."""
+    sized = [labels for _, labels in named if labels.size_wh is not None]
+    for labels in progress_bar(sized, desc="picture sizes", unit="picture", delay_s=2):
+        if labels.size_wh != (seen_wh := picture_size(labels.path)):
+            stating = ", ".join(name for name in WRITTEN if FORMATS[name].states_size)
+            raise FacekitError(
+                f"{labels.path}: the labels say {'x'.join(map(str, labels.size_wh or ()))} pixels, the picture has "
+                f"{'x'.join(map(str, seen_wh))} as viewers show it, and {format_name} states no size. Take a format "
+                f"that does ({stating}), save the picture upright, or mend the labels."
+            )
 
 
 def _read(sources: Sequence[Source], dropped: Tally, unknown: dict[Path, int]) -> tuple[list[PictureLabels], Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from facekit.targets.reading.about import KEY, About, parse_about, stated_templa
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +102,8 @@ def choose_providers(device: str | None) -> list[str]:
                 "device tensorrt: this ONNX Runtime has no TensorRT. Install onnxruntime-gpu in place of onnxruntime, "
                 "and TensorRT."
             )
+    if device is not None and device.startswith("cuda") and "CUDAExecutionProvider" not in present:
+        log.warning("device %s: this ONNX Runtime has no CUDA and takes the CPU. Install onnxruntime-gpu.", device)
     return [provider for provider in wanted if provider in present]
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
@@ -48,7 +49,11 @@ class PyTorchBackend(Backend):
         load_state(network, checkpoint.state_dict, str(weights))
         keep_freed_memory()
         network = network.to(memory_format=torch.channels_last)
-        return cls(network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), template)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return cls(network.to(place).eval(), template)
+        except (RuntimeError, AssertionError) as error:  # no such GPU, or a PyTorch without any
+            raise FacekitError(f"device {place}: {str(error).splitlines()[0]} Take cpu, or leave it out.") from error
 
     @torch.inference_mode()
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated:

@@ -31,6 +31,18 @@ class TestInstantiate:
         assert "--force" in fails(capsys, "instantiate", SSD, tmp_path, "--no-snapshot")
         assert written(tmp_path) == ["mine.txt"]
 
+    def test_another_templates_weights_that_stay_are_told(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, ssd_weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run("instantiate", SSD, tmp_path / "work", "--snapshot", ssd_weights) == 0
+        before = (tmp_path / "work" / "snapshot.pth").read_bytes()
+        capsys.readouterr()
+        said = "snapshot.pth, the weights that lay there of face-detection-0200, not yunet-n's. Give --snapshot, or"
+        assert run("instantiate", "yunet-n", tmp_path / "work", "--no-snapshot", "--force") == 0
+        text = capsys.readouterr().err
+        assert said in text and "Replaced: " + str(tmp_path / "work" / "snapshot.pth") not in text
+        assert (tmp_path / "work" / "snapshot.pth").read_bytes() == before
+
     def test_both_flags(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert "not both" in fails(capsys, "instantiate", SSD, tmp_path, "--no-snapshot", "--snapshot", "a.pth")
 

@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from facekit.cli import main
 from facekit.datasets.convert import convert
@@ -77,6 +79,31 @@ def test_blanks_of_other_kinds_in_names(root: Path, form: str) -> None:
     assert [labels.boxes_xywh.tolist() for labels in found] == [[[1, 2, 20, 20]]] * 2
     kept = {Path(labels.name or "").name for labels in found}
     assert form == "voc" or kept == {Path(name).name for name in named}
+
+
+@pytest.mark.parametrize("form", ["yolo", "yolo-face", "wider", "coco"])
+@pytest.mark.parametrize("size_wh", [(60, 40), (40, 60), (30, 20)])
+def test_sizes_that_are_not_the_pictures(root: Path, form: str, size_wh: tuple[int, int]) -> None:
+    """Readers of a format without sizes would see boxes elsewhere. 60x40 is how a picture turned by its EXIF is stored,
+    and what many tools state."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(root / "images/turned.jpg", exif=exif)
+    image = {"id": 1, "file_name": "turned.jpg", "width": size_wh[0], "height": size_wh[1]}
+    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 10]}]
+    (root / "labels.json").write_text(json.dumps({"images": [image], "annotations": boxes}))
+    out = root / f"out{FORMATS[form].suffix}"
+    work = partial(convert, {"train": [(root / "labels.json", root / "images")]}, form, out, ConvertOptions())
+    if form == "coco" or size_wh == (40, 60):
+        work()
+        assert read_labels(out, root / "images" if form in ("coco", "wider") else None)[0].boxes_xywh.tolist() == [
+            [1, 2, 20, 10]
+        ]
+    else:
+        said = f"the labels say {size_wh[0]}x{size_wh[1]} pixels, the picture has 40x60 as viewers show it, and {form} "
+        with pytest.raises(FacekitError, match=said):
+            work()
+        assert not out.exists()
 
 
 class TestFilters:

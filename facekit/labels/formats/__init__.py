@@ -42,6 +42,7 @@ class Format:
     suffix: str = ""  # of a written file
     keeps: frozenset[str] = frozenset()  # of landmarks, attributes, crowds
     needs_size: bool = False  # to write
+    states_size: bool = True  # what it writes says how large pictures are
     has_parts: bool = False  # SOURCE:train is read
 
 
@@ -62,7 +63,7 @@ FORMATS = {  # asked in this order
     "retinaface": Format("RetinaFace label.txt: '# NAME' first", read_retinaface, looks_like_retinaface),
     "wider": Format(
         "WIDER txt: a picture's name, then a count", read_wider, looks_like_wider, write_wider, suffix=".txt",
-        keeps=frozenset({"attributes"}),
+        keeps=frozenset({"attributes"}), states_size=False,
     ),
     "voc": Format(
         "VOC: a folder with Annotations and JPEGImages, or a list in its ImageSets/Main", read_voc, looks_like_voc,
@@ -79,11 +80,11 @@ FORMATS = {  # asked in this order
     ),
     "yolo": Format(
         "YOLO: a data.yaml, a list of pictures, or a folder with images and labels", read_yolo, looks_like_yolo,
-        write_folder=write_yolo, needs_size=True, has_parts=True,
+        write_folder=write_yolo, needs_size=True, states_size=False, has_parts=True,
     ),
     "yolo-face": Format(
         "YOLO with landmarks: the same", read_yolo, looks_like_yolo, write_folder=write_yolo_face,
-        keeps=frozenset({"landmarks"}), needs_size=True, has_parts=True,
+        keeps=frozenset({"landmarks"}), needs_size=True, states_size=False, has_parts=True,
     ),
     "fddb": Format("FDDB: a name without suffix, then a count", read_fddb, looks_like_fddb),
 }  # fmt: skip

@@ -161,6 +161,7 @@ class _File:
         categories, wanted = self._categories()
         orphans: list[tuple[int, Any]] = []
         others: Counter[Any] = Counter()
+        unlisted: Counter[Any] = Counter()
         read = 0
         for number, annotation in enumerate(self.content["annotations"]):
             where = f"{self.file}: annotations[{number}]"
@@ -168,7 +169,7 @@ class _File:
                 raise FacekitError(f"{where}: expected a mapping with image_id and bbox, got {shorten(annotation)}.")
             category_id = categories.find(annotation.get("category_id"))
             if wanted is not None and category_id not in wanted:
-                others[shorten(annotation.get("category_id"))] += 1
+                (unlisted if category_id is None else others)[shorten(annotation.get("category_id"))] += 1
                 continue
             image_id = self.images.find(annotation["image_id"])
             if image_id is None:
@@ -183,9 +184,14 @@ class _File:
                 f"annotations[{number}] with image_id {shorten(image_id)}. Add the picture to 'images' or take them "
                 f"out."
             )
-        if others and not read:
-            counts = ", ".join(f"{key} ({count})" for key, count in others.most_common(5))
+        if not read and (others or unlisted):
+            counts = _counts(others + unlisted)
             log.warning("%s: no annotation is of the category 'face', %s; category_ids: %s.", self.file, wanted, counts)
+        elif unlisted:
+            log.warning(
+                "%s: %d annotations are left out: 'categories' doesn't list their category_id: %s. Add the category, "
+                "named face if that is what they are.", self.file, sum(unlisted.values()), _counts(unlisted),
+            )  # fmt: skip
 
     def _categories(self) -> tuple[ById[dict[str, Any]], set[Any] | None]:
         """The categories, and the ids of those to read; None: there is but one, so all."""
@@ -246,6 +252,10 @@ class _File:
                 )  # fmt: skip
         if self.texts:
             log.warning("%s: %d bboxes hold texts for numbers: read by value.", self.file, self.texts)
+
+
+def _counts(numbered: Counter[Any]) -> str:
+    return ", ".join(f"{key} ({count})" for key, count in numbered.most_common(5))
 
 
 def write_coco(destination: Path, pictures: Sequence[Named]) -> None:

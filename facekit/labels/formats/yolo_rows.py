@@ -146,7 +146,7 @@ def meaning_of(
 def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:
     """Whether (N, M) numbers of most lines are a box and as many points."""
     points = values[:, 4 : 4 + count * each].reshape(len(values), count, each)
-    if (count, each) == (len(LANDMARK_NAMES), 2) and (points == -1).all(axis=2).any():  # no polygon's corner
+    if (count, each) == (len(LANDMARK_NAMES), 2) and _unlabelled(points).any():  # no polygon's corners
         return True
     if each == 3 and np.isin(points[..., 2], (0, 1, 2)).all(axis=1).mean() > 0.5:
         return True
@@ -155,6 +155,11 @@ def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:
         return False
     sample = np.flatnonzero(near)[:SAMPLE]
     return float(np.mean([_is_outline(values[row, : 4 + count * each]) for row in sample])) <= 0.5
+
+
+def _unlabelled(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, K, 2) -> (N, K): points that some tools write for none: -1 -1, or 0 0 for all of a line's."""
+    return np.asarray((points == -1).all(axis=2) | (points == 0).all(axis=(1, 2))[:, None])
 
 
 def _near(boxes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -227,7 +232,7 @@ def _faces(
         return faces
     each = meaning.values_a_point
     points = values[:, 5 : 5 + meaning.points * each].reshape(len(values), meaning.points, each)
-    unlabelled = (points[..., 2] <= 0) if each == 3 else (points == -1).all(axis=2)
+    unlabelled = (points[..., 2] <= 0) if each == 3 else _unlabelled(points)
     places = np.where(unlabelled[..., None], values[:, None, 1:3], points[..., :2])  # the centre is always near
     far = ~_near(values[:, 1:5], places) & (values[:, 3:5] > 0).all(axis=1) & (each == 2 and not is_sure)
     if far.any():

@@ -140,7 +140,8 @@ def _below(top: Path, root: Path, path: str, where: str) -> Path:
 
 def _class_names(names: Any) -> dict[int, str]:
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
-    return {key: name.lower() for key, name in pairs if isinstance(key, int) and isinstance(name, str)}
+    numbered = ((as_whole(key), name) for key, name in pairs if isinstance(name, str))  # '0': face, too
+    return {number: name.lower() for number, name in numbered if number is not None}
 
 
 def _kpt_shape(value: Any) -> tuple[int, int] | None:

@@ -52,6 +52,12 @@ class TestCocoByValue:
         assert boxes(read_labels(coco(root, {"category_id": 0}, {"category_id": 9}, categories=two))) == []
         assert "no annotation is of the category 'face'" in said.text and "0 (1), 9 (1)" in said.text
 
+    def test_annotations_of_unlisted_categories_are_counted(self, root: Path, said: pytest.LogCaptureFixture) -> None:
+        two = [{"id": 1, "name": "face"}, {"id": 2, "name": "car"}]
+        source = coco(root, {"category_id": 1}, {"category_id": 5}, {"category_id": 2}, categories=two)
+        assert boxes(read_labels(source)) == [BOX]
+        assert "1 annotations are left out: 'categories' doesn't list their category_id: 5 (1)." in said.text
+
     def test_numbers_that_are_texts(self, root: Path, said: pytest.LogCaptureFixture) -> None:
         images = [{"id": "7", "file_name": "a.jpg", "width": "512", "height": 512.0}]
         [labels] = read_labels(coco(root, {"image_id": 7, "bbox": ["180", "54", 93, "120.0"]}, images=images))

@@ -75,6 +75,24 @@ class TestGood:
         a, _ = read_labels(root / "data.yaml")
         assert a.boxes_xywh.tolist() == [[10, 7.5, 20, 15]]
 
+    def test_classes_numbered_by_texts(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
+        (root / "data.yaml").write_text("train: images/train\nnames: {'0': person, '1': Face}\n")
+        a, _ = read_labels(root / "data.yaml")
+        assert a.boxes_xywh.tolist() == [[10, 7.5, 20, 15]]
+
+    @pytest.mark.parametrize("lines", [1, 2, 3])
+    @pytest.mark.parametrize("yaml", ["", "kpt_shape: [5, 2]\n"])
+    def test_landmarks_that_are_none_written_as_zeros(self, root: Path, lines: int, yaml: str) -> None:
+        """Five points in one corner of the picture are no polygon's, and no face's."""
+        none = "0 0.25 0.3 0.2 0.4" + 10 * " 0"
+        some = "0 0.25 0.3 0.2 0.4 0.2 0.25 0.3 0.25 0.25 0.32 0.21 0.4 0.29 0.4"
+        label(root, "train/a", "\n".join([some, *[none] * lines, ""]))
+        (root / "data.yaml").write_text(f"train: images/train\nnames: [face]\n{yaml}")
+        a, _ = read_labels(root / "data.yaml")
+        np.testing.assert_allclose(a.boxes_xywh, [[6, 3, 8, 12]] * (1 + lines))
+        assert np.isfinite(a.landmarks_xy).all(axis=(1, 2)).tolist() == [True] + [False] * lines
+
     @pytest.mark.parametrize("visible", [("2", True), ("1", True), ("0", False)])
     def test_landmarks_with_visibility(self, root: Path, visible: tuple[str, bool]) -> None:
         points = " ".join(f"0.{i} 0.5 {visible[0]}" for i in range(1, 6))
