@@ -128,11 +128,15 @@ class Detector:
             raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
         if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
             raise ArgumentError(f"`device`: expected cpu, cuda, cuda:1 or the like, or tensorrt, got {device!r:.80}.")
-        if str(weights) == "bundled" and not Path(weights).exists() and layout is None:
-            weights = BUNDLED_WEIGHTS
-            template = BUNDLED_WEIGHTS.parent if template is None else template
+        is_bundled = str(weights) == "bundled" and not Path(weights).exists() and layout is None
+        if is_bundled:
+            weights, template = BUNDLED_WEIGHTS, template or BUNDLED_WEIGHTS.parent
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
+        if is_bundled and template is not None and template.name != BUNDLED_WEIGHTS.parent.name:
+            raise ArgumentError(
+                f"`weights=bundled` is a {BUNDLED_WEIGHTS.parent.name}, not a {template.name}. Leave `template` out."
+            )
         opened = open_backend(Path(weights), template, device, threads, backend, layout)
         if mode not in ("latency", "throughput"):
             raise ArgumentError(f"`mode`: expected latency or throughput, got {mode!r:.80}.")

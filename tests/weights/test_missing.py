@@ -39,5 +39,5 @@ class TestBundled:
 
     def test_is_a_yunet_n(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(FacekitError, match="no such weights"):
+        with pytest.raises(FacekitError, match=r"`weights=bundled` is a yunet-n, not a yunet-s\. Leave `template` out"):
             Detector.open("bundled", template="yunet-s")
