@@ -15,7 +15,7 @@ from facekit.cluster.trials import Trial
 from facekit.errors import FacekitError
 from facekit.pictures.headers import read_header
 from facekit.pictures.inputs import Input, decoded_bytes, input_of, left_out_of, reader
-from facekit.pictures.pages import frames_left_out
+from facekit.pictures.multipage import frames_left_out
 from facekit.pictures.read import HEAD_BYTES, MAX_PICTURE_BYTES, decode_picture
 from facekit.pictures.read_ahead import ahead
 

@@ -23,7 +23,7 @@ from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import VIDEO_SUFFIXES, Listing, fixed_part, list_pictures
-from facekit.pictures.pages import frames_left_out
+from facekit.pictures.multipage import frames_left_out
 from facekit.pictures.read import MAX_PICTURE_BYTES, PICTURE_SUFFIXES, decode_picture, picture_size
 
 STREAM_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg", ".sdp")

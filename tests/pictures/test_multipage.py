@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.pictures.pages import frames_left_out
+from facekit.pictures.multipage import frames_left_out
 
 
 def animated(path: Path, count: int) -> bytes:
