@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -210,6 +210,18 @@ def check_new(path: Path, force: bool) -> None:
     """Raises FacekitError where a file would be written over unasked: it may have been mended by hand since."""
     if path.exists() and not force:
         raise FacekitError(f"{path}: is there already. Choose another file, or give `force=True`.")
+
+
+def check_ours(path: Path, is_ours: Callable[[Path], bool], otherwise: str) -> None:
+    """Raises FacekitError for a file that is there and facekit didn't write: replaced, it would be lost. Empty ones are
+    nobody's, and what is no file, such as /dev/null, loses nothing.
+
+    otherwise: what is said of another's, such as "is no page that facekit wrote".
+    """
+    if path.is_file() and path.stat().st_size and not is_ours(path):
+        raise FacekitError(
+            f"{path}: is there already, and {otherwise}: it would be lost. Choose another name, or delete it first."
+        )
 
 
 def check_writable_folder(folder: Path) -> None:

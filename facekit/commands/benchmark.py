@@ -46,10 +46,12 @@ def benchmark(options: BenchmarkOptions) -> Compared:
     from facekit.commands.compare import Compared
     from facekit.engine.comparison.compare import Plan, compare_detectors
     from facekit.engine.comparison.contender import Named, parse_named
+    from facekit.results.existing import check_replaceable_report
     from facekit.targets.writing.check_pictures import portrait
 
     if options.json is not None:
         check_writable_folder(options.json.parent)
+        check_replaceable_report("comparison", options.json)
     (own,) = parse_named(str(options.weights))
     check_outputs([own.weights], [options.json])
     named = Named(own.name, own.weights, options.template, options.layout, options.backend or own.backend)

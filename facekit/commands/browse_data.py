@@ -33,9 +33,9 @@ def browse_data(options: BrowseOptions) -> Path:
     from facekit.base.files import write_text
     from facekit.labels.formats import read_labels
     from facekit.pages.browse import Augmentation, browse_page
-    from facekit.results.existing import check_replaceable_page
+    from facekit.results.existing import check_replaceable_report
 
-    check_replaceable_page(options.output)
+    check_replaceable_report("page", options.output)
     augmentation = Augmentation(template, options.seed) if template is not None else None
     pictures = read_labels(options.labels, options.data_root, as_written=True)
     write_text(options.output, browse_page(options.labels.name, pictures, options.limit, augmentation))

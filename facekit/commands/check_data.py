@@ -74,9 +74,11 @@ def check_data(options: CheckOptions) -> CheckResult:
     from facekit.datasets.check_report import format_report, write_json
     from facekit.datasets.clean import check_destinations, clean, write_cleaned
     from facekit.labels.formats import read_labels
+    from facekit.results.existing import check_replaceable_report
 
     workers = workers_of(options)
     check_destinations(options.fix, options.json, [options.labels, options.against])
+    check_replaceable_report("list of findings", options.json)
     if options.fix is not None:
         check_new(options.fix, options.force)
     pictures = read_labels(options.labels, options.data_root, as_written=True)

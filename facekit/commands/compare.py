@@ -73,13 +73,15 @@ def compare(options: CompareOptions) -> Compared:
     from facekit.base.files import check_outputs, check_writable_folder, write_text
     from facekit.engine.comparison.compare import Plan, compare_detectors
     from facekit.engine.comparison.contender import distinct, parse_named
-    from facekit.results.existing import check_replaceable_page
+    from facekit.results.existing import check_replaceable_report
     from facekit.targets.writing.check_pictures import portrait
 
     outputs = [path for path in (options.csv, options.json, options.report) if path is not None]
     for path in outputs:
         check_writable_folder(path.parent)
-    check_replaceable_page(options.report)
+    check_replaceable_report("page", options.report)
+    check_replaceable_report("comparison", options.json)
+    check_replaceable_report("table", options.csv)
     named = distinct([each for word in options.models for each in parse_named(word, runtimes)])
     check_outputs([each.weights for each in named], outputs)
     plan = Plan(

@@ -25,6 +25,8 @@ class PlotOptions:
 def plot(options: PlotOptions) -> Path:
     """Draws the course of trainings into one file, which is returned. Raises FacekitError where one holds nothing."""
     from facekit.pages.curves import plot_runs
+    from facekit.results.existing import check_replaceable_report
 
+    check_replaceable_report("plot", options.output)
     plot_runs(options.runs, options.output, options.over)
     return options.output

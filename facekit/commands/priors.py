@@ -19,6 +19,7 @@ class PriorsOptions:
     template: str = option(TEMPLATE, template=True)
     data_root: Path | None = option(DATA_ROOT, default=None, reads=True)
     output: Path | None = option("template.yaml to write: the template with the new priors.", default=None, writes=True)
+    force: bool = option("Write over the file of --output where it is there already.", default=False)
     seed: int = option("Of crops and clusters.", default=0, least=0)
 
 
@@ -28,10 +29,13 @@ def priors(options: PriorsOptions) -> PriorChoice:
 
     Raises FacekitError for a detector without prior sizes to choose, and where there is no face to train on.
     """
+    from facekit.base.files import check_new
     from facekit.template import find_template, load_template
 
     source = find_template(options.template)
     template = load_template(source)
+    if options.output is not None:
+        check_new(options.output, options.force)
 
     from facekit.labels.formats import read_labels
     from facekit.training_data.prior_choice import choose_priors, write_template

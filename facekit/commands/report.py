@@ -23,9 +23,9 @@ def report(options: ReportOptions) -> Path:
     from facekit.base.files import write_text
     from facekit.pages.comparison import comparison_page, run_names
     from facekit.pages.evaluation import read_record
-    from facekit.results.existing import check_replaceable_page
+    from facekit.results.existing import check_replaceable_report
 
-    check_replaceable_page(options.output)
+    check_replaceable_report("page", options.output)
     records = [read_record(path) for path in options.reports]
     names = run_names(records, [path.stem for path in options.reports])
     write_text(options.output, comparison_page(records, names))

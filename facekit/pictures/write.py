@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import check_not_input, replacing
+from facekit.base.files import check_not_input, check_ours, replacing
 from facekit.base.reading import open_regular, read_bytes
 from facekit.errors import FacekitError
 from facekit.pictures.exif import without_pictures
@@ -110,11 +110,7 @@ def check_replaceable(path: Path) -> None:
     """Raises FacekitError for a file that is there and facekit didn't write: the first of `draw=*.mp4`, say; and, as
     check_not_input(), for one that the command reads."""
     check_not_input(path)
-    if path.exists() and not _is_signed(path, SIGNATURE, CUT_SIGNATURE):
-        raise FacekitError(
-            f"{path}: is there already, and facekit didn't write it: it would be lost. Choose another name, or delete "
-            f"it first."
-        )
+    check_ours(path, lambda path: _is_signed(path, SIGNATURE, CUT_SIGNATURE), "facekit didn't write it")
 
 
 def is_drawn(path: Path) -> bool:

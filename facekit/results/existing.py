@@ -1,4 +1,4 @@
-"""Which files of rows, and which pages, may be replaced: those that facekit wrote."""
+"""Which files of rows, pages and reports may be replaced: those that facekit wrote."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ import sys
 from pathlib import Path
 
 from facekit.base.extras import optional_packages
+from facekit.base.files import check_ours
 from facekit.base.reading import open_file
-from facekit.errors import FacekitError
 
-HEAD_BYTES = 100
-PAGE_HEAD_BYTES = 4096
-PAGE_MARK = b'<meta name="generator" content="facekit">'  # see facekit.pages.shell
-# What each format's files begin with.
+SEARCHED_BYTES = 4096  # at each end of a file
+# What each format's rows begin with.
 HEADS = {
     "json": rb'\{"schema":\d+,"run":\{"facekit"',
     "jsonl": rb'\{"schema":\d+,"source":',
     "csv": rb"source,frame,",
     "coco": rb'\{"info":\{"description": "faces found by ',
 }
+REPORTS = {
+    "page": rb'.*<meta name="generator" content="facekit">',  # see facekit.pages.shell
+    "plot": rb".*facekit",  # see facekit.pages.drawing
+    "comparison": rb'\{\s*"facekit_comparison":',
+    "table": rb"name,detector,runtime,",
+    "list of findings": rb'\{\s*"statistics":',
+}
 
 
 def check_replaceable_rows(kind: str, path: Path) -> None:
-    """Raises FacekitError for a file of another's that is there: labels that `coco=annotations.json` named, say. Empty
-    ones are nobody's, and what is no file, such as /dev/null, loses nothing."""
-    if path.is_file() and path.stat().st_size and not _is_own(kind, path):
-        raise FacekitError(
-            f"{path}: is there already, and is no {kind} of faces that facekit wrote: it would be lost. Choose another "
-            f"name, or delete it first."
-        )
+    """Raises FacekitError for a file of another's that is there: labels that `coco=annotations.json` named, say."""
+    check_ours(path, lambda path: _is_own(kind, path), f"is no {kind} of faces that facekit wrote")
 
 
-def check_replaceable_page(path: Path | None) -> None:
-    """The same for a page that is to be written; None: there is none."""
-    if path is None or not path.is_file() or not path.stat().st_size:
-        return
+def check_replaceable_report(kind: str, path: Path | None) -> None:
+    """The same for a page, or for what programs read, that is to be written; None: there is none."""
+    if path is not None:
+        check_ours(path, lambda path: _begins(path, REPORTS[kind]), f"is no {kind} that facekit wrote")
+
+
+def _begins(path: Path, pattern: bytes) -> bool:
     with open_file(path, sys.maxsize, "Choose another name.") as file:
-        if PAGE_MARK not in (file.read(PAGE_HEAD_BYTES) or b""):
-            raise FacekitError(
-                f"{path}: is there already, and is no page that facekit wrote: it would be lost. Choose another name, "
-                f"or delete it first."
-            )
+        ends = file.read(SEARCHED_BYTES) or b""
+        file.seek(max(len(ends), path.stat().st_size - SEARCHED_BYTES))  # a PDF says at its end what wrote it
+        return re.match(pattern, ends + (file.read(SEARCHED_BYTES) or b""), re.DOTALL) is not None
 
 
 def _is_own(kind: str, path: Path) -> bool:
@@ -53,5 +54,4 @@ def _is_own(kind: str, path: Path) -> bool:
             return b"facekit_schema" in (parquet.read_schema(path).metadata or {})
         except (pa.ArrowException, OSError):
             return False
-    with open_file(path, sys.maxsize, "Choose another name.") as file:
-        return re.match(HEADS[kind], file.read(HEAD_BYTES) or b"") is not None
+    return _begins(path, HEADS[kind])

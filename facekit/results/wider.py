@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facekit.base.files import is_passed_over, sync_disk, write_text
+from facekit.base.files import check_ours, is_passed_over, sync_disk, write_text
 from facekit.base.reading import open_file, read_text, shown
 from facekit.errors import FacekitError, Loss, is_printable
 from facekit.metrics.overlaps import as_rows
@@ -137,16 +137,14 @@ def _scores(path: Path) -> NDArray[np.float64] | None:
 
 
 def _check_own(path: Path) -> None:
+    check_ours(path, _is_own, "holds another detector's boxes")
+
+
+def _is_own(path: Path) -> bool:
     """Scores of facekit's are float32, written in full; those of others end after some decimals, which few float32 do.
     A file without boxes is nobody's."""
-    if not path.exists():
-        return
     scores = _scores(path)
-    if scores is None or (scores != scores.astype(np.float32)).any():
-        raise FacekitError(
-            f"{path}: is there already, and is not of facekit: boxes of another detector would be lost. Give another "
-            f"folder."
-        )
+    return scores is not None and bool((scores == scores.astype(np.float32)).all())
 
 
 def _write(target: Path, xywhs: NDArray[np.float64]) -> None:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from facekit.base.files import sync_disk, write_text
+from facekit.base.files import check_ours, sync_disk, write_text
 from facekit.base.reading import open_regular
 from facekit.errors import FacekitError, Loss
 from facekit.results.row import Row
@@ -32,19 +32,16 @@ def check_yolo_folder(folder: Path) -> None:
 
 
 def _check_own(path: Path) -> None:
-    """A file that is there and holds a face without a score, or that can't be read, is another's."""
-    if not path.exists():
-        return
+    check_ours(path, _is_own, "has no scores, as labels that facekit didn't write")
+
+
+def _is_own(path: Path) -> bool:
+    """A file that holds a face without a score, or that can't be read, is another's."""
     try:
         with open_regular(path) as file:
-            is_own = all(len(line.split()) in (0, *NUMBERS_OF_A_FACE) for line in file)
+            return all(len(line.split()) in (0, *NUMBERS_OF_A_FACE) for line in file)
     except (OSError, FacekitError):
-        is_own = False
-    if not is_own:
-        raise FacekitError(
-            f"{path}: is there already, and has no scores: labels that facekit didn't write would be lost. Give "
-            f"another folder."
-        )
+        return False
 
 
 def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = MappingProxyType({})) -> list[Loss]:

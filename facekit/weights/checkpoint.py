@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from facekit.base.files import replacing
+from facekit.base.files import check_ours, replacing
 from facekit.base.reading import shown
 from facekit.base.schema import Length, Range, from_plain
 from facekit.errors import FacekitError
@@ -154,17 +154,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def check_replaceable_checkpoint(path: Path) -> None:
     """Raises FacekitError for a file that is there and no checkpoint of facekit's: somebody's own weights, say."""
-    if not path.is_file() or not path.stat().st_size:
-        return
+    check_ours(path, _is_own, "is no checkpoint that facekit wrote")
+
+
+def _is_own(path: Path) -> bool:
     try:
-        is_own = read_torch_file(path)["meta"]["format"] == FORMAT
+        return bool(read_torch_file(path)["meta"]["format"] == FORMAT)
     except (FacekitError, KeyError, TypeError, IndexError):
-        is_own = False
-    if not is_own:
-        raise FacekitError(
-            f"{path}: is there already, and is no checkpoint that facekit wrote: it would be lost. Choose another "
-            f"name, or delete it first."
-        )
+        return False
 
 
 def write_torch_file(path: Path, content: Any) -> None:

@@ -88,3 +88,35 @@ def test_reports(capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: P
     text = fails(capsys, "anonymize", portrait, "-o", tmp_path / "out.jpg", "--report", report)
     assert "notes.jsonl: is there already" in text
     assert report.read_text() == "{}\n" and not (tmp_path / "out.jpg").exists()
+
+
+def test_reports_of_others_stay(
+    capsys: pytest.CaptureFixture[str], drawn_dir: Path, drawn_weights: Path, portrait: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "log.jsonl"
+    journal.write_text('{"iteration": 1, "epoch": 0, "loss": 1.0}\n{"iteration": 2, "epoch": 0, "loss": 0.5}\n')
+    measure = ("--template", "yunet-n", "--picture", portrait, "--rounds", 1)
+    check = ("data", "check", drawn_dir / "annotations.json", "--data-root", drawn_dir, "--workers", 0, "--json")
+    commands = {
+        "comparison": ("benchmark", drawn_weights, *measure, "--json", tmp_path / "speed.json"),
+        "list of findings": (*check, tmp_path / "found.json"),
+        **{f"plot {kind}": ("plot", journal, "--output", tmp_path / f"a.{kind}") for kind in ("svg", "png", "pdf")},
+    }
+    for kind, command in commands.items():
+        output = command[-1]
+        assert isinstance(output, Path)
+        assert run(*command) == run(*command) == 0, kind
+        assert output.stat().st_size > 100
+        output.write_text("mine, for programs")
+        capsys.readouterr()
+        assert f"is no {kind.split(' ')[0]}" in fails(capsys, *command)
+        assert output.read_text() == "mine, for programs"
+
+
+def test_a_template_mended_by_hand_stays(capsys: pytest.CaptureFixture[str], drawn_dir: Path, tmp_path: Path) -> None:
+    labels, output = drawn_dir / "annotations.json", tmp_path / "own.yaml"
+    command = ("priors", labels, "--data-root", drawn_dir, "--template", "face-detection-0200", "--output", output)
+    assert run(*command) == 0
+    capsys.readouterr()
+    assert "own.yaml: is there already" in fails(capsys, *command)
+    assert run(*command, "--force") == 0

@@ -114,7 +114,7 @@ def test_wider_of_another_detector_stays(tmp_path: Path) -> None:
     theirs = "one\n2\n1 2 3 4 0.9\n5 6 7 8 0.123\n"
     (tmp_path / "a" / "one.txt").write_text(theirs)
     for write in (lambda: check_wider_folder(tmp_path), lambda: write_wider(tmp_path, rows())):
-        with pytest.raises(FacekitError, match=r"one\.txt: is there already, and is not of facekit"):
+        with pytest.raises(FacekitError, match=r"one\.txt: is there already, and holds another detector"):
             write()
     assert (tmp_path / "a" / "one.txt").read_text() == theirs
 

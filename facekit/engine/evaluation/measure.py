@@ -44,7 +44,7 @@ from facekit.pictures.write import WRITTEN_SUFFIXES, check_replaceable, write_pi
 from facekit.protocol import at_scale, with_thresholds
 from facekit.records.evaluation import CurvePoints, EvaluationRecord, GroupRow, Metric
 from facekit.records.metrics_yaml import format_table, read_metrics, weight_files, write_metrics
-from facekit.results.existing import check_replaceable_page
+from facekit.results.existing import check_replaceable_report
 from facekit.results.names import Names
 from facekit.results.wider import check_wider_folder, write_predictions
 from facekit.structures import Detections
@@ -160,7 +160,7 @@ def _check_destinations(options: EvaluateOptions) -> None:
         check_wider_folder(options.save_predictions)
     if options.save_metrics_to is not None:
         read_metrics(options.save_metrics_to)
-    check_replaceable_page(options.report)
+    check_replaceable_report("page", options.report)
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
         raise FacekitError(f"`report={options.report}`: a page is written; give it a name that ends in .html.")
 
