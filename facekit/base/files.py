@@ -67,7 +67,8 @@ class Inputs:
             self.refuse(target)
 
     def refuse(self, target: Path) -> None:
-        """Raises FacekitError where the target is there and is read."""
+        """Raises FacekitError where the target is there and is read, or is no file."""
+        _refuse_device(target)
         key = _key(target)
         if key is None or target.is_dir():
             return
@@ -126,11 +127,27 @@ def note_inputs(paths: Iterable[Path]) -> None:
 
 def check_not_input(path: Path) -> None:
     """Raises FacekitError where a command that runs now reads this file, or it came with facekit: for what writes,
-    moves or removes files other than by replacing()."""
+    moves or removes files other than by replacing(). And for what is no file."""
+    _refuse_device(path)
     if _key(path) is not None:
         _refuse_own(path)
     for inputs in _all_running():
         inputs.refuse(path)
+
+
+def _refuse_device(target: Path) -> None:
+    """Raises FacekitError for a device or a pipe, by whatever link: it would give way to a file, for the whole machine
+    where root does so. What lies in /dev and /proc is one, whatever it leads to: standard output, say."""
+    places = [target]
+    with suppress(OSError, ValueError):  # no link, or no name that can be
+        places.append(target.parent / target.readlink())
+    folders = [real_path(place.parent) for place in places]
+    is_systems = any(folder == Path("/dev") or folder.is_relative_to("/proc") for folder in folders)
+    if _key(target) is not None and (is_systems or not (target.is_file() or target.is_dir())):
+        raise FacekitError(
+            f"{target}: is a device or a pipe: a file would take its place. Give the name of a file; rows go to "
+            f"standard output for `-`."
+        )
 
 
 def _refuse_own(target: Path) -> None:
@@ -214,7 +231,7 @@ def check_new(path: Path, force: bool) -> None:
 
 def check_ours(path: Path, is_ours: Callable[[Path], bool], otherwise: str) -> None:
     """Raises FacekitError for a file that is there and facekit didn't write: replaced, it would be lost. Empty ones are
-    nobody's, and what is no file, such as /dev/null, loses nothing.
+    nobody's.
 
     otherwise: what is said of another's, such as "is no page that facekit wrote".
     """

@@ -361,3 +361,21 @@ def test_files_of_facekit_itself_are_not_written_over(project_dir: Path, tmp_pat
         with pytest.raises(FacekitError, match="is a file of facekit itself"):
             check_outputs([], [path])
     assert own.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes lie among files")
+def test_devices_and_pipes_stay(tmp_path: Path) -> None:
+    """As root a file would take the place of /dev/null, for the whole machine."""
+    os.mkfifo(tmp_path / "fifo")
+    for name, target in (("printed", "/dev/stdout"), ("open", "/proc/self/fd/1"), ("null", "/dev/null")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "link.txt").symlink_to("to.txt")
+    own = [tmp_path / name for name in ("fifo", "printed", "open", "null")]
+    for path in [*map(Path, ("/dev/null", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")), *own]:
+        for refused in (lambda path=path: check_outputs([], [path]), lambda path=path: check_not_input(path)):
+            with pytest.raises(FacekitError, match="is a device or a pipe"):
+                refused()
+    with pytest.raises(FacekitError, match="is a device or a pipe"):
+        write_text(tmp_path / "fifo", "a")
+    write_text(tmp_path / "link.txt", "a")
+    assert (tmp_path / "fifo").is_fifo() and (tmp_path / "null").is_symlink()
