@@ -21,15 +21,21 @@ COLUMNS = (
 MAX_BYTES = 1 << 36
 
 
+class _Lines(list[str]):
+    """What csv.writer writes, a row at a time, its end as on Unix."""
+
+    def write(self, row: str) -> None:
+        self.append(row.removesuffix("\r\n") + "\n")
+
+
 def csv_text(rows: Iterable[Row], run: Run) -> Iterator[str]:
     """`face` counts from 0 within a picture. Bytes of names that are no UTF-8 stand as \\udcXX."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")  # with "\n" it wouldn't quote a name that holds "\r"
 
     def taken() -> str:
-        text = buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
+        text = "".join(lines)
+        lines.clear()
         return text.encode("utf-8", "backslashreplace").decode()
 
     writer.writerow(COLUMNS)

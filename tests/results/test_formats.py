@@ -66,6 +66,16 @@ def test_csv(tmp_path: Path) -> None:
         list(read_csv(file))
 
 
+def test_csv_of_names_with_ends_of_lines(tmp_path: Path) -> None:
+    file, odd = tmp_path / "a.csv", ["a\r.jpg", "b\n.jpg", "c\r\n.jpg", 'd"\r,.jpg']
+    made = [dataclasses.replace(row, source=name) for row, name in zip(rows(), odd, strict=False)]
+    file.write_bytes("".join(csv_text(made, RUN)).encode())
+    assert [row.source for row in read_csv(file)] == odd
+    with file.open(newline="", encoding="utf-8") as opened:
+        assert {line["source"] for line in csv.DictReader(opened)} == set(odd)
+    assert file.read_bytes().count(b"\r\n") == 1  # of the name; lines end as on Unix
+
+
 def test_coco_by_pycocotools(tmp_path: Path) -> None:
     module = pytest.importorskip("pycocotools.coco")
     file = tmp_path / "a.json"
