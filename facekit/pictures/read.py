@@ -26,10 +26,12 @@ STRIP_ROWS = 256
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes a pass over all pixels
 HEAD_BYTES = 1 << 16  # of a file, where its size almost always stands
+PLAIN_CORNER = 4  # pixels a side
 REMEDY = "Mend the file or leave it out."
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in pixels: 0 is stuffed, the others restart
+_MORE_BYTES = b"\x55" * 64  # more than what a decoder looks ahead, and less than a picture
 _JPEG_BETWEEN_SCANS = [bytes([code]) for code in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)]
 
 
@@ -75,6 +77,8 @@ def decode_picture(
             )
     if image_bgr is None:
         raise FacekitError(f"{path}: {_why_not_decoded(header, data)}")
+    if header.kind == "JPEG" and _has_plain_corner(image_bgr) and lacks_pixels(data):
+        raise FacekitError(f"{path}: a damaged JPEG: its data end before its pixels do. {REMEDY}")
     return _laid_on_white(path, data, image_bgr) if on_white and header.kind in MAY_BE_TRANSPARENT else image_bgr
 
 
@@ -159,17 +163,36 @@ def is_damaged(data: bytes) -> bool:
     (T.81, B.1.1.5), so N arbitrary bytes go unnoticed with a chance of about (1 - 1/256)^N, and zeros always.
     False for anything but a JPEG.
     """
-    if not data.startswith(JPEG_START):
-        return False
-    place = _first_scan(data)
+    return data.startswith(JPEG_START) and _end_of_scans(data)[0] < 0
+
+
+def lacks_pixels(data: bytes) -> bool:
+    """Whether the data of a JPEG of one scan end before its pixels do, though its end marker is there: decoders fill
+    the rest with one colour. OpenCV from 5.0 on, given other bytes for the marker, has enough or wants more. False for
+    several scans, as progressive ones have, whose end it looks for."""
+    end, scans = _end_of_scans(data)
+    return end > 0 and scans == 1 and _decode(data[:end] + _MORE_BYTES, cv2.IMREAD_REDUCED_GRAYSCALE_8) is None
+
+
+def _has_plain_corner(image_bgr: NDArray[np.uint8]) -> bool:
+    """Of one colour: it may be turned, so which corner was the last is not known."""
+    sides = (slice(None, PLAIN_CORNER), slice(-PLAIN_CORNER, None))
+    corners = [image_bgr[rows, columns] for rows in sides for columns in sides]
+    return any((corner == corner[0, 0]).all() for corner in corners)
+
+
+def _end_of_scans(data: bytes) -> tuple[int, int]:
+    """Where a JPEG's end marker is, -1 where another one stands that can't be there; and how many scans are before."""
+    place, scans = _first_scan(data), 0
     while data[place : place + 2] != _JPEG_END:
         if data[place : place + 1] != b"\xff" or data[place + 1 : place + 2] not in _JPEG_BETWEEN_SCANS:
-            return True
+            return -1, scans
         marker, place = data[place : place + 2], _behind_segment(data, place)
         if marker == _JPEG_SCAN:
+            scans += 1
             found = _JPEG_MARKER.search(data, place)
             place = found.start() if found else len(data)
-    return False
+    return place, scans
 
 
 def picture_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from facekit.errors import FacekitError
 from facekit.pictures import read as pictures
-from facekit.pictures.read import is_damaged, picture_size, read_picture
+from facekit.pictures.read import is_damaged, lacks_pixels, picture_size, read_picture
 
 WIDTH, HEIGHT = 48, 32
 ORIENTATION, ROTATE_90 = 0x0112, 6  # the viewer turns the stored picture clockwise
@@ -162,6 +162,29 @@ class TestBroken:
         damaged = [is_damaged(data[:middle] + np.random.default_rng(seed).bytes(1000) + data[middle + 1000 :])
                    for seed in range(100)]  # fmt: skip
         assert sum(damaged) > 90
+
+    @pytest.mark.skipif(cv2.__version__ < "5", reason="OpenCV before 5.0 gives what isn't there as grey")
+    @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"subsampling": 0}, {"exif": 6}])
+    @pytest.mark.parametrize("left", [0.3, 0.9])
+    def test_a_jpeg_without_its_last_pixels(self, tmp_path: Path, options: dict[str, object], left: float) -> None:
+        """An end marker behind half of its data: decoders fill the rest with one colour."""
+        if "exif" in options:
+            turned = Image.Exif()
+            turned[0x0112] = options["exif"]
+            options = {"exif": turned}
+        buffer = BytesIO()
+        scene().resize((WIDTH * 3, HEIGHT * 3)).save(buffer, "JPEG", quality=95, **options)  # type: ignore[arg-type]
+        data = buffer.getvalue()
+        cut = data[: int(len(data) * left)] + b"\xff\xd9"
+        assert "its data end before its pixels do" in complaint(write(tmp_path, cut, "a.jpg"))
+        assert not lacks_pixels(data) and lacks_pixels(cut)
+
+    @pytest.mark.parametrize("progressive", [False, True])
+    @pytest.mark.parametrize("size_wh", [(1, 1), (7, 9), (64, 48)])
+    def test_a_plain_jpeg_is_whole(self, tmp_path: Path, size_wh: tuple[int, int], progressive: bool) -> None:
+        out = BytesIO()
+        Image.new("RGB", size_wh, (9, 9, 9)).save(out, "JPEG", progressive=progressive)
+        assert read_picture(write(tmp_path, out.getvalue(), "a.jpg")).shape[1::-1] == size_wh
 
     @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"text", b"BM\xff\x07"])
     def test_damaged_stub(self, data: bytes) -> None:
