@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,12 @@ class Passes:
             raise ArgumentError(
                 f"`multi_scale`: expected factors from 0.1 to 8, got {self.factors!r:.80}. Give some like (0.5, 1, 2)."
             )
+
+        side = self.longest_side
+        if side is not None and (isinstance(side, bool) or not isinstance(side, int) or not 32 <= side <= 1 << 15):
+            raise ArgumentError(f"`longest_side`: expected 32 to {1 << 15} pixels, got {side!r:.80}.")
+        if not isinstance(self.flip, bool):
+            raise ArgumentError(f"`flip`: expected true or false, got {self.flip!r:.80}.")
 
     def __len__(self) -> int:
         return len(self.factors) * (1 + self.flip)
@@ -172,12 +178,14 @@ class Detector:
         """
         return self.detect_batch([picture])[0]
 
-    def detect_batch(self, pictures: Sequence[Picture]) -> list[Detections]:
+    def detect_batch(self, pictures: Iterable[Picture]) -> list[Detections]:
         """detect() for several pictures: those that the protocol brings to one size go through the network together,
         where it takes more than one, and where that is faster (on a CPU only small ones). Raises ArgumentError for a
-        single path."""
-        if isinstance(pictures, str | bytes | Path):
-            raise ArgumentError(f"`pictures`: expected several, got {pictures!r:.80}. Give a list, or call detect().")
+        single path or picture."""
+        is_one = isinstance(pictures, str | bytes | Path) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+        if is_one:
+            got = f"an array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:80]
+            raise ArgumentError(f"`pictures`: expected several, got {got}. Give a list, or call detect().")
         images_bgr = [as_bgr(picture) for picture in pictures]
         passes = [self._one_pass(images_bgr, factor) for factor in self.passes.factors]
         if self.passes.flip:
@@ -190,9 +198,10 @@ class Detector:
         rule = self.template.evaluation
         return [fuse(of_one_picture, FUSION_IOU, rule.max_detections) for of_one_picture in zip(*passes, strict=True)]
 
-    def detect_each(self, pictures: Sequence[Picture]) -> list[Detections | FacekitError]:
+    def detect_each(self, pictures: Iterable[Picture]) -> list[Detections | FacekitError]:
         """detect_batch(), where one picture that can't be read, is none, or that the network or its runtime can't take
         costs the others nothing: in its place stands why."""
+        pictures = list(pictures)
         errors: dict[int, FacekitError] = {}
         images_bgr = []
         for index, picture in enumerate(pictures):

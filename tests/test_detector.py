@@ -186,6 +186,8 @@ class TestArguments:
                 Detector.bundled(threads=threads)  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match=r"`pictures`: expected several, got 'a\.jpg'"):
             Detector.bundled().detect_batch("a.jpg")
+        with pytest.raises(ArgumentError, match=r"expected several, got an array of shape \(40, 40, 3\)"):
+            Detector.bundled().detect_batch(random_picture(40, 40))
 
     @pytest.mark.parametrize("wrong", [3, 0, "x", (0.5, 1.0)])
     def test_passes_that_are_none(self, wrong: Any) -> None:
@@ -200,6 +202,11 @@ class TestBatch:
         found = Detector(backend, bundled("yunet-n")).detect_batch([random_picture(*size) for size in sizes])
         assert backend.fed == [(2, 128, 64, 3), (2, 64, 64, 3)]
         assert [len(faces) for faces in found] == [1] * 4
+
+    def test_takes_what_is_iterated(self) -> None:
+        detector = Detector(FixedBackend([[10.0, 20, 40, 60]]), bundled("yunet-n"))
+        for look in (detector.detect_batch, detector.detect_each):
+            assert [len(faces) for faces in look(random_picture(64, 64) for _ in range(2))] == [1, 1]  # type: ignore
 
     def test_equals_one_by_one(self, drawn_weights: Path, drawn_dir: Path) -> None:
         detector = Detector.open(drawn_weights, at_scale(bundled("yunet-n"), "320x320"), "cpu")
@@ -281,6 +288,15 @@ class TestPasses:
     def test_bad_factors(self, factors: Any) -> None:
         with pytest.raises(FacekitError, match=r"from 0\.1 to 8"):
             Passes(factors)
+
+    @pytest.mark.parametrize("side", [0, -5, 31, 1 << 16, True, "a", 64.0])
+    def test_bad_sides(self, side: Any) -> None:
+        with pytest.raises(ArgumentError, match="`longest_side`: expected 32 to 32768 pixels"):
+            Passes(longest_side=side)
+
+    def test_bad_flip(self) -> None:
+        with pytest.raises(ArgumentError, match="`flip`: expected true or false, got 'no'"):
+            Passes(flip="no")  # type: ignore[arg-type]
 
     def test_a_graph_of_one_size_is_refused(self) -> None:
         backend = FixedBackend([])
