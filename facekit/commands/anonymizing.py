@@ -96,11 +96,21 @@ class Areas:
             chosen &= ~found
         return chosen & np.any(inside[len(self.ignore) :], axis=0) if self.only else chosen
 
+    def loss(self, source: str, shape: tuple[int, ...]) -> list[Loss]:
+        """Where `only` chooses nothing of a picture of that shape, (H, W, ...): its numbers are likely wrong."""
+        height, width = shape[:2]
+        if not self.only or any(left < width and top < height for left, top, _, _ in self.only):
+            return []
+        return [Loss(source, f"no face is covered: `only` lies outside its {width}x{height} pixels")]
+
 
 def _area(text: str, name: str) -> tuple[float, ...]:
     if not re.fullmatch(r"\d+(\.\d+)?(,\d+(\.\d+)?){3}", text.replace(" ", "")):
         raise ArgumentError(f"`{name}`: expected x,y,width,height in pixels, such as 0,0,320,200, got {text[:40]!r}.")
-    return tuple(float(part) for part in text.split(","))
+    area = tuple(float(part) for part in text.split(","))
+    if 0 in area[2:]:
+        raise ArgumentError(f"`{name}`: {text[:40]} has no pixels. Give x,y,width,height, such as 0,0,320,200.")
+    return area
 
 
 def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
@@ -120,7 +130,7 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
     if options.report is not None:
         check_replaceable_rows("jsonl", options.report)
     with protecting(inputs.files), StopSignals() as stop, ExitStack() as stack:
-        work = _Work(options, chosen, spans, areas, Anonymized(losses=list(inputs.losses)), stop)
+        work = _Work(options, chosen, spans, areas, Anonymized(losses=[*inputs.losses, *inputs.left_out]), stop)
         report = None
         if options.report is not None:
             report = stack.enter_context(replacing(options.report)).open("w", encoding="ascii", newline="\n")
@@ -220,6 +230,7 @@ class _Work:
         write_picture(target, covered, self._kept_exif(item, target) if self.options.keep_metadata else None)
         if (left_out := left_out_of(item)) is not None:
             self.done.losses.append(Loss(item.source, left_out))
+        self.done.losses += self.areas.loss(item.source, image_bgr.shape)
         self.done.pictures += 1
         self.done.faces += len(faces)
         self.done.written.append(target)
@@ -297,6 +308,8 @@ class _Work:
                         spans=self.spans)  # fmt: skip
         with closing(watched), progress_bar(None, desc="looking", unit="frame") as bar:
             for frame, faces in watched:
+                if not bar.n:
+                    self.done.losses += self.areas.loss(item.source, frame.image_bgr.shape)
                 bar.total = seen.total
                 bar.update()
                 found.add(frame.number, faces)

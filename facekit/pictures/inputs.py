@@ -60,6 +60,7 @@ class Inputs:
     list_file: Path | None
     total: int | None  # of pictures and videos; None: not known beforehand
     losses: list[Loss] = field(default_factory=list)  # names that stand for nothing
+    left_out: list[Loss] = field(default_factory=list)  # of folders and globs: what could be given by name
 
     def __iter__(self) -> Iterator[Input]:
         return chain(self.named, () if self.list_file is None else _listed(self.list_file))
@@ -80,13 +81,15 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
     """
     found: list[Input] = []
     losses: list[Loss] = []
+    passed: list[Loss] = []
     missing: list[Input] = []  # rows will say that they can't be read
     taken: set[Path] = set()
     for given in names:
         name = given
         try:
             name = path_of(given)
-            new = _named(name, output)
+            new, left_out = _named(name, output)
+            passed += left_out
         except FacekitError as error:
             why = str(error).removeprefix("`inputs` ").removeprefix(f"{masked(name)}: ")
             losses.append(Loss(masked(name), why))
@@ -106,10 +109,10 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
         lines = None if str(list_file) == "-" else sum(1 for _ in _listed(list_file))
         if lines == 0 and not found:
             raise FacekitError(f"{list_file}: names no picture; expected a path or an address a line.")
-        return Inputs(found, list_file, None if lines is None else total + lines, _other(losses, missing))
+        return Inputs(found, list_file, None if lines is None else total + lines, _other(losses, missing), passed)
     if len(found) == len(missing):
         raise FacekitError("\n".join(map(str, losses)) or "`inputs`: expected pictures or a video, got none.")
-    return Inputs(found, None, total, _other(losses, missing))
+    return Inputs(found, None, total, _other(losses, missing), passed)
 
 
 def _other(losses: list[Loss], missing: list[Input]) -> list[Loss]:
@@ -117,25 +120,27 @@ def _other(losses: list[Loss], missing: list[Input]) -> list[Loss]:
     return [loss for loss in losses if loss.what not in told]
 
 
-def _named(name: str, output: Path | None) -> list[Input]:
+def _named(name: str, output: Path | None) -> tuple[list[Input], list[Loss]]:
+    """The inputs, and what is left out though it could be given by name."""
     path = Path(name)
     if glob.has_magic(name) and not path.exists() and path.suffix.lower() in VIDEO_SUFFIXES:
         videos = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
         if not videos:
             raise FacekitError("no video there: the glob fits none.")
-        return [Input("video", video, PurePosixPath(video).name) for video in videos]
+        return [Input("video", video, PurePosixPath(video).name) for video in videos], []
     single = input_of(name)
     if single.kind == "video" and path.is_file():
-        return [replace(single, below=path.name)]
+        return [replace(single, below=path.name)], []
     if single.kind != "file":
-        return [single]
+        return [single], []
     listing: Listing = list_pictures([name], output, flag="`inputs`")
     listing.say()
     top = path if path.is_dir() else fixed_part(path) if not path.exists() else None
-    return [
+    found = [
         Input("file", str(picture), picture.name if top is None else _below(picture, top))
         for picture in listing.pictures
     ]
+    return found, listing.left_out(name)
 
 
 def _below(path: Path, top: Path) -> str:

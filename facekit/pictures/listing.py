@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ class Listing:
     passed_over: Counter[str] = field(default_factory=Counter)  # files of a folder or glob, by what they are
     drawn: int = 0  # pictures of a folder or glob that facekit drew, or that lie in the output folder
     losses: list[Loss] = field(default_factory=list)  # names that stand for no picture
+
+    def left_out(self, name: str) -> list[Loss]:
+        """Videos, and what facekit drew: what could be given by name."""
+        videos = sum(self.passed_over[suffix] for suffix in VIDEO_SUFFIXES)
+        counted = ((videos, "videos"), (self.drawn, "pictures that facekit drew"))
+        return [Loss(name, f"{count} {what} are left out. Give them by name.") for count, what in counted if count]
 
     def say(self) -> None:
         """Logs what was passed over."""
@@ -70,7 +77,7 @@ def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = 
 def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
-        yield from _among(sorted(path.rglob("*")), path, output, listing)
+        yield from _among(sorted(_files_below(path)), path, output, listing)
     elif path.exists() or path.is_symlink():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise FacekitError(f"{name}: a video. Give it as `video={name}`.")
@@ -78,6 +85,17 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
     elif glob.has_magic(name):
         matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
         yield from _among(matches, fixed_part(path), output, listing)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Linked folders too, each once: links may lead round in a circle."""
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := real_path(Path(place))) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in files)
 
 
 def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listing) -> Iterator[Path]:

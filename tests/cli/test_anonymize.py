@@ -131,6 +131,21 @@ class TestPictures:
             assert "2 of its 3 frames or pages: the first alone is looked at" in capsys.readouterr().err
         assert written(tmp_path)[-1] == "out.png"
 
+    def test_what_a_folder_leaves_out(self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "a.jpg").write_bytes(portrait.read_bytes())
+        (tmp_path / "in" / "b.mp4").touch()
+        assert run("anonymize", tmp_path / "in", "-o", tmp_path / "out") == 3
+        assert "1 videos are left out. Give them by name." in capsys.readouterr().err
+
+    def test_areas_that_choose_nothing(
+        self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
+    ) -> None:
+        asked = ("anonymize", portrait, "-o", tmp_path / "out.png", "--only")
+        assert "--only: 0,0,0,0 has no pixels" in fails(capsys, *asked, "0,0,0,0")
+        assert run(*asked, "600,0,9,9") == 3
+        assert "no face is covered: --only lies outside its 512x512 pixels" in capsys.readouterr().err
+
     def test_reports_take_no_other_files_place(
         self, capsys: pytest.CaptureFixture[str], portrait: Path, tmp_path: Path
     ) -> None:

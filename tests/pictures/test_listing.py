@@ -84,6 +84,13 @@ class TestPassedOver:
             listing.say()
         assert "Passed over, no pictures: 6 (2 .txt, " in caplog.text
 
+    def test_what_could_be_given_by_name(self, folder: Path) -> None:
+        (folder / "a.mp4").touch()
+        (folder / "b.MOV").touch()
+        write_picture(folder / "drawn.jpg", black())
+        left_out = list_pictures([str(folder)]).left_out("in")
+        assert [loss.why.split(" are ")[0] for loss in left_out] == ["2 videos", "1 pictures that facekit drew"]
+
     def test_heic_and_avif_are_pictures(self, folder: Path) -> None:
         for name in ("x.heic", "y.AVIF", "z.heif"):
             (folder / name).touch()
@@ -92,6 +99,14 @@ class TestPassedOver:
     def test_broken_links_are_not_hidden(self, folder: Path) -> None:
         (folder / "gone.jpg").symlink_to(folder / "none.jpg")
         assert folder / "gone.jpg" in found(folder)
+
+    def test_linked_folders(self, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (elsewhere / "e.jpg").touch()
+        (folder / "sub" / "link").symlink_to(elsewhere)
+        (folder / "sub" / "link2").symlink_to(elsewhere)
+        assert folder / "sub" / "link" / "e.jpg" in found(folder)
+        assert len(found(folder)) == 5
 
     def test_loop_of_links(self, folder: Path) -> None:
         (folder / "sub" / "loop").symlink_to(folder)
