@@ -34,6 +34,8 @@ ANN_FILES = "Labels of any format; several with commas between them, or the flag
 DATA_ROOTS = "Folders above their pictures, one a file [where the formats have them]."
 DATA_ROOT = "Folder above the pictures [where the format has it]."
 
+FOUND_SCORE = 0.5  # least score of a face, where nobody names one
+COVERED_SCORE = 0.3  # and where it is to be covered: one that is missed stays bare
 THREADS = "Threads of the runtime [the cores that the process may use]."
 BACKEND = "Runtime; auto: the fastest that is installed and reads the file [the file's own]."
 Runtime = Literal[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
+from facekit.base.options import BACKEND, COVERED_SCORE, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.commands.detect import MODEL
 from facekit.commands.inputs import choose_model
 from facekit.errors import ArgumentError
@@ -28,7 +28,7 @@ class AnonymizeOptions:
     method: Literal["blur", "pixelate", "solid", "mosaic"] = option("How faces are covered.", default="blur")
     shape: Literal["ellipse", "box"] = option("Of what is covered.", default="ellipse")
     margin: float = option("Cover more, by this part of a face's sides on each side.", default=0.2, least=0, most=2)
-    threshold: float = option("Least score that makes a face.", default=0.3, least=0, most=1)
+    threshold: float = option("Least score that makes a face.", default=COVERED_SCORE, least=0, most=1)
     low_threshold: float = option(
         "Of videos: least score at which a face that was there before is still there.", default=0.05, least=0, most=1
     )

@@ -10,6 +10,7 @@ from facekit.base.options import (
     BACKEND,
     CPUS_PER_WORKER,
     ENGINE,
+    FOUND_SCORE,
     GPUS_PER_WORKER,
     LAYOUT,
     NUM_WORKERS,
@@ -46,7 +47,7 @@ class DetectOptions:
         default=None, reads=True, names=("-",),
     )  # fmt: skip
     model: str | None = option(MODEL, default=None)
-    threshold: float = option("Only faces whose score is over it.", default=0.5, least=0, most=1)
+    threshold: float = option("Only faces whose score is over it.", default=FOUND_SCORE, least=0, most=1)
     min_size: float = option("Only faces at least this wide and high, in pixels.", default=0, least=0)
     scale: float = option("Look at pictures at this multiple of their size.", default=1.0, least=0.1, most=8)
     longest_side: int | None = option(

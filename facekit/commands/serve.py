@@ -27,7 +27,9 @@ class ServeOptions:
     host: str = option("Address to listen on; 0.0.0.0 for all of this machine's.", default="127.0.0.1")
     port: int = option("Port; 0 for any that is free.", default=8000, least=0, most=65535)
     workers: int = option("Processes, each with the detector.", default=1, least=1, most=256)
-    threshold: float = option("Least score, where a request names none.", default=0.5, least=0, most=1)
+    threshold: float | None = option(
+        "Least score, where a request names none [0.5; 0.3 for covered faces].", default=None, least=0, most=1
+    )
     longest_side: int | None = option(
         "Look at larger pictures scaled down to this longest side, in pixels.", default=None, least=32, most=1 << 15
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
+from facekit.base.options import BACKEND, FOUND_SCORE, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.commands.inputs import choose_detector
 from facekit.errors import ArgumentError
 from facekit.pictures.headers import MAX_PIXELS
@@ -36,7 +36,7 @@ class VisualizeOptions:
         "Folder to write to, or file for a single picture or a video; else a window, where there is a display.",
         default=None,
     )
-    threshold: float = option("Least score shown.", default=0.5, least=0, most=1)
+    threshold: float = option("Least score shown.", default=FOUND_SCORE, least=0, most=1)
     threads: int | None = option(THREADS, default=None, least=1, most=1024)
     backend: Runtime | None = option(BACKEND, default=None)
     layout: str | None = option(LAYOUT, default=None, metavar="NAME")

@@ -29,6 +29,7 @@ from facekit.serving.watch import Watch
 
 log = logging.getLogger(__name__)
 
+LEAST_SCORE = "least score; else 0.5, or 0.3 for output=anonymized"
 SUMMARY = "Faces in pictures. See /docs."
 PATHS = frozenset({"/", "/detect", "/healthz", "/metrics", "/docs", "/openapi.json"})
 
@@ -69,7 +70,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def detect(
         request: Request,
         output: Annotated[Output | None, Query(description="else by the header Accept: JSON, or image/*")] = None,
-        threshold: Annotated[float, Query(ge=0, le=1, description="least score")] = settings.threshold,
+        threshold: Annotated[
+            float | None, Query(ge=0, le=1, description="least score; else 0.5, or 0.3 to cover")
+        ] = settings.threshold,
         method: Annotated[Method, Query(description="of output=anonymized")] = Cover.method,
     ) -> Response:
         """Finds the faces of a picture: the body's bytes, or, of multipart/form-data, the one file of the form."""

@@ -56,9 +56,13 @@ class Service:
         if not self.settings.allows(request.headers.get("authorization")):
             raise Refusal(HTTPStatus.UNAUTHORIZED, "No token, or a wrong one.")
 
-    async def answer(self, request: Request, output: Output | None, threshold: float, method: Method) -> Response:
+    async def answer(
+        self, request: Request, output: Output | None, threshold: float | None, method: Method
+    ) -> Response:
         """The way of a request of /detect. Raises Refusal."""
         kind, media_type = choose(request.headers.get("accept", ""), output)
+        if threshold is None:
+            threshold = self.settings.least_score(kind == "anonymized")
         held = Held(self.bodies)
         body = Body(request, self.settings, held)
         try:

@@ -6,6 +6,8 @@ import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facekit.base.options import COVERED_SCORE, FOUND_SCORE
+
 MAX_HELD_BYTES = 256 << 20  # of bodies that have been received and not yet answered
 MAX_DECODED_BYTES = 96 << 20  # of decoded pictures at a time; a larger one goes alone
 MAX_CONNECTIONS = 512
@@ -19,7 +21,7 @@ RETRY_AFTER_S = 1
 class Settings:
     """Limits and defaults; what must stay secret is not in its text."""
 
-    threshold: float = 0.5  # least score, where a request names none
+    threshold: float | None = None  # least score, where a request names none; None: 0.5, and 0.3 to cover faces
     max_bytes: int = 16 << 20  # of a request's body
     max_pixels: int = 50_000_000  # of a picture, by its header
     timeout_s: float = 30.0  # for a body to arrive; and again from there to the answer
@@ -28,6 +30,12 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     page: bool = False  # whether / runs the detector in the browser of whoever visits
     model: Path | None = None  # the file that the page takes
+
+    def least_score(self, is_covering: bool) -> float:
+        """Where a request names none."""
+        if self.threshold is not None:
+            return self.threshold
+        return COVERED_SCORE if is_covering else FOUND_SCORE
 
     def allows(self, authorization: str | None) -> bool:
         """Whether the header `Authorization: Bearer TOKEN` is the right one; compared in constant time."""

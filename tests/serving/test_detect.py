@@ -15,6 +15,7 @@ import pytest
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.pictures.read import read_picture
+from facekit.serving.settings import Settings
 from tests.serving.conftest import Running
 
 
@@ -46,6 +47,22 @@ def test_the_threshold(running: Running, portrait: bytes, project_dir: Path, thr
     count = len(Detector.bundled().detect(project_dir / "data" / "demo" / "astronaut.jpg").above(threshold))
     assert count == 0 if threshold >= 0.95 else count > 0
     assert len(running.client.post(f"/detect?threshold={threshold}", content=portrait).json()["faces"]) == count
+
+
+def test_a_face_of_middling_score_is_covered(running: Running, project_dir: Path) -> None:
+    """As `facekit anonymize` covers it, though the rows leave it out; a request that names a threshold has it."""
+    picture = cv2.blur(cv2.imread(str(project_dir / "data" / "demo" / "astronaut.jpg")), (25, 25))
+    assert 0.3 < Detector.bundled().detect(np.asarray(picture, np.uint8)).scores[0] < 0.5
+    _, data = cv2.imencode(".png", picture)
+
+    def differs(query: str) -> bool:
+        answer = running.client.post(f"/detect?{query}", content=data.tobytes(), headers={"Accept": "image/png"})
+        return bool((decoded(answer) != picture).any())
+
+    assert running.client.post("/detect", content=data.tobytes()).json()["faces"] == []
+    assert differs("output=anonymized") and not differs("output=anonymized&threshold=0.5")
+    assert not differs("output=annotated") and differs("output=annotated&threshold=0.3")
+    assert Settings(threshold=0.6).least_score(is_covering=True) == 0.6
 
 
 def test_a_picture_lies_as_a_viewer_shows_it(running: Running, project_dir: Path) -> None:

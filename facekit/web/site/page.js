@@ -1,6 +1,7 @@
 // The page: where pictures come from, what is drawn, what the controls do. The network runs in worker.js.
 
 const MOST_SHOWN = 1600; // pixels; larger pictures are shown, and looked at, scaled down to it
+const COVERED_SCORE = 0.3; // least, once faces are to be blurred
 const BLOCKS = 6; // a side, of a blurred face: all that is left of it
 const MARGIN = 0.15; // of a box's sides, that is blurred around it
 
@@ -173,6 +174,11 @@ part("threshold").oninput = ({ target }) => {
   look();
 };
 part("longest").onchange = look;
+part("blur").addEventListener("change", ({ target }) => { // a face that is missed stays bare
+  if (!target.checked || Number(part("threshold").value) <= COVERED_SCORE) return;
+  part("threshold").value = COVERED_SCORE;
+  part("threshold").dispatchEvent(new Event("input"));
+});
 for (const id of ["blur", "boxes", "landmarks"]) part(id).onchange = () => { if (!part("save").disabled) draw(); };
 part("save").onclick = () => view.toBlob((blob) => {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "faces.png" });
