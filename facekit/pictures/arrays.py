@@ -33,7 +33,7 @@ def as_bgr(picture: Picture) -> NDArray[np.uint8]:
     if picture.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
         hint = " Channels come last: transpose it." if picture.ndim == 3 and shape[0] in (1, 3) else ""
         raise ValueError(f"{EXPECTED}; got {picture.dtype} of shape {shape}.{hint}")
-    if picture.dtype == np.uint16:
+    if picture.dtype.newbyteorder("=") == np.uint16:
         if 0 < (highest := int(picture.max())) < NARROW:
             warnings.warn(
                 f"a uint16 picture whose highest value is {highest}: its range is taken for 0..65535, so it is all but "
