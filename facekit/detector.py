@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import ArgumentError, FacekitError
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.feed import candidates, fitted, is_large, joined, pad, padded, scaled, tiles, within_core
 from facekit.machine.memory import give_back_freed_memory
 from facekit.ops.fusion import fuse
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 _DEVICE = re.compile(r"(cpu|tensorrt|mps|(cuda|xpu)(:\d{1,3})?)")
 
 FUSION_IOU = 0.55
+BROKEN = (
+    "a score is no number from 0 to 1, or a box or landmark none at all: no faces there. Look for a diverged training, "
+    "or a broken export."
+)
 BUNDLED_WEIGHTS = TEMPLATES_DIR / "yunet-n" / "facekit.onnx"
 BUNDLED_INT8 = BUNDLED_WEIGHTS.with_name("facekit-int8.xml")  # the same in OpenVINO, layers rounded to INT8
 
@@ -103,7 +107,7 @@ class Detector:
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
-        self._has_warned = False
+        self._broken = 0  # candidates so far, that are no faces
 
     @classmethod
     def open(
@@ -165,6 +169,10 @@ class Detector:
         """
         weights = BUNDLED_INT8 if int8 else BUNDLED_WEIGHTS
         return cls.open(weights, weights.parent, device, passes, threads, backend)
+
+    def losses(self) -> list[Loss]:
+        """What was left out of the pictures so far, as commands tell it behind their work."""
+        return [Loss(self.template.name, f"{self._broken} candidates: {BROKEN}")] if self._broken else []
 
     def protocol(self) -> str:
         """How pictures are measured, in words, to stand beside every figure."""
@@ -289,12 +297,9 @@ class Detector:
         threshold = self.template.evaluation.score_threshold
         looks = [candidates(said, picture, self.head, priors, threshold) for picture in range(pictures)]
         broken = sum(count for _, count in looks)
-        if broken and not self._has_warned:
-            self._has_warned = True  # once a detector
-            log.warning(
-                "%d scores of a picture are no numbers from 0 to 1: no faces there. Look for a diverged training, or a "
-                "broken export.", broken,
-            )  # fmt: skip
+        if broken and not self._broken:  # once a detector
+            log.warning("%d candidates of a picture: %s", broken, BROKEN)
+        self._broken += broken
         return [boxes for boxes, _ in looks]
 
     def _select(self, boxes: Decoded, shape: tuple[int, ...], scale_xy: tuple[float, float]) -> Detections:

@@ -124,17 +124,28 @@ def candidates(
     found: Activated | Decoded, picture: int, head: Head, priors: Priors, score_threshold: float
 ) -> tuple[Decoded, int]:
     """The boxes of one picture of a batch that score over the threshold, as NumPy arrays in the order of the priors;
-    and how many scores were no numbers from 0 to 1, which are no faces. Only what scores is decoded. `priors`: of the
-    network's input."""
+    and how many had no number for a score, from 0 to 1, or in their box or landmarks, and are no faces. Only what
+    scores is decoded. `priors`: of the network's input."""
     if isinstance(found, Decoded):
         of_picture = found.of(picture)
         chosen, broken = _scoring(as_numpy(of_picture.scores), score_threshold)
-        return Decoded(*(None if part is None else as_numpy(part[chosen]) for part in of_picture)), broken
+        return _whole(Decoded(*(None if part is None else as_numpy(part[chosen]) for part in of_picture)), broken)
     said = found.of(picture)
-    with np.errstate(all="ignore"):  # of a broken graph: counted here, and dropped by select_detections
+    with np.errstate(all="ignore"):  # of a broken graph: counted here
         chosen, broken = _scoring(as_numpy(head.scores(said)), score_threshold)
         said = Activated(*(None if part is None else as_numpy(part[chosen]) for part in said))
-        return head.decode(said, priors.at(chosen)), broken
+        return _whole(head.decode(said, priors.at(chosen)), broken)
+
+
+def _whole(boxes: Decoded, broken: int) -> tuple[Decoded, int]:
+    """Those whose boxes and landmarks are numbers, and how many are broken with the others."""
+    is_whole = np.isfinite(boxes.boxes_xyxy).all(axis=1)
+    if boxes.landmarks_xy is not None:
+        is_whole &= np.isfinite(boxes.landmarks_xy).all(axis=1)
+    if is_whole.all():
+        return boxes, broken
+    kept = Decoded(*(None if part is None else part[is_whole] for part in boxes))
+    return kept, broken + int(np.count_nonzero(~is_whole))
 
 
 def _scoring(scores: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], int]:

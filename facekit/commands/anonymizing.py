@@ -145,6 +145,7 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
         if report is not None:
             report.close()
     done = work.done
+    done.losses += work.detector.losses()
     if sheet is not None and work.sheet.has_any:
         write_picture(sheet, work.sheet.picture())
         done.sheet = sheet

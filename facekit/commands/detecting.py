@@ -148,7 +148,7 @@ class Finding:
                 journal.sync()
                 outputs.write(journal.rows, self.made_with, self._names.numbered if self._names is not None else {})
                 journal.remove()
-            self.losses += outputs.losses
+            self.losses += outputs.losses + self.detector.losses()
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""

@@ -141,7 +141,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
                 break
     if not done:
         _refuse_all(losses)
-    return Drawn(written, losses)
+    return Drawn(written, losses + detector.losses())
 
 
 def _drawn_faces(detector: Detector, path: Path, image_bgr: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
@@ -256,7 +256,7 @@ def visualize_video(detector: Detector, plan: VideoPlan, threshold: float, overl
         kept = f" {plan.output} holds them and can be played." if seen.written else ""
         raise Interrupted(f"Stopped after {seen.frames} frames.{kept}", stop.received)
     fps = seen.frames / (time.perf_counter() - started)
-    losses = seen.losses if has_ended else []
+    losses = [*(seen.losses if has_ended else []), *detector.losses()]
     return Watched(seen.frames, fps, plan.output, seen.written, seen.dropped, seen.kept, losses)
 
 

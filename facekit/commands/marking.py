@@ -176,7 +176,7 @@ def _find(detector: Detector, pictures: Sequence[PictureLabels], least_score: fl
             if stop.received:
                 break
     found += [None] * (len(pictures) - len(found))
-    return found, losses, stop.received
+    return found, losses + detector.losses(), stop.received
 
 
 def marks_of(

@@ -56,7 +56,7 @@ class Row:
 
     def to_json(self) -> str:
         """On one line, of ASCII: names of any bytes come back as they were."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
+        return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
 
 
 def row_of_json(line: str | bytes, where: str) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
 from facekit.targets import BACKENDS
 from facekit.targets.onnx import choose_providers
+from tests.cli.support import run
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "data" / "demo" / "astronaut.jpg"
 FACE_XYXY = (180, 54, 273, 174)  # measured by hand
@@ -188,7 +191,25 @@ class TestContract:
         with caplog.at_level("WARNING", logger="facekit"):
             faces = detector.detect(np.zeros((64, 64, 3), np.uint8))
         assert len(faces) == 0
-        assert "84 scores of a picture are no numbers from 0 to 1" in caplog.text
+        assert "84 candidates of a picture: a score is no number from 0 to 1" in caplog.text
+        detector.detect(np.zeros((64, 64, 3), np.uint8))
+        assert "168 candidates" in str(detector.losses()[0])
+
+    @pytest.mark.parametrize("kind", ["bbox", "kps"])
+    def test_boxes_and_landmarks_that_are_no_numbers(
+        self, capsys: pytest.CaptureFixture[str], project_dir: Path, tmp_path: Path, kind: str
+    ) -> None:
+        graph = onnx.load(project_dir / "model_templates" / "face-detection" / "yunet-n" / "facekit.onnx")
+        for tensor in graph.graph.initializer:
+            if re.search(rf"multi_level_{kind}\.\d\.conv2\.bias", tensor.name):
+                broken = np.full_like(numpy_helper.to_array(tensor), np.nan)
+                tensor.CopyFrom(numpy_helper.from_array(broken, tensor.name))
+        onnx.save(graph, tmp_path / "a.onnx")
+        picture = project_dir / "data" / "demo" / "astronaut.jpg"
+        assert run("detect", picture, "--model", tmp_path / "a.onnx", "--json", tmp_path / "a.json") == 3
+        assert "or a box or landmark none at all: no faces there" in capsys.readouterr().err
+        faces = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)["rows"][0]["faces"]
+        assert all(np.isfinite(face["box_xyxy"]).all() for face in faces)
 
     @pytest.mark.parametrize(
         "content", [b"", b"\x00" * 100, b"<html>", b"version https://git-lfs.github.com/spec/v1\n"]
