@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from facekit.base.files import note_inputs
 from facekit.base.nearest import did_you_mean_path
 from facekit.errors import ArgumentError, FacekitError
+from facekit.targets.table import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     from facekit.cluster.packed import PackedDetector
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_SUFFIXES = (".pth", ".onnx", ".xml", ".bin", ".param", ".mnn", ".ts", ".pt2", ".pte", ".tflite")
 BUNDLED, BUNDLED_TEMPLATE = "bundled", "yunet-n"  # the name for weights that come with facekit
 
 
@@ -65,7 +65,7 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
         if folder != Path(template):
             raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
-        files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in WEIGHT_SUFFIXES)
         remedy = f"Give the file: {files[0]}." if files else "Give a file of weights, or such a folder."
         raise ArgumentError(
             f"{folder}: no work dir with weights (template.yaml, and snapshot.pth or outputs/best.pth). {remedy}"
@@ -216,14 +216,14 @@ def choose_model(
 ) -> Choice:
     """Of weights, a work dir, or a template's name: that one's published weights, from the cache or the network; the
     bundled detector's for `yunet-n`, `bundled` and None. Raises FacekitError for a name that is none of them."""
-    if layout is not None and Path(str(model)).suffix not in WEIGHTS_SUFFIXES:
+    if layout is not None and Path(str(model)).suffix.lower() not in WEIGHT_SUFFIXES:
         raise ArgumentError(f"`layout={layout}` says what others' weights are: give their file as `model`.")
     if model in (None, BUNDLED, BUNDLED_TEMPLATE) and not Path(str(model)).exists():
         return Choice(None, None, threads, backend)
     path = Path(str(model))
     if path.is_dir() or path.name == "template.yaml":
         return choose_detector(None, str(model), threads, backend)
-    if path.suffix in WEIGHTS_SUFFIXES:
+    if path.suffix.lower() in WEIGHT_SUFFIXES:
         if not path.exists():
             raise FacekitError(f"`model={model}`: there is no such file.{did_you_mean_path(path)}")
         note_inputs([path])

@@ -19,12 +19,12 @@ HEAD_CHARACTERS = 20_000  # in which a header's constants stand
 def template_of_weights(path: Path) -> str | None:
     """The template's name: what facekit wrote into the file, or of the published file that it is; None where neither
     says so. Raises FacekitError for files that can't be read, as loading them does."""
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         name = check_onnx_file(path).metadata.get("facekit_template")
-    elif path.suffix in (".xml", ".bin") and path.with_suffix(".xml").exists():
+    elif path.suffix.lower() in (".xml", ".bin") and path.with_suffix(".xml").exists():
         path = path.with_suffix(".xml")
         name = check_ir_files(path).template
-    elif path.suffix == ".hpp":
+    elif path.suffix.lower() == ".hpp":
         name = _template_of_header(path)
     else:
         name = _template_of_torch_file(path)
@@ -41,9 +41,9 @@ def _template_of_header(path: Path) -> str | None:
 def said_by_graph(path: Path) -> str | None:
     """What an .onnx or an .xml says of itself, as targets.reading.about wrote it; None for other files, and where
     nothing is said. Raises FacekitError as template_of_weights()."""
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return check_onnx_file(path).metadata.get("facekit")
-    if path.suffix in (".xml", ".bin") and path.with_suffix(".xml").exists():
+    if path.suffix.lower() in (".xml", ".bin") and path.with_suffix(".xml").exists():
         return check_ir_files(path.with_suffix(".xml")).about
     return None
 

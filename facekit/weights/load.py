@@ -31,11 +31,12 @@ def load_weights(source: Path, template: Template) -> Checkpoint:
     A foreign one carries the template's epoch count, so that --resume-from with more epochs trains on, and no optimiser
     state. Raises FacekitError for anything that does not fit whole.
     """
-    if source.suffix == ".xml" or (source.suffix == ".bin" and not _is_of_torch(source)):
+    suffix = source.suffix.lower()
+    if suffix == ".xml" or (suffix == ".bin" and not _is_of_torch(source)):
         return _accounted(read_ir(source, template), source, template, batch_norm_folded=True)
-    if source.suffix == ".onnx":
+    if suffix == ".onnx":
         return _accounted(read_onnx(source, template), source, template, batch_norm_folded=True)
-    content = read_safetensors(source) if source.suffix == ".safetensors" else read_torch_file(source)
+    content = read_safetensors(source) if suffix == ".safetensors" else read_torch_file(source)
     ours = parse_checkpoint(content, source, template)
     if ours is not None:
         _check_ours(ours, source, template)

@@ -12,13 +12,17 @@ from facekit.commands.evaluate import evaluate
 from facekit.commands.inputs import (
     Choice,
     choose_detector,
+    choose_model,
     find_detector,
     find_measured,
     find_weights,
     read_label_files,
 )
+from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import ArgumentError, FacekitError
 from facekit.pictures.write import write_picture
+from facekit.targets.table import WEIGHT_SUFFIXES
+from facekit.weights.identify import template_of_weights
 from tests.targets.foreign import Numbers, graph_of, scrfd
 
 
@@ -149,3 +153,17 @@ class TestOthersFiles:
 def test_a_root_a_file() -> None:
     with pytest.raises(ArgumentError, match="`test_ann_files` names 2 files, `test_data_roots` 1 folders"):
         read_label_files([Path("a"), Path("b")], [Path("c")], "test")
+
+
+class TestChooseModel:
+    @pytest.mark.parametrize("suffix", [*WEIGHT_SUFFIXES, ".ONNX"])
+    def test_every_kind_of_file_that_runs(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"a{suffix}"
+        path.touch()
+        assert choose_model(str(path)).weights == path
+
+    def test_large_letters(self, tmp_path: Path) -> None:
+        path = tmp_path / "M.ONNX"
+        path.write_bytes(BUNDLED_WEIGHTS.read_bytes())
+        assert template_of_weights(path) == "yunet-n"
+        assert find_detector(path, None)[0].name == "yunet-n"
