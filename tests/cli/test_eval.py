@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from facekit.detector import BUNDLED_WEIGHTS
 from facekit.template import TEMPLATES_DIR
 from tests.cli.support import SSD, YUNET, fails, label, labelled, run, written
 
@@ -67,6 +68,16 @@ class TestEval:
         assert run("eval", "--template", YUNET, *args, "--scale", scale) == 0
         assert words in capsys.readouterr().out
         assert words in yaml.safe_load((tmp_path / "m.yaml").read_text())["protocol"]
+
+    @pytest.mark.parametrize(
+        ("backend", "end"), [((), "; onnx"), (("--backend", "facedetectoryn"), "; onnx by facedetectoryn")]
+    )
+    def test_the_runtime_stands_beside_the_figures(
+        self, pictures: Path, tmp_path: Path, backend: tuple[str, ...], end: str
+    ) -> None:
+        asked = (*labelled("test", pictures), "--save-metrics-to", tmp_path / "m.yaml", *backend)
+        assert run("eval", "--load-weights", BUNDLED_WEIGHTS, *asked) == 0
+        assert yaml.safe_load((tmp_path / "m.yaml").read_text())["protocol"].endswith(end)
 
     def test_scale_that_is_padded(self, pictures: Path, yunet_weights: Path) -> None:
         args = ["--load-weights", yunet_weights, *labelled("test", pictures), "--scale", "max:80"]

@@ -95,6 +95,15 @@ def test_ncnn_enlarges_to_the_size_of_the_finer_level(exported: Callable[..., Ex
         check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
 
 
+def test_ncnn_without_what_says_its_template(exported: Callable[..., Exported], tmp_path: Path) -> None:
+    template, (file,), _ = exported("ncnn", "retinaface-mobilenetv1-0.25-p3")
+    for part in (file, file.with_suffix(".bin")):
+        shutil.copy(part, tmp_path / part.name)
+    with pytest.raises(FacekitError, match=r"model\.ncnn\.param\.facekit\.yaml, which says .* is missing"):
+        open_backend(tmp_path / file.name)
+    assert open_backend(tmp_path / file.name, template).template.name == template.name
+
+
 def test_mnn_normalises_the_picture_itself(exported: Callable[..., Exported]) -> None:
     """By a batch norm of three channels, which MNN would get wrong."""
     _, (file,), reference = exported("mnn", "tiny-ssd-300")

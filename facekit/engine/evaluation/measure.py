@@ -48,6 +48,7 @@ from facekit.results.existing import check_replaceable_report
 from facekit.results.names import Names
 from facekit.results.wider import check_wider_folder, write_predictions
 from facekit.structures import Detections
+from facekit.targets.table import TARGETS
 from facekit.template import Template
 
 
@@ -165,6 +166,15 @@ def _check_destinations(options: EvaluateOptions) -> None:
         raise FacekitError(f"`report={options.report}`: a page is written; give it a name that ends in .html.")
 
 
+def _runtime(weights: Path, detector: Detector, options: EvaluateOptions) -> str:
+    """The file's kind, and what ran it where that was chosen."""
+    kind = weights.suffix.lower().lstrip(".")
+    if options.backend is None:
+        return kind
+    module = type(detector.backend).__module__.rpartition(".")[2]
+    return f"{kind} by {next((target.name for target in TARGETS.values() if target.module == module), module)}"
+
+
 def _record(
     own: Template,
     detector: Detector,
@@ -201,7 +211,7 @@ def _record(
     found = environment(_device_name())
     metrics += [*details.metrics(), *model_metrics(template, weights)]
     preset = f"scale {options.scale}: {detector.protocol()}"
-    runtime = weights.suffix.lstrip(".")
+    runtime = _runtime(weights, detector, options)
     file = weight_files(weights)[-1]  # an IR's .bin, as its .xml knows the network alone
     return EvaluationRecord(
         detector=template.name,

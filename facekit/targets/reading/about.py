@@ -180,6 +180,11 @@ def template_for(given: Template | None, said: About | None, weights: Path, name
     """
     found = given or stated_template(said, weights, named)
     if found is None:
+        if weights.suffix.lower() == ".param":  # the only kind that has no room for it
+            raise FacekitError(
+                f"{weights}: {beside(weights).name}, which says of what template it is, belongs beside it and is "
+                f"missing. Bring it back, or give `template`, where the command has it."
+            )
         raise FacekitError(f"{weights}: says nothing of its template. Give `template`, such as yunet-n.")
     return found
 
