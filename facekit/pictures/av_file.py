@@ -17,6 +17,7 @@ from facekit.base.files import beside_name, check_not_input, check_writable_fold
 from facekit.errors import FacekitError, Loss
 from facekit.machine.cores import usable_cores
 from facekit.pictures.av_video import COPIED, AvVideo, Frame
+from facekit.pictures.containers import unmistakable
 from facekit.pictures.video_file import DISK_IS_FULL, FULL_DISK_BYTES, check_video_name
 from facekit.pictures.write import sign_video
 
@@ -89,7 +90,7 @@ class AvFile:
 
         height, width = image_bgr.shape[:2]
         self._size_wh = (width + width % 2, height + height % 2)
-        self._container = av.open(str(self.beside), "w")
+        self._container = av.open(unmistakable(self.beside), "w")
         source = None if self.source is None else self.source.stream
         name, options = self._encoder("h264" if source is None else source.codec_context.name)
         stream = self._container.add_stream(name, rate=Fraction(self.fps).limit_denominator(1_001), options=options)
@@ -210,7 +211,7 @@ class AvFile:
         """Raises FacekitError where what was written can't be read back, frame by frame."""
         import av
 
-        with av.open(str(self.beside)) as container:
+        with av.open(unmistakable(self.beside)) as container:
             first, found = None, 0
             if container.streams.video:  # MPEG-TS loses what it has no number for, such as MJPEG
                 stream = container.streams.video[0]

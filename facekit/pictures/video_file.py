@@ -16,6 +16,7 @@ from facekit.base.files import beside_name, check_not_input, check_writable_fold
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError, Loss
 from facekit.machine.native_output import quiet_opencv
+from facekit.pictures.containers import unmistakable
 from facekit.pictures.write import sign_video
 
 WRITTEN_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
@@ -89,7 +90,7 @@ class VideoFile:
     def _open(self) -> None:
         codec = cv2.VideoWriter.fourcc(*("MJPG" if self.path.suffix.lower() == ".avi" else "mp4v"))
         with quiet_opencv():
-            self.writer = cv2.VideoWriter(str(self.beside), codec, self.fps, self.size_wh)
+            self.writer = cv2.VideoWriter(unmistakable(self.beside), codec, self.fps, self.size_wh)
             if not self.writer.isOpened():
                 raise FacekitError(f"{self.path}: OpenCV can't write this kind of video here; try .avi.")
 
@@ -127,7 +128,7 @@ class VideoFile:
     def _check(self) -> None:
         """Reads back what was written. Raises FacekitError where that can't be, notes frames that are missing."""
         with quiet_opencv():
-            capture: Any = cv2.VideoCapture(str(self.beside))
+            capture: Any = cv2.VideoCapture(unmistakable(self.beside))
             size_wh = tuple(round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             found = 0
             with progress_bar(None, total=self.written, desc="checking", unit="frame", delay_s=2) as bar:

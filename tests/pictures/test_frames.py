@@ -50,6 +50,14 @@ def test_times_sound_and_looks_are_kept(tmp_path: Path) -> None:
     assert np.allclose(greys[0], greys[1], atol=4) and len(greys[0]) == 12
 
 
+def test_names_that_look_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their colon, where no folder stands before."""
+    make(tmp_path / "12:30.mp4", VARYING)
+    monkeypatch.chdir(tmp_path)
+    assert copied(Path("12:30.mp4"), Path("12:31.mp4")).written == len(VARYING)
+    assert times_ms(tmp_path / "12:31.mp4") == VARYING
+
+
 def test_by_ffprobe(tmp_path: Path) -> None:
     if shutil.which("ffprobe") is None:
         pytest.skip("needs ffprobe")

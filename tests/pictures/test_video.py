@@ -160,6 +160,12 @@ class TestVideoFile:
             file.write(frame, 0)
         assert frames_of(tmp_path / "a.mp4")[0].shape == (66, 98, 3)
 
+    def test_a_name_that_looks_like_a_protocol(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with VideoFile(Path("12:31.mp4"), 10) as file:
+            file.write(black(), 0)
+        assert len(frames_of(tmp_path / "12:31.mp4")) == 1
+
     def test_never_over_what_is_read(self, tmp_path: Path) -> None:
         path = video(tmp_path / "a.mp4")
         before = path.read_bytes()
