@@ -29,7 +29,7 @@ class Clock:
         self.is_apart = False  # whether sound went on where the pictures' clock started again
         self._step_s = step_s
         self._shifts_s = [0.0]  # of each part
-        self._picture_s: float | None = None  # of the last one, in the file's clock
+        self._picture_s: float | None = None  # dts of the last one that has it, in the file's clock
         self._end_s = 0.0  # of the pictures so far, shifted
         self._sounds: dict[int, _Sound] = {}  # by the stream's index
         self._ready: deque[tuple[int, Any]] = deque()  # part and packet
@@ -50,8 +50,9 @@ class Clock:
         shown = packet.pts if packet.pts is not None else packet.dts
         if shown is None:
             return
-        own_s = float((packet.dts if packet.dts is not None else shown) * packet.time_base)
-        back_s = 0.0 if self._picture_s is None else self._picture_s - own_s
+        # A file's first packets may have no dts, and pts run back where frames are stored in another order.
+        own_s = self._picture_s if packet.dts is None else float(packet.dts * packet.time_base)
+        back_s = 0.0 if self._picture_s is None or own_s is None else self._picture_s - own_s
         if back_s > SURELY_BACK_S or (packet.is_keyframe and back_s > STEPS_BACK * self._step_s):
             self._shifts_s.append(self._end_s - float(shown * packet.time_base))
             self._ready.extend(each for each in self._early if each[0] <= self.restarts)

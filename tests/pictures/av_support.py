@@ -16,13 +16,15 @@ av = pytest.importorskip("av")
 def make(
     path: Path, times_ms: Sequence[int], size_wh: tuple[int, int] = (96, 64), sound: bool = True,
     codec: str = "libx264", images_bgr: Sequence[Any] | None = None, key_every: int = 10,
-    sound_s: float | None = None, **looks: Any,
+    sound_s: float | None = None, b_frames: int | None = None, **looks: Any,
 ) -> Path:  # fmt: skip
-    """Frame i is grey 8 i; a tone of 440 Hz beside it, as long as they or sound_s."""
+    """Frame i is grey 8 i; a tone of 440 Hz beside it, as long as they or sound_s. With b_frames as many stand between
+    two others, in groups of pictures that are open: the first ones of a group lean on the one before."""
+    b_pictures = f"bframes={b_frames}:b-adapt=0:open-gop=1:keyint={key_every}:min-keyint={key_every}:scenecut=0"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"g": str(key_every)} | (
             {"crf": "10"} if codec == "libx264" else {}
-        ))  # fmt: skip
+        ) | ({f"{codec[3:]}-params": b_pictures} if b_frames else {}))  # fmt: skip
         stream.width, stream.height = size_wh
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)

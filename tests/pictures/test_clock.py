@@ -101,6 +101,19 @@ def test_shards_of_joined_recordings(tmp_path: Path) -> None:
     assert found == list(range(60))
 
 
+@pytest.mark.parametrize("step_ms", [333, 1000])
+def test_frames_that_come_seldom_are_no_start(tmp_path: Path, step_ms: int) -> None:
+    """Stored in another order than they are shown: Matroska's first packets have no dts, as FFmpeg works it out of
+    later ones."""
+    times = range(0, 12 * step_ms, step_ms)
+    source = make(tmp_path / "a.mkv", times, sound=False, b_frames=3)
+    with av.open(str(source)) as container:
+        assert [packet.dts for packet in container.demux(video=0)][:3] == [None, None, 0]
+    with AvVideo(source) as reader:
+        assert [round(1000 * frame.time_s) for frame in reader.frames()] == [*times]
+    assert not reader.losses() and not reader.backward
+
+
 def packet(kind: str, time_ms: int, lasts_ms: int = 20, is_keyframe: bool = True) -> Any:
     stream = SimpleNamespace(type=kind, index=int(kind != "video"))
     return SimpleNamespace(
