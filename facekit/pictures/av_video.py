@@ -155,11 +155,12 @@ class AvVideo:
     def _put_aside(self, packets: Iterator[Any]) -> None:
         for packet in packets:
             moment = packet.pts if packet.pts is not None else packet.dts
-            time_s = float(moment * packet.time_base) - (self.first_s or self._start_s())
+            own_s = float(moment * packet.time_base)
+            time_s = own_s - (self._start_s() if self.first_s is None else self.first_s)
             if not self.spans.each_s:
                 self.others.append((time_s, packet))
             elif (place_s := self.spans.place(time_s)) is not None:
-                shift(packet, place_s - time_s)
+                shift(packet, place_s - own_s)
                 self.others.append((place_s, packet))
 
     def _start_s(self) -> float:

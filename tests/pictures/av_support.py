@@ -60,3 +60,25 @@ def sound_of(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
         parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     return np.concatenate(parts)
+
+
+def moved(source: Path, target: Path, by_s: float) -> Path:
+    """Its packets, that much later; in an MP4 what comes before 0 is there, but hidden by an edit list."""
+    with av.open(str(source)) as one, av.open(str(target), "w") as other:
+        streams = [other.add_stream_from_template(stream) for stream in one.streams]
+        for packet in one.demux():
+            if packet.dts is not None:
+                ticks = round(by_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                packet.stream = streams[packet.stream.index]
+                other.mux(packet)
+    return target
+
+
+def sound_ms(path: Path) -> np.ndarray:
+    """(N, 2): when each packet of the sound begins and ends."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        return np.array(
+            [(p.pts * p.time_base * 1000, (p.pts + p.duration) * p.time_base * 1000) for p in packets], float
+        )

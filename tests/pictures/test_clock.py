@@ -16,7 +16,7 @@ from facekit.pictures.av_file import AvFile
 from facekit.pictures.av_video import AvVideo
 from facekit.pictures.clock import Clock
 from facekit.pictures.spans import Spans
-from tests.pictures.av_support import av, make, times_ms
+from tests.pictures.av_support import av, make, sound_ms, times_ms
 
 
 def joined(target: Path, *parts: Path) -> Path:
@@ -30,15 +30,6 @@ def copied(source: Path, target: Path) -> tuple[list[int], list[str]]:
         for frame in reader.frames():
             sink.write(frame, frame.image_bgr)
     return times_ms(target), [loss.why for loss in (*reader.losses(), *sink.losses)]
-
-
-def sound_ms(path: Path) -> np.ndarray:
-    """(N, 2): when each packet of the sound begins and ends."""
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(audio=0) if packet.size]
-        return np.array(
-            [(p.pts * p.time_base * 1000, (p.pts + p.duration) * p.time_base * 1000) for p in packets], float
-        )
 
 
 def test_joined_recordings_go_on(tmp_path: Path) -> None:

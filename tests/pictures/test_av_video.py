@@ -1,0 +1,31 @@
+"""Parts of a video: the numbers, times and sound that they have in the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facekit.pictures.av_file import AvFile
+from facekit.pictures.av_video import AvVideo
+from facekit.pictures.spans import Spans
+from tests.pictures.av_support import av, make, moved, sound_ms, times_ms
+
+
+@pytest.mark.parametrize(("name", "by_s"), [
+    ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5),
+])  # fmt: skip
+def test_sound_of_a_part_stays_with_its_pictures(tmp_path: Path, name: str, by_s: float) -> None:
+    """Wherever the file's clock begins."""
+    source = moved(make(tmp_path / "0.mp4", range(0, 2000, 40), b_frames=3), tmp_path / name, by_s)
+    with AvVideo(source, Spans.of(["0.5", "1.2"], ["0.9", "1.4"]), wants_others=True) as reader, \
+            AvFile(tmp_path / "b.mkv", reader, reader.fps) as sink:  # fmt: skip
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    with av.open(str(source)) as container:
+        first_ms = min(1000 * float(frame.pts * frame.time_base) for frame in container.decode(video=0))
+    begins = sound_ms(source)[:, 0] - first_ms
+    expected = [begins[(begins >= 500) & (begins < 900)] - 500, begins[(begins >= 1200) & (begins < 1400)] - 800]
+    assert np.allclose(sound_ms(tmp_path / "b.mkv")[:, 0], np.concatenate(expected), atol=2)
+    assert sink.written == len(times_ms(tmp_path / "b.mkv")) == 15
