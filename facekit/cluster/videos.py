@@ -61,13 +61,13 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
         return [], 0  # who looks at it will say so
     if not packets or len(packets) < promised or any(pts is None for pts, _, _ in packets):
         return [], len(packets)
-    first_s = float(packets[0][0] * packets[0][2])
+    first_s = packets[0][0] * packets[0][2]
     # Behind a key frame may stand packets of frames that are shown before it, and lean on the ones before (open groups
     # of pictures): no cut there.
     moments: list[int] = [pts for pts, _, _ in packets]
     least_behind = list(itertools.accumulate(reversed(moments), min))[::-1]
     cuts = [
-        (float(pts * time_base) - first_s, number)
+        (float(pts * time_base - first_s), number)
         for number, ((pts, is_key, time_base), least) in enumerate(zip(packets, least_behind, strict=True))
         if is_key and pts == least
     ]

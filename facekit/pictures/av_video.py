@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ class AvVideo:
         self.seconds = self._promised_s()
         self.others: deque[tuple[float, Any]] = deque()
         self.count = self.errors = self.backward = 0
-        self.first_s: float | None = None
+        self.first_s: Fraction | None = None  # exact, as a float of many hours would move times over a span's edge
         self.last_s = self.end_s = 0.0
         self._decoded_s: float | None = None  # of the last frame, wanted or not
         self._has_ended = False
@@ -84,7 +85,7 @@ class AvVideo:
         if self.stream.duration:
             return float(self.stream.duration * self.stream.time_base)
         # Matroska tells the moment of the end, of which a clock that doesn't begin at 0 is no part.
-        before_s = max(0.0, self._start_s()) if "matroska" in self.container.format.name else 0.0
+        before_s = max(0.0, float(self._start_s())) if "matroska" in self.container.format.name else 0.0
         with suppress(ArgumentError):
             return seconds_of(self.stream.metadata.get("DURATION", ""), "duration") - before_s
         has_others = any(stream.type == "audio" for stream in self.container.streams)
@@ -102,9 +103,9 @@ class AvVideo:
         waiting: list[Any] = []  # packets since the last key frame, before the first wanted moment
         for packet in self._packets():
             if packet is not None and self.first_s is None and packet.pts is not None:
-                self.first_s = float(packet.pts * packet.time_base)
+                self.first_s = packet.pts * packet.time_base
             if packet is not None and packet.pts is not None and not index:
-                time_s = float(packet.pts * packet.time_base) - (self.first_s or 0.0)
+                time_s = self._time_s(packet)
                 if time_s < self.spans.start_s:
                     if packet.is_keyframe:
                         skipped += len(waiting)
@@ -154,17 +155,18 @@ class AvVideo:
 
     def _put_aside(self, packets: Iterator[Any]) -> None:
         for packet in packets:
-            moment = packet.pts if packet.pts is not None else packet.dts
-            own_s = float(moment * packet.time_base)
-            time_s = own_s - (self._start_s() if self.first_s is None else self.first_s)
+            time_s = self._time_s(packet)
             if not self.spans.each_s:
                 self.others.append((time_s, packet))
             elif (place_s := self.spans.place(time_s)) is not None:
-                shift(packet, place_s - own_s)
+                shift(packet, place_s - float(_moment_s(packet)))
                 self.others.append((place_s, packet))
 
-    def _start_s(self) -> float:
-        return float((self.stream.start_time or 0) * self.stream.time_base)
+    def _time_s(self, packet: Any) -> float:
+        return float(_moment_s(packet) - (self._start_s() if self.first_s is None else self.first_s))
+
+    def _start_s(self) -> Fraction:
+        return Fraction((self.stream.start_time or 0) * self.stream.time_base)
 
     def _decode(self, packet: Any) -> Iterator[Any]:
         import av
@@ -178,10 +180,10 @@ class AvVideo:
         before_s = self._decoded_s
         time_s = self.last_s + 1 / self.fps if index else 0.0
         if decoded.pts is not None:
-            moment_s = float(decoded.pts * self.stream.time_base)
+            moment_s = decoded.pts * self.stream.time_base
             if self.first_s is None or (moment_s < self.first_s and before_s is None):
                 self.first_s = moment_s
-            time_s = moment_s - self.first_s
+            time_s = float(moment_s - self.first_s)
         if before_s is not None and time_s < before_s:
             self.backward += 1
             time_s = before_s + 1 / self.fps
@@ -219,6 +221,11 @@ class AvVideo:
         if clock.is_apart:
             found.append("its sound does not start again where its pictures do, and may be out of step with them")
         return found
+
+
+def _moment_s(packet: Any) -> Fraction:
+    """In the file's clock."""
+    return Fraction((packet.pts if packet.pts is not None else packet.dts) * packet.time_base)
 
 
 def _is_video(stream: Any) -> bool:

@@ -12,9 +12,11 @@ from facekit.pictures.av_video import AvVideo
 from facekit.pictures.spans import Spans
 from tests.pictures.av_support import av, make, moved, sound_ms, times_ms
 
+HOURS_S = 15 * 3600.0
+
 
 @pytest.mark.parametrize(("name", "by_s"), [
-    ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5),
+    ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5), ("a.ts", HOURS_S),
 ])  # fmt: skip
 def test_sound_of_a_part_stays_with_its_pictures(tmp_path: Path, name: str, by_s: float) -> None:
     """Wherever the file's clock begins."""
