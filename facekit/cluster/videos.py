@@ -55,6 +55,7 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
             for packet in container.demux(stream):
                 if packet.size:
                     clock.picture(packet)
+                if packet.size and not packet.is_discard:
                     packets.append((packet.pts, bool(packet.is_keyframe), packet.time_base))
             promised = stream.frames
     except (av.FFmpegError, OSError, ValueError, IndexError):

@@ -102,8 +102,6 @@ class AvVideo:
         index, skipped = 0, 0
         waiting: list[Any] = []  # packets since the last key frame, before the first wanted moment
         for packet in self._packets():
-            if packet is not None and self.first_s is None and packet.pts is not None:
-                self.first_s = packet.pts * packet.time_base
             if packet is not None and packet.pts is not None and not index:
                 time_s = self._time_s(packet)
                 if time_s < self.spans.start_s:
@@ -145,6 +143,8 @@ class AvVideo:
             if packet.stream is self.stream:
                 if packet.size:
                     self._clock.picture(packet)
+                    if self.first_s is None and packet.pts is not None and not packet.is_discard:
+                        self.first_s = packet.pts * packet.time_base
                     self._put_aside(self._clock.ready())
                     yield packet
             elif packet.pts is not None or packet.dts is not None:

@@ -14,7 +14,7 @@ from facekit.cluster.stores import Entry
 from facekit.cluster.videos import shards_of
 from facekit.errors import FacekitError
 from tests.cluster.support import tar_of
-from tests.pictures.av_support import make
+from tests.pictures.av_support import make, moved
 
 FRAMES = 48
 
@@ -59,6 +59,11 @@ class TestShards:
         (tmp_path / "junk.mp4").write_bytes(b"junk" * 999)
         (shard,) = shards_of(Entry(str(tmp_path / "junk.mp4"), None), 12)
         assert (shard.span_s, shard.pictures) == (None, None)
+
+    def test_whole_where_its_first_key_frame_is_hidden(self, video: Path, tmp_path: Path) -> None:
+        trimmed = moved(video, tmp_path / "a.mp4", -0.13)
+        (shard,) = shards_of(Entry(str(trimmed), None), 12)
+        assert (shard.span_s, shard.pictures) == (None, FRAMES - 4)
 
 
 class TestRows:

@@ -15,6 +15,17 @@ from tests.pictures.av_support import av, make, moved, sound_ms, times_ms
 HOURS_S = 15 * 3600.0
 
 
+def rows(path: Path, start: str | None = None) -> list[tuple[int, int, int]]:
+    """Number, milliseconds and grey of the frames from there on; from 31 on they are as good as white."""
+    with AvVideo(path, None if start is None else Spans.of([start], [])) as reader:
+        found = [
+            (frame.number, round(1000 * frame.time_s), min(round(frame.image_bgr.mean() / 8), 31))
+            for frame in reader.frames()
+        ]
+        assert not reader.losses()
+    return found
+
+
 @pytest.mark.parametrize(("name", "by_s"), [
     ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5), ("a.ts", HOURS_S),
 ])  # fmt: skip
@@ -31,3 +42,12 @@ def test_sound_of_a_part_stays_with_its_pictures(tmp_path: Path, name: str, by_s
     expected = [begins[(begins >= 500) & (begins < 900)] - 500, begins[(begins >= 1200) & (begins < 1400)] - 800]
     assert np.allclose(sound_ms(tmp_path / "b.mkv")[:, 0], np.concatenate(expected), atol=2)
     assert sink.written == len(times_ms(tmp_path / "b.mkv")) == 15
+
+
+@pytest.mark.parametrize("hidden", [1, 8, 9, 10, 11, 14])
+def test_a_trimmed_video_begins_at_its_first_shown_frame(tmp_path: Path, hidden: int) -> None:
+    """Of the frames before, all of which are in the file, none has a time or a number."""
+    whole = make(tmp_path / "0.mp4", range(0, 2000, 40), sound=False, b_frames=3)
+    source = moved(whole, tmp_path / "a.mp4", -0.04 * hidden)
+    shown = rows(source)
+    assert shown == [(i, 40 * i, min(i + hidden, 31)) for i in range(50 - hidden)]
