@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,9 +73,10 @@ class AvVideo:
         self.total = self.stream.frames or None
         self.seconds = self._promised_s()
         self.others: deque[tuple[float, Any]] = deque()
-        self.count = self.errors = self.backward = 0
+        self.count = self.errors = self.backward = self._skipped = 0
         self.first_s: Fraction | None = None  # exact, as a float of many hours would move times over a span's edge
         self.last_s = self.end_s = 0.0
+        self._numbered_s = inf  # from where on frames count that are not decoded
         self._decoded_s: float | None = None  # of the last frame, wanted or not
         self._has_ended = False
 
@@ -99,30 +101,54 @@ class AvVideo:
 
     def frames(self) -> Iterator[Frame]:
         """Those of the spans, in the order they are shown."""
+        if self.spans.each_s:
+            self._look_at_start()
         index, skipped = 0, 0
+        early: list[int] = []  # pts, in the order they are stored, of what the decoder took before its first frame
+        for packet in self._wanted_packets():
+            if not index and packet is not None and self._is_numbered(packet):
+                early.append(packet.pts)
+            for decoded in self._decode(packet):
+                if not index and decoded.pts is not None:
+                    skipped = self._skipped + sum(pts < decoded.pts for pts in early)
+                frame = self._frame(decoded, skipped + index)
+                index += 1
+                self.end_s = max(self.end_s, frame.time_s + 1 / self.fps)
+                if frame.time_s >= self.spans.end_s:
+                    return
+                self.last_s = max(self.last_s, frame.time_s)
+                if self.spans.place(frame.time_s) is not None:
+                    self.count += 1
+                    yield frame
+        self._has_ended = True
+
+    def _look_at_start(self) -> None:
+        """Learns from which moment on times and numbers count, which a decoder that skips the start can't tell."""
+        with AvVideo(self.path) as whole:
+            first = next(whole.frames(), None)
+            self.first_s = whole.first_s
+        if first is not None:
+            self._numbered_s = first.time_s
+
+    def _wanted_packets(self) -> Iterator[Any]:
+        """The pictures' packets from the key frame on which the first wanted frame builds upon, and None at the end."""
+        has_begun = False
         waiting: list[Any] = []  # packets since the last key frame, before the first wanted moment
         for packet in self._packets():
-            if packet is not None and packet.pts is not None and not index:
-                time_s = self._time_s(packet)
-                if time_s < self.spans.start_s:
-                    if packet.is_keyframe:
-                        skipped += len(waiting)
-                        waiting = []
-                    waiting.append(packet)
-                    continue
-            for each in (*waiting, packet):
-                for decoded in self._decode(each):
-                    frame = self._frame(decoded, skipped + index)
-                    index += 1
-                    self.end_s = max(self.end_s, frame.time_s + 1 / self.fps)
-                    if frame.time_s >= self.spans.end_s:
-                        return
-                    self.last_s = max(self.last_s, frame.time_s)
-                    if self.spans.place(frame.time_s) is not None:
-                        self.count += 1
-                        yield frame
+            has_begun |= packet is None or packet.pts is None or self._time_s(packet) >= self.spans.start_s
+            if not has_begun:
+                if packet.is_keyframe:
+                    self._skipped += sum(map(self._is_numbered, waiting))
+                    waiting = []
+                waiting.append(packet)
+                continue
+            yield from waiting
+            yield packet
             waiting = []
-        self._has_ended = True
+
+    def _is_numbered(self, packet: Any) -> bool:
+        """Whether its frame counts where it is not decoded: not what an edit list hides, or precedes the first."""
+        return packet.pts is not None and not packet.is_discard and self._time_s(packet) >= self._numbered_s
 
     def _packets(self) -> Iterator[Any]:
         """The pictures' packets, and None at the end; others are put aside."""

@@ -12,6 +12,7 @@ from facekit.pictures.av_video import AvVideo
 from facekit.pictures.spans import Spans
 from tests.pictures.av_support import av, make, moved, sound_ms, times_ms
 
+STARTS = ("0.12", "0.41", "0.48", "0.9", "1.2", "1.57")
 HOURS_S = 15 * 3600.0
 
 
@@ -26,8 +27,12 @@ def rows(path: Path, start: str | None = None) -> list[tuple[int, int, int]]:
     return found
 
 
+def is_from(row: tuple[int, int, int], start: str) -> bool:
+    return row[1] >= 1000 * float(start)
+
+
 @pytest.mark.parametrize(("name", "by_s"), [
-    ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5), ("a.ts", HOURS_S),
+    ("a.mkv", 5), ("a.mp4", 5), ("a.ts", 5), ("a.ts", HOURS_S), ("a.mp4", -0.32), ("a.mp4", -0.36),
 ])  # fmt: skip
 def test_sound_of_a_part_stays_with_its_pictures(tmp_path: Path, name: str, by_s: float) -> None:
     """Wherever the file's clock begins."""
@@ -44,6 +49,17 @@ def test_sound_of_a_part_stays_with_its_pictures(tmp_path: Path, name: str, by_s
     assert sink.written == len(times_ms(tmp_path / "b.mkv")) == 15
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.ts"])
+def test_frames_of_open_groups_keep_their_numbers(tmp_path: Path, name: str, codec: str) -> None:
+    """Frames behind a key frame that are shown before it are not decoded where it is the first."""
+    source = make(tmp_path / name, range(0, 2000, 40), sound=False, codec=codec, b_frames=3)
+    whole = rows(source)
+    assert whole == [(i, 40 * i, min(i, 31)) for i in range(50)]
+    for start in STARTS:
+        assert rows(source, start) == [row for row in whole if is_from(row, start)]
+
+
 @pytest.mark.parametrize("hidden", [1, 8, 9, 10, 11, 14])
 def test_a_trimmed_video_begins_at_its_first_shown_frame(tmp_path: Path, hidden: int) -> None:
     """Of the frames before, all of which are in the file, none has a time or a number."""
@@ -51,3 +67,5 @@ def test_a_trimmed_video_begins_at_its_first_shown_frame(tmp_path: Path, hidden:
     source = moved(whole, tmp_path / "a.mp4", -0.04 * hidden)
     shown = rows(source)
     assert shown == [(i, 40 * i, min(i + hidden, 31)) for i in range(50 - hidden)]
+    for start in STARTS:
+        assert rows(source, start) == [row for row in shown if is_from(row, start)]
