@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 COPIED = ("audio", "subtitle")
 MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
+PREROLL_S = 0.08  # of sound that an edit list hides, but its decoder needs: Opus needs most
 FRAME_PIXELS = 1 << 26  # of one frame: 8K has 33 million
 
 
@@ -182,6 +183,8 @@ class AvVideo:
     def _put_aside(self, packets: Iterator[Any]) -> None:
         for packet in packets:
             time_s = self._time_s(packet)
+            if packet.is_discard and _moment_s(packet) < self._start_s() - PREROLL_S:
+                continue
             if not self.spans.each_s:
                 self.others.append((time_s, packet))
             elif (place_s := self.spans.place(time_s)) is not None:

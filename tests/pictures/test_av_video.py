@@ -69,3 +69,17 @@ def test_a_trimmed_video_begins_at_its_first_shown_frame(tmp_path: Path, hidden:
     assert shown == [(i, 40 * i, min(i + hidden, 31)) for i in range(50 - hidden)]
     for start in STARTS:
         assert rows(source, start) == [row for row in shown if is_from(row, start)]
+
+
+def test_sound_that_is_trimmed_away_stays_away(tmp_path: Path) -> None:
+    """It is in the file, and would be heard where the copy has no edit list."""
+    whole = make(tmp_path / "0.mp4", range(0, 2000, 40), b_frames=3)
+    source = moved(whole, tmp_path / "a.mp4", -0.36)
+    assert sound_ms(source)[0, 0] < -360
+    with AvVideo(source, wants_others=True) as reader, AvFile(tmp_path / "b.mkv", reader, reader.fps) as sink:
+        for frame in reader.frames():
+            sink.write(frame, frame.image_bgr)
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        first_ms = 1000 * next(container.decode(video=0)).time
+    begins = sound_ms(source)[:, 0]
+    assert np.allclose(sound_ms(tmp_path / "b.mkv")[:, 0] - first_ms, begins[begins >= -80], atol=2)
