@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
 from facekit.pictures.clock import Clock, rate_of, shift
-from facekit.pictures.containers import open_container
+from facekit.pictures.containers import ends_within_packet, open_container
 from facekit.pictures.spans import Spans, seconds_of
 from facekit.pictures.upright import display_matrix, upright
 
@@ -235,6 +235,8 @@ class AvVideo:
                 f"cut off or damaged: it ends at {self.last_s + 1 / self.fps:.2f} of {self.seconds:.2f} s; "
                 f"{self.count}{of} frames could be read"
             ]
+        if self._has_ended and self.container.format.name == "mpegts" and ends_within_packet(self.path):
+            return ["cut off or damaged: it ends within a packet of its stream"]
         return [f"damaged: {self.errors} parts of it can't be decoded"] if self.errors else []
 
     def _why_out_of_step(self) -> list[str]:

@@ -21,6 +21,7 @@ HOLDING = (
 )  # fmt: skip
 _OPTIONS = {"format_whitelist": ",".join(HOLDING), "protocol_whitelist": "file"}
 _OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+TS_PACKET_BYTES = 188  # each begins with a G (ISO/IEC 13818-1, 2.4.3)
 _LISTS = (b"ffconcat", b"#extm3u", b"<mpd", b"v=0", b"# vobsub", b"[playlist]", b"[reference]", b"<asx", b"<smil")
 
 
@@ -34,6 +35,17 @@ def open_container(path: Path) -> Any:
 def unmistakable(path: Path) -> str:
     """The name as FFmpeg and OpenCV take it for a file's: one such as concat:a.ts is the name of a protocol to them."""
     return str(path.absolute())
+
+
+def ends_within_packet(path: Path) -> bool:
+    """Whether an MPEG transport stream breaks off there, by its size alone: FFmpeg says nothing of it. False for one
+    whose packets are of other sizes, as a camera's .m2ts."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(TS_PACKET_BYTES + 1)
+        return head[::TS_PACKET_BYTES] == b"GG" and path.stat().st_size % TS_PACKET_BYTES != 0
+    except OSError:  # taken away since it was opened
+        return False
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from facekit.cluster.stores import Entry
 from facekit.cluster.videos import shards_of
 from facekit.errors import FacekitError
 from facekit.pictures import frames as opening
+from facekit.pictures.av_video import AvVideo
 from facekit.pictures.containers import lists_others
 from facekit.pictures.frames import open_frames
 from facekit.pictures.video import find_source
@@ -91,3 +92,14 @@ def test_what_holds_its_pictures_is_read(
 ])  # fmt: skip
 def test_lists_are_known_by_their_beginning(head: bytes, expected: bool) -> None:
     assert lists_others(head) == expected
+
+
+def test_a_transport_stream_that_ends_within_a_packet_is_cut_off(tmp_path: Path) -> None:
+    """It has no length of its own."""
+    whole = make(tmp_path / "a.ts", range(0, 400, 40)).read_bytes()
+    cut = ["cut off or damaged: it ends within a packet of its stream"]
+    for left_out, expected in ((0, []), (188, []), (100, cut)):
+        (tmp_path / "a.ts").write_bytes(whole[: len(whole) - left_out])
+        with AvVideo(tmp_path / "a.ts") as reader:
+            assert sum(1 for _ in reader.frames()) >= 9
+        assert [loss.why for loss in reader.losses()] == expected
