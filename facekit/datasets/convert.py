@@ -15,9 +15,17 @@ from facekit.base.files import check_new, check_writable_folder, making_folder, 
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError, Loss
-from facekit.labels.formats import FORMATS, WRITTEN, Format, read_labels, split_part
+from facekit.labels.formats import FORMATS, PARTS, WRITTEN, Format, read_labels, split_part
 from facekit.labels.formats.text_lines import read_lines
-from facekit.labels.layout import PICTURE_MODES, Named, bring_picture, name_in, without_suffix
+from facekit.labels.layout import (
+    PICTURE_MODES,
+    Named,
+    bring_picture,
+    check_no_others,
+    name_in,
+    take_lists_away,
+    without_suffix,
+)
 from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.pictures.read import picture_size
 
@@ -260,11 +268,15 @@ def _write(summary: Summary, row: Format, format_name: str, mode: str, as_folder
     if row.write_folder is not None:
         check_writable_folder(destination)
         with making_folder(destination) as place:
-            write_text(place / MARKER, f"{format_name}\n")
             row.write_folder(place, summary.parts, mode)
+            write_text(place / MARKER, f"{format_name}\n")
         summary.data_root = destination
         return
     assert row.write_file is not None
+    files = {part: f"{part}{row.suffix}" for part in summary.parts}
+    if as_folder:
+        check_no_others(destination, [f"{part}{row.suffix}" for part in PARTS], files.values())
+        take_lists_away(destination, files.values())
     if mode != "none":
         pictures = destination / "images" if as_folder else destination.with_name(f"{destination.stem}_images")
         if not as_folder:
@@ -280,4 +292,4 @@ def _write(summary: Summary, row: Format, format_name: str, mode: str, as_folder
         check_writable_folder(destination)
         write_text(destination / MARKER, f"{format_name}\n")
     for part, chosen in summary.parts.items():
-        row.write_file(destination / f"{part}{row.suffix}" if as_folder else destination, chosen)
+        row.write_file(destination / files[part] if as_folder else destination, chosen)

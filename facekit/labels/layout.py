@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import replacing
+from facekit.base.files import check_not_input, is_passed_over, replacing
 from facekit.errors import FacekitError, is_printable
 from facekit.labels.picture_labels import PictureLabels, has_drive
 
@@ -61,6 +61,29 @@ def check_stems(names: Iterable[str]) -> None:
         stem = without_suffix(name)
         if stem != stem.rstrip():
             raise FacekitError(f"{name!r}: the lists of this format can't hold a blank before the suffix. Rename it.")
+
+
+def check_no_others(folder: Path, patterns: Iterable[str], names: Iterable[str]) -> None:
+    """Raises FacekitError for files of the patterns that are in the folder already and aren't among the names, paths
+    below it: another data set's, they would be read with the new one."""
+    written = set(names)
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern) if not is_passed_over(path))
+    others = [path for path in found if path.relative_to(folder).as_posix() not in written]
+    if others:
+        raise FacekitError(
+            f"{folder}: holds files of another data set, which would be read with this one ({len(others)}, first: "
+            f"{others[0].relative_to(folder)}). Give another folder, or delete this one if nobody needs it."
+        )
+
+
+def take_lists_away(folder: Path, lists: Iterable[str]) -> None:
+    """Before anything else is written over: were the command killed in between, an old list would stand beside a new
+    one that has some of its pictures. Raises FacekitError for one that the command reads."""
+    places = [folder / name for name in lists]
+    for place in places:
+        check_not_input(place)
+    for place in places:
+        place.unlink(missing_ok=True)
 
 
 def without_suffix(name: str) -> str:

@@ -234,6 +234,52 @@ class TestDestination:
         with pytest.raises(FacekitError, match="not a voc-wider data set"):
             to(root, "voc-wider", "mine")
 
+    @pytest.mark.parametrize("format_name", WRITTEN)
+    def test_a_set_of_other_parts_in_the_folder(self, root: Path, format_name: str) -> None:
+        """test.txt of the first would hold pictures that the second trains on."""
+        to(root, format_name, "out", split=(6, 2, 2))
+        before = {path: path.read_bytes() for path in (root / "out").rglob("*") if path.is_file()}
+        # VOC's test is val where there is no other, and written over.
+        options: dict[str, Any] = {} if format_name == "voc" else {"split": (0.8, 0.2), "seed": 1}
+        for force in (False, True):
+            with pytest.raises(FacekitError, match="files of another data set"):
+                to(root, format_name, "out", force=force, **options)
+        assert {path: path.read_bytes() for path in (root / "out").rglob("*") if path.is_file()} == before
+
+    def test_a_list_that_is_read_is_not_taken_away(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        to(root, "yolo", "out", split=(0.8, 0.2))
+        (root / "out/val.txt").write_text("e/3.jpg\ne/5.jpg\n")
+        command = ["data", "convert", root / "wider.txt", root / "out", "--to", "yolo", "--split", "0.5:0.5"]
+        code, text = run(capsys, *command, "--subset", root / "out/val.txt")
+        assert code == 1, text
+        assert (root / "out/val.txt").read_text() == "e/3.jpg\ne/5.jpg\n"
+        assert (root / "out/train.txt").is_file()
+
+    @pytest.mark.parametrize("format_name", ["voc", "voc-wider"])
+    def test_annotations_of_another_set_in_the_folder(self, root: Path, format_name: str) -> None:
+        to(root, format_name, "out")
+        (root / "some.txt").write_text("e/3.jpg\n")
+        with pytest.raises(FacekitError, match=r"holds files of another data set, .* \(9, first: "):
+            to(root, format_name, "out", subset=root / "some.txt")
+
+    @pytest.mark.parametrize("format_name", WRITTEN)
+    def test_killed_while_a_folder_is_written_again(
+        self, root: Path, format_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No list of the earlier split may stand beside one of the new."""
+        to(root, format_name, "out", split=(0.8, 0.2), pictures="copy")
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        for module in ("datasets.convert", "labels.formats.voc", "labels.formats.voc_wider", "labels.formats.yolo"):
+            monkeypatch.setattr(f"facekit.{module}.bring_picture", killed)
+        with pytest.raises(KeyboardInterrupt):
+            to(root, format_name, "out", split=(0.8, 0.2), seed=0, pictures="copy")
+        assert not [path for path in (root / "out").rglob("*") if path.stem in ("train", "val") and path.is_file()]
+        monkeypatch.undo()
+        to(root, format_name, "out", split=(0.8, 0.2), pictures="copy")
+
     @pytest.mark.parametrize("format_name", ["yolo", "voc", "voc-wider"])
     def test_pictures(self, root: Path, format_name: str) -> None:
         original = (root / "images/e/0.jpg").stat()

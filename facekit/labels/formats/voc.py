@@ -18,7 +18,15 @@ from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import find_picture, malformed, read_lines
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
-from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique, without_suffix
+from facekit.labels.layout import (
+    Parts,
+    bring_picture,
+    check_no_others,
+    check_stems,
+    check_unique,
+    take_lists_away,
+    without_suffix,
+)
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
 from facekit.labels.picture_paths import PictureFinder
 
@@ -78,6 +86,17 @@ def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
     flat = {name: name.replace("/", "_") for part in parts.values() for name, _ in part}
     check_unique({name: f"{without_suffix(flat_name)}.xml" for name, flat_name in flat.items()})
     check_stems(flat)
+    lists = {part: [without_suffix(flat[name]) for name, _ in named] for part, named in parts.items()}
+    lists.setdefault("trainval", lists.get("train", []) + lists.get("val", []))
+    if "val" in lists:
+        lists.setdefault("test", lists["val"])  # Ultra-Light's trainer reads trainval and test
+    files = {part: f"ImageSets/Main/{part}.txt" for part in lists}
+    xmls = [f"Annotations/{without_suffix(flat_name)}.xml" for flat_name in flat.values()]
+    check_no_others(
+        destination, ["Annotations/**/*.xml", *(f"ImageSets/Main/{part}.txt" for part in LISTS)],
+        [*xmls, *files.values()],
+    )  # fmt: skip
+    take_lists_away(destination, files.values())
     for part, named in parts.items():
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
             xml = compose_voc(flat[name], destination.name, labels)
@@ -85,12 +104,8 @@ def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
             bring_picture(labels.path, destination / "JPEGImages" / flat[name], pictures)
     (destination / "JPEGImages").mkdir(exist_ok=True)
     sync_disk()
-    lists = {part: [without_suffix(flat[name]) for name, _ in named] for part, named in parts.items()}
-    lists.setdefault("trainval", lists.get("train", []) + lists.get("val", []))
-    if "val" in lists:
-        lists.setdefault("test", lists["val"])  # Ultra-Light's trainer reads trainval and test
     for part, stems in lists.items():
-        write_text(destination / "ImageSets" / "Main" / f"{part}.txt", "".join(f"{stem}\n" for stem in stems))
+        write_text(destination / files[part], "".join(f"{stem}\n" for stem in stems))
 
 
 def _in_place(source: Path) -> bool:

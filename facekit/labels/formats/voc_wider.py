@@ -16,7 +16,7 @@ from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import malformed, read_lines
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
-from facekit.labels.layout import Parts, bring_picture, check_stems, check_unique
+from facekit.labels.layout import Parts, bring_picture, check_no_others, check_stems, check_unique, take_lists_away
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
 from facekit.labels.picture_paths import PictureFinder
 
@@ -81,9 +81,15 @@ def read_voc_wider(
 
 def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
     """Lists last, so that they name whole pairs. Pictures of one name in two folders are refused."""
+    lists = {part: f"{part}.txt" for part in parts}
+    written = list(lists.values())
     for part, named in parts.items():
         check_stems(name for name, _ in named)
-        check_unique({name: f"WIDER_{part}/Annotations/{PurePosixPath(name).stem}.xml" for name, _ in named})
+        xmls = {name: f"WIDER_{part}/Annotations/{PurePosixPath(name).stem}.xml" for name, _ in named}
+        check_unique(xmls)
+        written += xmls.values()
+    check_no_others(destination, ["WIDER_*/Annotations/*.xml", *(f"{part}.txt" for part in LISTS)], written)
+    take_lists_away(destination, lists.values())
     for part, named in parts.items():
         folder = destination / f"WIDER_{part}"
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
@@ -93,7 +99,7 @@ def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
             bring_picture(labels.path, folder / name, pictures)
     sync_disk()
     for part, named in parts.items():
-        write_text(destination / f"{part}.txt", "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
+        write_text(destination / lists[part], "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
 
 
 def _without_set(name: str) -> str:

@@ -28,7 +28,15 @@ from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import is_picture_name, malformed, read_lines
 from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
-from facekit.labels.layout import Parts, bring_picture, check_unique, known_size, without_suffix
+from facekit.labels.layout import (
+    Parts,
+    bring_picture,
+    check_no_others,
+    check_unique,
+    known_size,
+    take_lists_away,
+    without_suffix,
+)
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
 from facekit.labels.values import face_names, say_only_kind
 from facekit.pictures.read import picture_size
@@ -218,6 +226,9 @@ def _without_set(labels: list[PictureLabels]) -> list[PictureLabels]:
 def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> None:
     for named in parts.values():
         check_unique({name: f"{without_suffix(name)}.txt" for name, _ in named})
+    lists = {part: f"{part}.txt" for part in parts}
+    check_no_others(destination, (f"{part}.txt" for part in PARTS), lists.values())
+    take_lists_away(destination, lists.values())
     clipped = 0
     for part, named in parts.items():
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
@@ -230,8 +241,8 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
             bring_picture(labels.path, picture, pictures)
     sync_disk()
     for part, named in parts.items():
-        write_text(destination / f"{part}.txt", "".join(_list_lines(part, named)))
-    content: dict[str, Any] = {part: f"{part}.txt" for part in parts} | {"nc": 1, "names": ["face"]}
+        write_text(destination / lists[part], "".join(_list_lines(part, named)))
+    content: dict[str, Any] = {**lists, "nc": 1, "names": ["face"]}
     if landmarks:
         content["kpt_shape"] = [5, 2]
     write_text(destination / "data.yaml", yaml.safe_dump(content, sort_keys=False))
