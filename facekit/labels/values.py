@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from facekit.errors import FacekitError
@@ -94,6 +95,12 @@ def say_only_kind(name: str, where: str) -> None:
     """Warns where the one kind of objects in a set isn't called a face: it is read as faces all the same."""
     if "face" not in class_name(name) and not class_name(name).isdigit() and name:
         log.warning("%s: the only kind of object is called %r: it is read as faces. Are they?", where, name)
+
+
+def say_read_together(source: Path, parts: Sequence[str]) -> None:
+    """Warns where one source is read as one set and holds several, such as train and val."""
+    if len(parts) > 1:
+        log.warning("%s: %s are read together; %s:%s names one.", source, ", ".join(parts), source, parts[0])
 
 
 class ById(Generic[T]):

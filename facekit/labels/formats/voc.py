@@ -29,6 +29,7 @@ from facekit.labels.layout import (
 )
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
 from facekit.labels.picture_paths import PictureFinder
+from facekit.labels.values import say_read_together
 
 MAX_NAME = 250  # bytes; with its suffix no disk holds more
 LISTS = ("trainval", "train", "val", "test")
@@ -121,6 +122,8 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
             raise FacekitError(f"{source}: expected the list {folder / part}.txt, got no such file. Name another list.")
         lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
         lists = [file for file in lists if file.is_file()]
+        sets = [file.stem for file in lists]
+        say_read_together(source, [name for name in sets if name != "trainval" or "train" not in sets])
         if not lists:
             for xml in sorted((root / "Annotations").rglob("*.xml")):
                 if not is_passed_over(xml):

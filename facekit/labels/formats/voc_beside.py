@@ -18,6 +18,7 @@ from facekit.labels.formats.text_lines import find_picture, first_lines, is_file
 from facekit.labels.formats.voc_xml import VocFile, read_voc_files
 from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.labels.picture_paths import PictureFinder
+from facekit.labels.values import say_read_together
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,12 @@ def read_voc_beside(
 
 def _xmls_below(folder: Path, part: str | None) -> list[Path]:
     tops = [folder] if part is None else [folder / name for name in SET_FOLDERS.get(part, ())]
-    return sorted(file for top in tops for file in top.rglob("*.xml") if file.is_file() and not is_passed_over(file))
+    found = (file for top in tops for file in top.rglob("*.xml") if file.is_file() and not is_passed_over(file))
+    xmls = sorted(found)
+    if part is None:
+        first = {file.relative_to(folder).parts[0] for file in xmls}
+        say_read_together(folder, [key for key, names in SET_FOLDERS.items() if first.intersection(names)])
+    return xmls
 
 
 def _say_what_has_no_xml(known: set[Path], folders: set[Path], source: Path) -> None:

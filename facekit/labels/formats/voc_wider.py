@@ -19,6 +19,7 @@ from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.labels.layout import Parts, bring_picture, check_no_others, check_stems, check_unique, take_lists_away
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
 from facekit.labels.picture_paths import PictureFinder
+from facekit.labels.values import say_read_together
 
 MAX_NAME = 250  # bytes; with its suffix no disk holds more
 LISTS = ("train", "val", "test")
@@ -49,6 +50,7 @@ def read_voc_wider(
         lists = [file for file in lists if file.is_file()]
         if not lists:
             raise FacekitError(f"{source}: expected the list {part}.txt, got no such file. Name another list.")
+        say_read_together(source, [file.stem for file in lists])
     listed: set[Path] = set()
     xmls: list[Path] = []
     for file in lists:

@@ -22,7 +22,7 @@ from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import read_text
 from facekit.labels.keypoints import MAX_POINTS
 from facekit.labels.picture_labels import check_name_length, has_drive, picture_path
-from facekit.labels.values import as_whole
+from facekit.labels.values import as_whole, say_read_together
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,7 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
         root = _root(top, file.parent, path, f"{file}: path")
     places = {key: [_entry_place(top, root, entry, str(file)) for entry in entries[key]] for key in chosen}
     places = _without_missing(places, part, file)
-    if len(places) > 1:
-        log.warning("%s: %s are read together; %s:%s names one.", file, ", ".join(places), file, next(iter(places)))
+    say_read_together(file, list(places))
     return DataYaml(
         root, top, [place for each in places.values() for place in each], _class_names(content.get("names")),
         _kpt_shape(content.get("kpt_shape")),

@@ -53,6 +53,34 @@ def complaint(source: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("layout", ["flat", "wider"])
+def test_lists_that_are_read_together_are_said(
+    layout: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder: Path = request.getfixturevalue(layout)
+    lists = folder / "ImageSets/Main" if layout == "flat" else folder
+    if layout == "flat":
+        (lists / "trainval.txt").write_text("a\n")  # as train's: one set
+    read_labels(folder)
+    assert "read together" not in caplog.text
+    (lists / "val.txt").touch()
+    read_labels(folder.with_name(f"{layout}:train"))
+    assert "read together" not in caplog.text
+    read_labels(folder)
+    assert f"{folder}: train, val are read together; {folder}:train names one." in caplog.text
+
+
+def test_sets_beside_their_pictures_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / part).mkdir()
+        cv2.imwrite(str(tmp_path / part / "a.jpg"), np.zeros((30, 40, 3), np.uint8))
+        (tmp_path / part / "a.xml").write_text(xml(FACE))
+    read_labels(tmp_path.with_name(f"{tmp_path.name}:val"))
+    assert "read together" not in caplog.text
+    assert len(read_labels(tmp_path)) == 2
+    assert f"train, val are read together; {tmp_path}:train names one." in caplog.text
+
+
 class TestFlat:
     @pytest.mark.parametrize("place", ["", "ImageSets/Main/train.txt"])
     def test_folder_and_list(self, flat: Path, place: str) -> None:
