@@ -21,7 +21,7 @@ MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
 SIBLINGS = {".xml": (".bin",), ".param": (".bin",), ".bin": (".xml", ".param")}
 
 
-def _key(path: Path) -> FileKey | None:
+def file_key(path: Path) -> FileKey | None:
     """None where there is no such file. Links, hard links and other spellings of one file have one key."""
     try:
         found = path.stat()
@@ -69,12 +69,12 @@ class Inputs:
     def refuse(self, target: Path) -> None:
         """Raises FacekitError where the target is there and is read, or is no file."""
         _refuse_device(target)
-        key = _key(target)
+        key = file_key(target)
         if key is None or target.is_dir():
             return
         _refuse_own(target)
         for path in self._reads[self._known :]:
-            if (found := _key(path)) is not None:
+            if (found := file_key(path)) is not None:
                 self._keys.setdefault(found, path)
         self._known = len(self._reads)
         if key in self._keys:
@@ -129,7 +129,7 @@ def check_not_input(path: Path) -> None:
     """Raises FacekitError where a command that runs now reads this file, or it came with facekit: for what writes,
     moves or removes files other than by replacing(). And for what is no file."""
     _refuse_device(path)
-    if _key(path) is not None:
+    if file_key(path) is not None:
         _refuse_own(path)
     for inputs in _all_running():
         inputs.refuse(path)
@@ -143,7 +143,7 @@ def _refuse_device(target: Path) -> None:
         places.append(target.parent / target.readlink())
     folders = [real_path(place.parent) for place in places]
     is_systems = any(folder == Path("/dev") or folder.is_relative_to("/proc") for folder in folders)
-    if _key(target) is not None and (is_systems or not (target.is_file() or target.is_dir())):
+    if file_key(target) is not None and (is_systems or not (target.is_file() or target.is_dir())):
         raise FacekitError(
             f"{target}: is a device or a pipe: a file would take its place. Give the name of a file; rows go to "
             f"standard output for `-`."

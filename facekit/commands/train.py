@@ -43,6 +43,7 @@ def train(options: TrainOptions) -> Path | None:
         from facekit.template import find_template
 
         options = dataclasses.replace(options, teacher_template=find_template(str(options.teacher_template)))
+    from facekit.engine.training.preflight import trained_on_too
     from facekit.engine.training.train import train as run
     from facekit.machine.launch import launch_over_gpus
 
@@ -59,7 +60,13 @@ def train(options: TrainOptions) -> Path | None:
         template, options = _adapt(template, train_pictures, val_pictures, options)
     elif options.load_weights is not None and options.recipe is None and options.base_learning_rate is None:
         _warn_of_the_rate(template, len(train_pictures))
-    return run(template, train_pictures, val_pictures, options)
+    warning = trained_on_too(train_pictures, val_pictures)
+    if warning is not None:
+        log.warning("%s", warning)
+    latest = run(template, train_pictures, val_pictures, options)
+    if warning is not None:  # again where it is seen
+        log.warning("%s", warning)
+    return latest
 
 
 def _checkpoints(options: TrainOptions) -> list[Path]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from facekit.base.files import file_key
 from facekit.engine.training.frozen import keep_frozen_in_eval
 from facekit.errors import FacekitError
 from facekit.labels.learnable import count_by_source, count_faces
@@ -102,6 +103,18 @@ def share_under_every_prior(template: Template, pictures: Sequence[PictureLabels
     if not len(boxes_xyxy):
         return 0.0
     return float((best_prior_iou(boxes_xyxy, head.priors(size_hw).tensors()) < LEAST_IOU).double().mean())
+
+
+def trained_on_too(train_pictures: Sequence[PictureLabels], val_pictures: Sequence[PictureLabels]) -> str | None:
+    """Said of validation pictures that are trained on, by whatever name or link; None where there are none."""
+    trained_on = {file_key(picture.path) for picture in train_pictures} - {None} if val_pictures else set()
+    shared = sum(file_key(picture.path) in trained_on for picture in val_pictures)
+    if not shared:
+        return None
+    return (
+        f"{shared} of {len(val_pictures)} validation pictures are trained on too: their AP says little of others. Give "
+        f"other pictures as `val_ann_files`, or the parts apart: FOLDER:train to learn from, FOLDER:val to measure on."
+    )
 
 
 def warn_of_nothing_to_measure(val_pictures: Sequence[PictureLabels]) -> None:

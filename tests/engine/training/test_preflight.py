@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+import facekit
 from facekit.engine.training.options import TrainOptions
-from facekit.engine.training.preflight import likely_mistakes, share_under_every_prior
+from facekit.engine.training.preflight import likely_mistakes, share_under_every_prior, trained_on_too
 from facekit.engine.training.train import train
 from facekit.errors import FacekitError
+from facekit.labels.formats.coco import write_coco
 from facekit.labels.learnable import check_learnable, count_by_source, count_faces
 from facekit.labels.picture_labels import PictureLabels
 from facekit.models import build_model
@@ -102,6 +104,31 @@ class TestLikelyMistakes:
         least = dataclasses.replace(template.augmentation, min_face_size=37)
         text = mistakes(ellipse_pictures(tmp_path, 2), template=dataclasses.replace(template, augmentation=least))
         assert "2 of 2 faces have a side under 37 px" in text
+
+
+class TestTrainedOnToo:
+    def test_by_whatever_name(self, tmp_path: Path) -> None:
+        pictures = ellipse_pictures(tmp_path, 4)
+        assert trained_on_too(pictures[:2], pictures[2:]) is None
+        assert trained_on_too(pictures, []) is None
+        (tmp_path / "link.png").symlink_to(pictures[0].path)
+        (tmp_path / "hard.png").hardlink_to(pictures[1].path)
+        others = [dataclasses.replace(pictures[0], path=tmp_path / name) for name in ("link.png", "hard.png", "no.png")]
+        text = trained_on_too(pictures[:3], [*others, pictures[3]])
+        assert text is not None and text.startswith("2 of 4 validation pictures are trained on too")
+
+    def test_is_said_again_at_the_end(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        labels = tmp_path / "labels.json"
+        pictures = ellipse_pictures(tmp_path, 4)
+        write_coco(labels, [(picture.path.name, picture) for picture in pictures])
+        flags = {"template": "yunet-n", "epochs": 1, "max_iterations": 1, "workers": 0, "gpu_num": 0, "batch_size": 4}
+        with caplog.at_level("INFO", "facekit"):
+            facekit.train(
+                train_ann_files=labels, val_ann_files=labels, save_checkpoints_to=tmp_path / "out", **flags
+            )  # fmt: skip
+        said = [record.getMessage() for record in caplog.records]
+        assert said[-1].startswith("4 of 4 validation pictures are trained on too")
+        assert said.index(said[-1]) < said.index(next(text for text in said if text.startswith("Training yunet-n")))
 
 
 class TestStart:
