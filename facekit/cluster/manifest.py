@@ -6,16 +6,17 @@ counts: they are written again, with the same rows, under the same names.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from facekit.base.reading import shown
 from facekit.cluster.looking import LOSSES_TOLD, Part
-from facekit.cluster.shards import Plan, read_plan
+from facekit.cluster.shards import Plan, planned_entries, read_plan
 from facekit.cluster.stores import Entry, exists, is_store, joined, read_bytes, writing
 from facekit.errors import FacekitError, Loss
 
@@ -72,15 +73,21 @@ class Manifest:
 
     def read_plan(self) -> Plan:
         """The shards that the earlier run had listed."""
-        if not is_store(self.plan_file):
-            try:
-                with Path(self.plan_file).open("rb") as stream:
-                    return read_plan(stream, self.plan_file)
-            except OSError as error:
-                raise FacekitError(f"{self.plan_file}: can't be read ({error.strerror}). Start anew.") from error
-        import io
+        with self._open_plan() as stream:
+            return read_plan(stream, self.plan_file)
 
-        return read_plan(io.BytesIO(read_bytes(Entry(self.plan_file, None), 1 << 34)), self.plan_file)
+    def planned(self) -> dict[str, int | None]:
+        """What the earlier run had listed: names, with their sizes where the plan has them."""
+        with self._open_plan() as stream:
+            return dict(planned_entries(stream, self.plan_file))
+
+    def _open_plan(self) -> IO[bytes]:
+        if is_store(self.plan_file):
+            return io.BytesIO(read_bytes(Entry(self.plan_file, None), 1 << 34))
+        try:
+            return Path(self.plan_file).open("rb")
+        except OSError as error:
+            raise FacekitError(f"{self.plan_file}: can't be read ({error.strerror}). Start anew.") from error
 
     def add(self, part: Part, again: bool = False) -> bool:
         """Counts a part; False where it is counted already, unless it is to be again. Writes the manifest when it is

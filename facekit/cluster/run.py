@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from facekit.base.progress import progress_bar
+from facekit.base.reading import shown
 from facekit.cluster.looking import Format, LookAtShards, Looking, Output, Part, write_part
 from facekit.cluster.manifest import Manifest
 from facekit.cluster.packed import PackedDetector
@@ -20,7 +21,7 @@ from facekit.cluster.shards import Plan, write_plan
 from facekit.cluster.sources import Sources
 from facekit.cluster.stores import Entry, checked_name, is_store, names_in, read_bytes, remove_folder, writing
 from facekit.cluster.trials import Trial
-from facekit.errors import FacekitError, Interrupted, Loss
+from facekit.errors import FacekitError, Interrupted, Loss, masked
 from facekit.machine.cores import usable_cores
 from facekit.machine.signals import StopSignals
 from facekit.results.json_files import read_jsonl
@@ -95,7 +96,7 @@ def run(job: Job, workers: Workers | None) -> Done:
     Raises FacekitError where nothing can be read or written, and Interrupted, what is done being kept, where a signal
     asks for the end.
     """
-    manifest, plan = _begun(job)
+    manifest, plan, changes = _begun(job)
     todo = [
         (shard, plan.starts[shard], plan.starts[shard + 1]) for shard in range(len(plan)) if shard not in manifest.done
     ]
@@ -134,15 +135,19 @@ def run(job: Job, workers: Workers | None) -> Done:
             received,
         )
     _check(job.outputs, len(plan))
-    losses = FirstLosses(manifest.losses + manifest.cuts, manifest.lost + manifest.names_lost + manifest.cut)
+    losses = FirstLosses(
+        changes + manifest.losses + manifest.cuts,
+        len(changes) + manifest.lost + manifest.names_lost + manifest.cut,
+    )  # fmt: skip
     return Done(job.outputs, len(plan), manifest.rows, manifest.faces, manifest.lost, losses)
 
 
-def _begun(job: Job) -> tuple[Manifest, Plan]:
-    """The manifest, and the plan: those of the run that is gone on with, or new ones."""
+def _begun(job: Job) -> tuple[Manifest, Plan, list[Loss]]:
+    """The manifest, and the plan: those of the run that is gone on with, or new ones; and what has changed since."""
     made_with = job.made_with.to_dict()
     settings = {
-        "names": list(job.sources.names), "list": job.sources.list_file, "shard_size": job.shard_size,
+        "names": list(job.sources.names), "list": job.sources.list_file, "list_sha256": job.sources.list_sha256(),
+        "shard_size": job.shard_size,
         "outputs": [[output.format, output.folder] for output in job.outputs],
         "max_pixels": job.max_pixels, "every": job.every, "detector_sha256": job.detector.sha256(),
     } | {key: value for key, value in made_with.items() if key != "facekit"}  # fmt: skip
@@ -155,7 +160,7 @@ def _begun(job: Job) -> tuple[Manifest, Plan]:
             )
         plan = manifest.read_plan()
         log.info("Going on: %d of %d shards are done", len(manifest.done), len(plan))
-        return manifest, plan
+        return manifest, plan, _changes(job, manifest)
     for output in job.outputs:
         if _has_parts(output):
             raise FacekitError(f"{output.folder}: holds parts of something else. Give an empty folder, or a new one.")
@@ -163,7 +168,28 @@ def _begun(job: Job) -> tuple[Manifest, Plan]:
         plan = write_plan(job.sources.shards(job.shard_size), stream, manifest.plan_file)
     manifest.losses, manifest.names_lost = list(job.sources.losses), len(job.sources.losses)
     manifest.write()
-    return manifest, plan
+    return manifest, plan, []
+
+
+def _changes(job: Job, manifest: Manifest) -> list[Loss]:
+    """What the names stand for now and didn't when the plan was made, or the other way: a plan is not added to, for
+    parts are numbered by it."""
+    sources = job.sources
+    if not sources.names and sources.list_file != "-":
+        return []  # a list's digest tells
+    planned, now = manifest.planned(), dict(sources.entries())
+    kinds = {
+        "are there now and not in this run's plan, so have no row": now.keys() - planned.keys(),
+        "of this run's plan are not there any more": planned.keys() - now.keys(),
+        "have another size than in this run's plan": {n for n in now.keys() & planned.keys() if now[n] != planned[n]},
+    }
+    told = []
+    for what, names in kinds.items():
+        if names:
+            first = shown(masked(min(names)), 200)
+            why = f"{len(names)} files {what} (first: {first}). Give another folder to start anew."
+            told.append(Loss(job.outputs[0].folder, why))
+    return told + [loss for loss in sources.losses if loss not in manifest.losses]
 
 
 def _has_parts(output: Output) -> bool:

@@ -11,6 +11,7 @@ from facekit.cluster.stores import Entry
 from facekit.errors import FacekitError
 
 Kind = Literal["pictures", "tar", "parquet", "video"]
+MAX_LINE_BYTES = 64 << 20
 KINDS: tuple[Kind, ...] = ("pictures", "tar", "parquet", "video")
 
 
@@ -93,14 +94,27 @@ def write_plan(shards: Iterable[Shard], stream: IO[bytes], file: str) -> Plan:
     return Plan(file, starts, pictures, unknown, videos)
 
 
-def read_plan(stream: IO[bytes], file: str, most_line_bytes: int = 64 << 20) -> Plan:
+def read_plan(stream: IO[bytes], file: str, most_line_bytes: int = MAX_LINE_BYTES) -> Plan:
     """The plan that write_plan() wrote. Raises FacekitError for anything else."""
-    starts, pictures, unknown, videos, place = [0], 0, 0, 0, 0
-    while line := stream.readline(most_line_bytes):
-        shard = Shard.of_line(line, f"{file}:{len(starts)}")
-        place += len(line)
-        starts.append(place)
+    starts, pictures, unknown, videos = [0], 0, 0, 0
+    for shard, end in _planned(stream, file, most_line_bytes):
+        starts.append(end)
         pictures += shard.pictures or 0
         unknown += shard.pictures is None
         videos += shard.kind == "video"
     return Plan(file, starts, pictures, unknown, videos)
+
+
+def planned_entries(stream: IO[bytes], file: str) -> Iterator[Entry]:
+    """All that is to be looked at, a file of several shards as often. Raises as read_plan()."""
+    for shard, _ in _planned(stream, file, MAX_LINE_BYTES):
+        yield from shard.entries
+
+
+def _planned(stream: IO[bytes], file: str, most_line_bytes: int) -> Iterator[tuple[Shard, int]]:
+    """The shards, and where each one's line ends."""
+    number = place = 0
+    while line := stream.readline(most_line_bytes):
+        number += 1
+        place += len(line)
+        yield Shard.of_line(line, f"{file}:{number}"), place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import logging
 import re
@@ -10,19 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekit.base.reading import shown
+from facekit.base.reading import open_file, shown
 from facekit.base.urls import path_of
 from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
 from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
 from facekit.errors import FacekitError, Loss
-from facekit.pictures.inputs import ADDRESS_SCHEMES, Input, find_inputs
+from facekit.pictures.inputs import ADDRESS_SCHEMES, MAX_LIST_BYTES, Input, find_inputs
 from facekit.pictures.listing import VIDEO_SUFFIXES
 from facekit.pictures.read import PICTURE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 ARCHIVE, TABLE = ".tar", ".parquet"
+BLOCK_BYTES = 1 << 20
 MAX_RANGE = 1_000_000  # names that {000000..000999} may stand for
 _WHOLE = (ARCHIVE, TABLE, *VIDEO_SUFFIXES)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -40,7 +42,7 @@ class Sources:
     def shards(self, shard_size: int) -> Iterator[Shard]:
         """Lists everything. Raises FacekitError where there is nothing at all."""
         count = 0
-        for is_picture, entries in itertools.groupby(self._entries(), lambda entry: _suffix(entry.name) not in _WHOLE):
+        for is_picture, entries in itertools.groupby(self.entries(), lambda entry: _suffix(entry.name) not in _WHOLE):
             for shard in gathered(entries, shard_size) if is_picture else _whole(entries, shard_size):
                 count += 1
                 yield shard
@@ -49,7 +51,18 @@ class Sources:
         if not count:
             raise FacekitError("\n".join(map(str, self.losses)) or "Nothing to look at: give pictures.")
 
-    def _entries(self) -> Iterator[Entry]:
+    def list_sha256(self) -> str | None:
+        """16 digits of the digest of the list's bytes; None where there is none, or it is standard input."""
+        if self.list_file in (None, "-"):
+            return None
+        digest = hashlib.sha256()
+        with open_file(Path(str(self.list_file)), MAX_LIST_BYTES, "Give a list of pictures, one a line.") as stream:
+            for block in iter(lambda: stream.read(BLOCK_BYTES), b""):
+                digest.update(block)
+        return digest.hexdigest()[:16]
+
+    def entries(self) -> Iterator[Entry]:
+        """Lists everything, anew each time; what stands for nothing goes to the losses."""
         taken: set[str] = set()
         names = (checked_name(name) for given in self.names for name in ranged(given))
         for plain, some in itertools.groupby(dict.fromkeys(names), is_plain):

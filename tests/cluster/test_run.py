@@ -216,6 +216,43 @@ class TestGoingOn:
         assert sorted(touched) == ["part-000001.jsonl", "part-000003.jsonl", "part-000005.jsonl"]
         assert "14 rows" in done.text() and len(done.losses) == 2
 
+    def test_pictures_that_came_and_went(self, pictures: Path, tmp_path: Path) -> None:
+        """The plan stays, as parts are numbered by it: what it doesn't hold has no row, which is said."""
+        folder = tmp_path / "in"
+        shutil.copytree(pictures, folder)
+        (tmp_path / "x.tar").write_bytes(tar_of([]))
+        names = (str(folder), str(tmp_path / "x.tar"))
+        arguments = {"model": MODEL, "threads": 1, "shard_size": 5, "jsonl": tmp_path / "out"}
+        facekit.detect(names, **arguments).run()
+        assert len(facekit.detect(names, **arguments, resume=True).run().losses) == 2  # that can't be read
+        for name in ("new0.jpg", "new1.jpg"):
+            shutil.copy(folder / "aaa.jpg", folder / name)
+        (folder / "zzz.jpg").unlink()
+        (tmp_path / "x.tar").write_bytes(tar_of([("a.jpg", bytes(20_000))]))
+        for _ in range(2):
+            done = facekit.detect(names, **arguments, resume=True).run()
+            assert [str(loss).replace(f"{tmp_path}/", "") for loss in done.losses[:3]] == [
+                f"out: {what}. Give another folder to start anew."
+                for what in (
+                    "2 files are there now and not in this run's plan, so have no row (first: in/new0.jpg)",
+                    "1 files of this run's plan are not there any more (first: in/zzz.jpg)",
+                    "1 files have another size than in this run's plan (first: x.tar)",
+                )
+            ]
+            assert len(done.losses) == 5 and "14 rows" in done.text()
+
+    def test_a_list_that_grew(self, pictures: Path, tmp_path: Path) -> None:
+        listed = tmp_path / "list.txt"
+        files = sorted(map(str, pictures.iterdir()))
+        listed.write_text("\n".join(files[:4]))
+        (tmp_path / "x.tar").write_bytes(tar_of([]))
+        arguments = {"model": MODEL, "threads": 1, "from_file": listed, "jsonl": tmp_path / "out"}
+        facekit.detect((str(tmp_path / "x.tar"),), **arguments).run()
+        facekit.detect((str(tmp_path / "x.tar"),), **arguments, resume=True).run()
+        listed.write_text("\n".join(files[:6]))
+        with pytest.raises(FacekitError, match=r"broken off had list_sha256 [0-9a-f]+, now [0-9a-f]+\. Give the same"):
+            facekit.detect((str(tmp_path / "x.tar"),), **arguments, resume=True).run()
+
     def test_behind_a_signal(self, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The shard in hand is finished, and the next run begins behind it."""
         look = LookAtShards.__call__

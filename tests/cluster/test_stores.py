@@ -7,10 +7,12 @@ from pathlib import Path
 import boto3
 import pytest
 
+import facekit
 from facekit.cluster import stores
 from facekit.cluster.archives import pictures_in
 from facekit.cluster.sources import Sources
 from facekit.cluster.stores import Entry, address_of, checked_name, found_in, names_in, read_bytes, writing
+from facekit.commands.detect_shards import DetectingShards
 from facekit.errors import FacekitError
 from tests.cluster.support import jpeg, tar_of
 from tools.faulty_s3 import FaultyS3
@@ -142,3 +144,20 @@ class TestOfSources:
                 read_bytes(entry, 1 << 20)
         finally:
             s3.truncate = 0.0
+
+
+def test_going_on_where_a_store_holds_others_now(s3: FaultyS3, tmp_path: Path) -> None:
+    for number in range(2):
+        put(f"go/{number}.jpg", jpeg(number))
+    arguments = {"model": "bundled", "threads": 1, "jsonl": tmp_path / "out"}
+    facekit.detect("s3://faces/go", **arguments).run()
+    assert not facekit.detect("s3://faces/go", **arguments, resume=True).run().losses
+    put("go/0.jpg", jpeg(0, 64))
+    put("go/2.jpg", jpeg(2))
+    again = facekit.detect("s3://faces/go", **arguments, resume=True).run()
+    assert isinstance(again, DetectingShards)
+    came, changed = again.losses[:9]
+    assert came.why.startswith(
+        "1 files are there now and not in this run's plan, so have no row (first: s3://faces/go/2"
+    )
+    assert changed.why.startswith("1 files have another size than in this run's plan (first: s3://faces/go/0.jpg)")
