@@ -12,6 +12,7 @@ Errors stop a training or make its figures wrong:
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
   box-in-fractions    all boxes of the set lie in 0..1: they are no pixels
+  shared-labels       beside a.jpg an a.png with the same faces: YOLO has one label file for both
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
   box-partly-outside  reaches more than a pixel beyond the picture
@@ -65,6 +66,7 @@ SEVERITIES = {
     "doubled-label": "error",
     "leak": "error",
     "box-in-fractions": "error",
+    "shared-labels": "error",
     "all-crowds": "error",
     "box-partly-outside": "warning",
     "landmarks-outside": "warning",
@@ -162,7 +164,9 @@ def check(
         findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
     findings += _doubled_labels(pictures, names)
     findings += _of_the_whole_set(pictures)
-    findings += _copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against])
+    copies = list(_copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against]))
+    copied = {finding.position for finding in copies if finding.kind == "doubled-picture"}
+    findings += [*_shared_labels(pictures, names, of_pictures, copied), *copies]
     kinds = list(SEVERITIES)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
     return Checked(list(pictures), sizes_wh, findings)
@@ -279,6 +283,24 @@ def _doubled_labels(pictures: Sequence[PictureLabels], names: Sequence[str]) -> 
         if first.setdefault(picture.path, position) != position:
             got = f"again after picture {first[picture.path]}"
             yield Finding("doubled-label", position, names[position], None, "each picture listed once", got)
+
+
+def _shared_labels(
+    pictures: Sequence[PictureLabels], names: Sequence[str], inspected: Sequence[Inspected], copied: set[int]
+) -> Iterator[Finding]:
+    """Pictures of one name but for the suffix, with the same faces; those that are copies have them rightly."""
+    alike: dict[Path, list[int]] = {}
+    for position, picture in enumerate(pictures):
+        if position not in copied and len(picture.boxes_xywh):
+            alike.setdefault(picture.path.with_suffix(""), []).append(position)
+    for positions in alike.values():
+        first, *others = ((n, pictures[n].path, _in_fractions(pictures[n], inspected[n])) for n in positions)
+        for other in others:
+            if first[1] == other[1] or first[2].shape != other[2].shape or not np.allclose(first[2], other[2]):
+                continue
+            for one, beside in ((first[0], other[0]), (other[0], first[0])):
+                got = f"those of {names[beside]}"
+                yield Finding("shared-labels", one, names[one], None, "labels of its own", got)
 
 
 def _copies(

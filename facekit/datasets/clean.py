@@ -23,6 +23,7 @@ PICTURES_DROPPED = (
     "truncated-picture",
     "damaged-picture",
     "leak",
+    "shared-labels",
     "doubled-picture",
 )
 

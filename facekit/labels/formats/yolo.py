@@ -155,6 +155,7 @@ def _read_all(
         )
     if without:
         log.warning("%s: %d pictures without a label file: no faces (first: %s).", source, len(without), without[0])
+    _say_shared(list(pictures), files, source)
     rows = faces_of(files, numbered, listed.kpt_shape, str(source))
     lines = [[line for line, _ in each] for each in numbered]
     face_class = _face_class(rows, listed.names, source)
@@ -171,6 +172,23 @@ def _read_all(
         return places[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
 
     return finish_reading(labels, source, root, locate, dropped, as_written)
+
+
+def _say_shared(pictures: list[Path], files: list[Path], source: Path) -> None:
+    """Warns where a.jpg and a.png have but one a.txt."""
+    first: dict[Path, Path] = {}
+    others = [
+        (picture, file)
+        for picture, file in zip(pictures, files, strict=True)
+        if first.setdefault(file, picture) is not picture and file.exists()
+    ]
+    if others:
+        picture, file = others[0]
+        log.warning(
+            "%s: %d pictures have no label file of their own, and get the faces of another picture (first: %s and %s "
+            "share %s). Rename them, and give each its labels.",
+            source, len(others), first[file].name, picture.name, file,
+        )  # fmt: skip
 
 
 def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> int | None:

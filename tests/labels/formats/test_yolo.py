@@ -59,6 +59,14 @@ class TestGood:
             assert len(read_labels(root / "data.yaml")) == len(read_labels(root)) == 3
         assert "train, val are read together" in caplog.text
 
+    def test_one_label_file_of_two_pictures(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """It can be that of one of them alone."""
+        cv2.imwrite(str(root / "images/train/b.jpg"), np.zeros((30, 40, 3), np.uint8))
+        cv2.imwrite(str(root / "images/train/a.jpg"), np.full((60, 50, 3), 99, np.uint8))
+        read_labels(root / "data.yaml:train")
+        assert "2 pictures have no label file of their own" in caplog.text
+        assert f"first: a.jpg and a.png share {root / 'labels/train/a.txt'}" in caplog.text
+
     def test_folder_without_yaml(self, root: Path) -> None:
         (root / "data.yaml").unlink()
         assert [p.name for p in read_labels(root)] == ["train/a.png", "train/b.png", "val/c.png"]
