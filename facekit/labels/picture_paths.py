@@ -54,7 +54,7 @@ class PictureFinder:
         names that are one file by their tails.
         """
         check_name_length(name, where)
-        plain = _plain(name)
+        plain = plain_path(name)
         path = self._as_named(plain)
         if path is None or not path.is_file():
             path = self._by_tail(plain) or path
@@ -94,7 +94,7 @@ class PictureFinder:
         return self.root / plain
 
     def _by_tail(self, plain: PurePosixPath) -> Path | None:
-        for tail in _tails(plain):
+        for tail in tails_of(plain):
             for root in self.folders:
                 if (root / tail).is_file():
                     self._root = root
@@ -102,7 +102,7 @@ class PictureFinder:
         return None
 
 
-def _plain(name: str) -> PurePosixPath:
+def plain_path(name: str) -> PurePosixPath:
     """Without Windows' strokes and drive, an address' host, and Label Studio's wrapping."""
     local = _LOCAL_FILES.match(name)
     is_address = _ADDRESS.match(name)
@@ -113,7 +113,7 @@ def _plain(name: str) -> PurePosixPath:
     return PurePosixPath(_DRIVE.sub("/", name.replace("\\", "/")))
 
 
-def _tails(plain: PurePosixPath) -> list[PurePosixPath]:
+def tails_of(plain: PurePosixPath) -> list[PurePosixPath]:
     """Of a/b/c.jpg: that, b/c.jpg, c.jpg; nothing of what stands before a `..`, the longest first."""
     parts = [part for part in plain.parts if part != "/"][-MAX_PARTS:]
     if ".." in parts:

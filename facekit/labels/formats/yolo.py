@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import is_picture_name, malformed, read_lines
+from facekit.labels.formats.text_lines import is_file, is_picture_name, malformed, read_lines
 from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import (
@@ -37,7 +37,8 @@ from facekit.labels.layout import (
     take_lists_away,
     without_suffix,
 )
-from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path
+from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading, picture_path, where_to_look
+from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import face_names, say_only_kind
 from facekit.pictures.read import picture_size
 
@@ -70,7 +71,9 @@ def read_yolo(
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
         listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
     # A picture in two lists is one picture.
-    pictures = dict(item for place in listed.places for item in _expand(place, listed.root, str(source)))
+    finder = PictureFinder(source, listed.root)
+    pictures = dict(item for place in listed.places for item in _expand(place, finder, str(source)))
+    finder.finish()
     if not pictures:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
     pictures, root = _below_one_root(pictures, listed)
@@ -114,7 +117,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if is_picture_name(file.name) and not is_passed_over(file))
 
 
-def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
+def _expand(path: Path, finder: PictureFinder, where: str) -> Iterator[tuple[Path, str]]:
     """Pictures of a folder or of a list, and where they are named."""
     if path.is_dir():
         yield from ((file, where) for file in _pictures_in(path))
@@ -124,14 +127,15 @@ def _expand(path: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
             f"{where}: {path} is neither a folder of pictures nor a list of them. Mend the path, or "
             f"give the folder that it is relative to as data root."
         )
+    root = finder.root.absolute()
     for line, name in read_lines(path):
         if not name:
             continue
         if not is_picture_name(name):
             raise malformed(path, line, "the path of a picture", name)
-        inside = Path(name).is_relative_to(root.absolute()) and ".." not in Path(name).parts
-        name = Path(name).relative_to(root.absolute()).as_posix() if inside else name
-        yield picture_path(root, name, f"{path}:{line}"), f"{path}:{line}"
+        inside = Path(name).is_relative_to(root) and ".." not in Path(name).parts
+        name = Path(name).relative_to(root).as_posix() if inside else name
+        yield finder.find(name, f"{path}:{line}")[0], f"{path}:{line}"
 
 
 def _read_all(
@@ -149,6 +153,11 @@ def _read_all(
         numbered.append(read_rows(file) if file.exists() else [])
         files.append(file)
     if len(without) == len(pictures):
+        if not any(map(is_file, pictures)):
+            raise FacekitError(
+                f"{source}: none of {len(pictures)} pictures is on the disk, nor a label file; the first would be "
+                f"{without[0]}. {where_to_look(root, '')}"
+            )
         raise FacekitError(
             f"{source}: none of {len(pictures)} pictures has a label file; the first would be {files[0]}. "
             f"Labels are at labels/x.txt beside images/x.jpg."

@@ -22,6 +22,7 @@ from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import read_text
 from facekit.labels.keypoints import MAX_POINTS
 from facekit.labels.picture_labels import check_name_length, has_drive, picture_path
+from facekit.labels.picture_paths import plain_path, tails_of
 from facekit.labels.values import as_whole, say_read_together
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
             raise FacekitError(f"{file}: path: expected the path of a folder, got something else.")
         top = _folder_above(file.parent)
         root = _root(top, file.parent, path, f"{file}: path")
-    places = {key: [_entry_place(top, root, entry, str(file)) for entry in entries[key]] for key in chosen}
+    named = [entry for key in PARTS if key in content for entry in _entries(content[key], f"{file}: {key}")]
+    places = {key: [_entry_place(top, root, entry, str(file), named) for entry in entries[key]] for key in chosen}
     places = _without_missing(places, part, file)
     say_read_together(file, list(places))
     return DataYaml(
@@ -98,8 +100,10 @@ def _folder_above(folder: Path) -> Path:
     return folder if above == Path(above.anchor) else above
 
 
-def _entry_place(top: Path, root: Path, entry: str, where: str) -> Path:
-    """Where an entry of data.yaml is; `../train/images` is also looked for without the `../`, as Ultralytics does."""
+def _entry_place(top: Path, root: Path, entry: str, where: str, named: list[str]) -> Path:
+    """Where an entry of data.yaml is; `../train/images` is also looked for without the `../`, as Ultralytics does, and
+    another machine's path by its end. named: the entries of all sets, of which no two may be one place by their ends.
+    """
     written = entry.replace("\\", "/")
     shorter = written.removeprefix("../")
     for path in (written, written if ".." in shorter.split("/") else shorter):
@@ -107,7 +111,26 @@ def _entry_place(top: Path, root: Path, entry: str, where: str) -> Path:
             place = _below(top, root, path, where)
             if place.exists():
                 return place
-    return _below(top, root, entry, where)
+    found = _by_tail(root, entry, where)
+    if found is None:
+        return _below(top, root, entry, where)
+    others = (name for name in named if name != entry and _by_tail(root, name, where) == found)
+    if (other := next(others, None)) is not None:
+        raise FacekitError(
+            f"{where}: {entry!r} and {other!r} would both be {found}. Give the folder above both as data root, or mend "
+            f"the paths."
+        )
+    log.warning("%s: %r is no path of this machine: by its end it is %s.", where, entry, found)
+    return found
+
+
+def _by_tail(root: Path, path: str, where: str) -> Path | None:
+    """The longest end of a path from a disk's root that is there below our root; None where there is none."""
+    plain = plain_path(path)
+    if not plain.is_absolute():
+        return None
+    check_name_length(path, where)
+    return next((root / tail for tail in tails_of(plain) if (root / tail).exists()), None)
 
 
 def _root(top: Path, folder: Path, path: str, where: str) -> Path:
@@ -118,7 +141,8 @@ def _root(top: Path, folder: Path, path: str, where: str) -> Path:
             place = _below(top, base, path, where)
             if place.is_dir():
                 return place
-    return _below(top, folder, path, where)
+    found = _by_tail(top, path, where)
+    return found if found is not None and found.is_dir() else _below(top, folder, path, where)
 
 
 def _below(top: Path, root: Path, path: str, where: str) -> Path:

@@ -77,6 +77,37 @@ class TestGood:
         (root / "some.txt").write_text(ends.join(["./images/train/a.png", str(absolute), ""]))
         assert [p.path.name for p in read_labels(root / "some.txt")] == ["a.png", "c.png"]
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["C:\\set\\images\\train\\a.png", "C:\\set\\images\\train\\b.png"],
+            ["/content/gdrive/set/images/train/a.png", "/content/gdrive/set/images/train/b.png"],
+            ["data/images/train/a.png", "data/images/train/b.png"],  # as darknet's trainer is started
+        ],
+    )
+    def test_list_of_another_machine(self, root: Path, names: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        (root / "lists").mkdir()
+        for place, data_root in (("some.txt", None), ("lists/some.txt", root)):
+            (root / place).write_text("\n".join(names))
+            a, b = read_labels(root / place, data_root)
+            assert (a.path, b.name) == (root / "images/train/a.png", "b.png")
+            assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
+            assert f"2 of 2 pictures are named otherwise than they lie below {root}" in caplog.text
+            caplog.clear()
+
+    def test_yaml_of_another_machine(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        content = {"path": "C:\\me\\set", "train": "C:\\me\\set\\images\\train", "val": "/me/set/images/val"}
+        (root / "data.yaml").write_text(yaml.safe_dump(content))
+        assert "leaves the data root" in complaint(root / "data.yaml")
+        assert [picture.path.name for picture in read_labels(root / "data.yaml", root)] == ["a.png", "b.png", "c.png"]
+        assert f"is no path of this machine: by its end it is {root / 'images/train'}." in caplog.text
+        content["path"] = f"D:\\{root.name}"
+        (root / "data.yaml").write_text(yaml.safe_dump(content))
+        assert len(read_labels(root / "data.yaml")) == 3
+        content |= {"train": "C:\\one\\images", "val": "C:\\two\\images"}
+        (root / "data.yaml").write_text(yaml.safe_dump(content))
+        assert "would both be" in complaint(root / "data.yaml:val", root)
+
     def test_several_classes(self, root: Path) -> None:
         label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.5 0.5\n")
         (root / "data.yaml").write_text("train: images/train\nnames: {0: person, 1: Face}\n")
@@ -184,6 +215,12 @@ class TestBad:
     def test_one_of_several_named_classes_that_is_no_face(self, root: Path) -> None:
         (root / "data.yaml").write_text("train: images/train\nnames: [car, person]\n")
         assert "several classes and none named 'face': 0 (car)" in complaint(root / "data.yaml")
+
+    def test_pictures_that_are_not_there(self, root: Path) -> None:
+        (root / "some.txt").write_text("set/x.png\nset/y.png\n")
+        text = complaint(root / "some.txt")
+        assert "none of 2 pictures is on the disk" in text and str(root / "set/x.png") in text
+        assert "as data root" in text
 
     @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "C:/x"])
     def test_leaves_the_root(self, root: Path, path: str) -> None:
