@@ -12,6 +12,7 @@ Errors stop a training or make its figures wrong:
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
   box-in-fractions    all boxes of the set lie in 0..1: they are no pixels
+  box-of-corners      boxes of the set are x1, y1, x2, y2 by their looks, where x, y, w, h should be
   shared-labels       beside a.jpg an a.png with the same faces: YOLO has one label file for both
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
@@ -48,7 +49,13 @@ from facekit.datasets.duplicates import Prints, find_copies, find_in, prints_of,
 from facekit.errors import FacekitError
 from facekit.labels.keypoints import contradict
 from facekit.labels.learnable import count_faces, why_nothing_to_learn
-from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, are_fractions, has_some_landmarks
+from facekit.labels.picture_labels import (
+    MAX_COORDINATE,
+    PictureLabels,
+    are_corners,
+    are_fractions,
+    has_some_landmarks,
+)
 from facekit.ops.boxes import pairwise_iou
 from facekit.pictures.read import is_cut_off, is_damaged, read_picture
 
@@ -66,6 +73,7 @@ SEVERITIES = {
     "doubled-label": "error",
     "leak": "error",
     "box-in-fractions": "error",
+    "box-of-corners": "error",
     "shared-labels": "error",
     "all-crowds": "error",
     "box-partly-outside": "warning",
@@ -163,7 +171,7 @@ def check(
         findings += _file_findings(position, names[position], picture, found)
         findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
     findings += _doubled_labels(pictures, names)
-    findings += _of_the_whole_set(pictures)
+    findings += _of_the_whole_set(pictures, sizes_wh)
     copies = list(_copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against]))
     copied = {finding.position for finding in copies if finding.kind == "doubled-picture"}
     findings += [*_shared_labels(pictures, names, of_pictures, copied), *copies]
@@ -267,9 +275,13 @@ def _face_findings(
             yield Finding(kind, position, name, face, expected[kind], got)
 
 
-def _of_the_whole_set(pictures: Sequence[PictureLabels]) -> Iterator[Finding]:
+def _of_the_whole_set(
+    pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None]
+) -> Iterator[Finding]:
     if are_fractions(pictures):
         yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 1")
+    if are_corners([picture.boxes_xywh for picture in pictures], sizes_wh):
+        yield Finding("box-of-corners", 0, WHOLE_SET, None, "x, y, width, height", "x1, y1, x2, y2, by their looks")
     counts = count_faces(pictures)
     reason = why_nothing_to_learn(counts) if pictures else None
     if reason is not None:

@@ -21,6 +21,9 @@ WIDER_ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion"
 MAX_COORDINATE = 1e9  # pixels; anything beyond is a mistake, and would overflow later
 MAX_NAME_BYTES = 255  # of a file or folder
 MAX_PATH_BYTES = 3000  # below the data root
+LEAST_CORNERS = 10  # boxes, from which on their numbers tell what they are
+FAR_OUTSIDE = 0.1  # of the picture's side
+NEARLY_ALL = 0.95
 
 # (position of the picture, position of the face) -> where its label stands; no face: where the picture is named
 Locate = Callable[[int, int | None], str]
@@ -130,6 +133,22 @@ def are_fractions(pictures: Iterable[PictureLabels]) -> bool:
     return bool(((xywh[:, :2] + xywh[:, 2:]).max() <= 1 + 1e-3) and (xywh != xywh.round()).any())
 
 
+def are_corners(boxes_xywh: Sequence[NDArray[np.float64]], sizes_wh: Sequence[tuple[int, int] | None]) -> bool:
+    """Whether what was read as x, y, w, h is x1, y1, x2, y2: over a third would reach far outside the pictures, of
+    which each array is one's boxes, and nearly all lie in them as corners."""
+    pairs = [(boxes, size_wh) for boxes, size_wh in zip(boxes_xywh, sizes_wh, strict=True) if size_wh is not None]
+    count = sum(len(boxes) for boxes, _ in pairs)
+    if count < LEAST_CORNERS:  # a few large faces at the edge look the same
+        return False
+    boxes = np.concatenate([boxes for boxes, _ in pairs])
+    sizes = np.repeat(np.array([size_wh for _, size_wh in pairs], np.float64), [len(boxes) for boxes, _ in pairs], 0)
+    first, second = boxes[:, :2], boxes[:, 2:]
+    with np.errstate(all="ignore"):  # for checks, numbers may be anything
+        far = (first + second > (1 + FAR_OUTSIDE) * sizes).any(axis=1)
+        as_corners = ((first >= -1) & (second > first) & (second <= sizes + 1)).all(axis=1)
+    return bool(far.mean() > 1 / 3 and as_corners.mean() > NEARLY_ALL)
+
+
 def check_listed_once(pictures: Sequence[PictureLabels], where: str) -> None:
     """Raises FacekitError for a picture that is listed with other faces than before: those of one entry would be the
     background of the other. With the same faces it counts as often as it is listed, which is said."""
@@ -188,16 +207,20 @@ def drop_unusable_boxes(
 
     Says how many and names the first, as a warning, and adds them to `dropped`; boxes partly outside stay (training
     clips them) and are counted. reads_sizes: from the pictures where the labels have none, so that what is left out
-    doesn't depend on the format.
+    doesn't depend on the format. Raises FacekitError where the boxes are corners by their looks.
     """
+    pictures = list(pictures)
+    sizes_wh = [
+        _header_size(picture) if picture.size_wh is None and reads_sizes else picture.size_wh for picture in pictures
+    ]
+    _check_no_corners(pictures, sizes_wh, where)
     kept = []
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
     first: dict[str, str] = {}
-    for number, picture in enumerate(pictures):
+    for number, (picture, size_wh) in enumerate(zip(pictures, sizes_wh, strict=True)):
         x, y, w, h = picture.boxes_xywh.T
         empty = (w <= 0) | (h <= 0)
         outside = partly = np.zeros_like(empty)
-        size_wh = _header_size(picture) if picture.size_wh is None and reads_sizes else picture.size_wh
         if size_wh is not None:
             width, height = size_wh
             outside = ~empty & ((x + w <= 0) | (y + h <= 0) | (x >= width) | (y >= height))
@@ -220,6 +243,17 @@ def drop_unusable_boxes(
             if left_out and dropped is not None:
                 dropped[reason] += count
     return kept
+
+
+def _check_no_corners(
+    pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None], where: str
+) -> None:
+    if are_corners([picture.boxes_xywh for picture in pictures], sizes_wh):
+        raise FacekitError(
+            f"{where}: as x, y, width, height over a third of the boxes would reach far outside their pictures, as "
+            f"x1, y1, x2, y2 nearly all lie in them: are they corners? Write x, y, width, height. If they are just "
+            f"that, `facekit data check LABELS --fix NEW.json` clips them."
+        )
 
 
 def _header_size(picture: PictureLabels) -> tuple[int, int] | None:

@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 160, 120
 POINTS = [[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]]  # in the box 30, 30, 40, 40
 CROSSED = [[50, 80], [30, 70], [50, 70], [32, 90], [48, 90]]  # the nose first, in the box 20, 60, 40, 40
 BOX = [30, 30, 40, 40]
-TESTED_ALONE = {"all-crowds", "no-face-at-all", "box-in-fractions", "shared-labels"}
+TESTED_ALONE = {"all-crowds", "no-face-at-all", "box-in-fractions", "box-of-corners", "shared-labels"}
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
@@ -218,6 +218,14 @@ class TestCheck:
         made.add("d.jpg", encoded(scene(1), quality=50), [22, 19, 30, 31])
         made.add("e.jpg", encoded(scene(1), quality=40))  # without a face nothing but the look is known
         assert made.check(other).counts()["doubled-picture"] == 2
+
+    def test_boxes_that_are_corners(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        corners = [[x, y, x + 30, y + 30] for x, y in zip(range(0, 130, 13), range(0, 90, 9), strict=True)]
+        made.add("a.jpg", encoded(scene(1)), *corners)
+        checked = made.check()
+        assert checked.counts()["box-of-corners"] == 1 and checked.has("error")
+        assert "the whole set: x1, y1, x2, y2, by their looks; expected x, y, width, height" in format_report(checked)
 
     def test_boxes_in_fractions(self, tmp_path: Path) -> None:
         made = Set(tmp_path)

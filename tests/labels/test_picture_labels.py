@@ -89,6 +89,29 @@ def test_what_stays_overlaps_the_picture(boxes: list[tuple[int, ...]]) -> None:
     assert kept.boxes_xywh.tolist() == wanted
 
 
+class TestCorners:
+    @staticmethod
+    def set_of(boxes: list[list[float]]) -> list[PictureLabels]:
+        """Five boxes a picture."""
+        return [labels(boxes[start : start + 5], (400, 300)) for start in range(0, len(boxes), 5)]
+
+    def test_are_refused(self) -> None:
+        """Half of them begin beyond the middle, so that x1 + x2 is more than the width."""
+        rng = np.random.default_rng(0)
+        xy, sides = rng.uniform(0, (350, 250), (60, 2)), rng.uniform(10, 50, (60, 2))
+        right = np.hstack([xy, sides]).tolist()
+        assert len(drop_unusable_boxes(self.set_of(right), "labels.json")) == 12
+        with pytest.raises(FacekitError, match=r"labels\.json: .*are they corners\? Write x, y, width, height"):
+            drop_unusable_boxes(self.set_of(np.hstack([xy, xy + sides]).tolist()), "labels.json")
+        with pytest.raises(FacekitError, match="are they corners"):  # one of sixty is a mistake of another kind
+            drop_unusable_boxes(self.set_of([*np.hstack([xy, xy + sides]).tolist(), [5, 5, 3, 3]]), "labels.json")
+
+    def test_large_faces_at_the_edge_are_none(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert drop_unusable_boxes(self.set_of([[20, 15, 398, 298]] * 20), "labels.json")
+        assert drop_unusable_boxes(self.set_of([[100, 90, 350, 250]] * 9), "labels.json")  # few boxes prove nothing
+        assert "20 boxes reach outside" in caplog.text
+
+
 class TestPicturePath:
     @pytest.mark.parametrize("name", ["a.png", "sub/a.png", "./a.png", "..a.png", "sub\\a.png", "a b:c.png"])
     def test_inside(self, tmp_path: Path, name: str) -> None:
