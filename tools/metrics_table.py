@@ -17,11 +17,14 @@ def main(files: tuple[Path, ...]) -> None:
     protocols = []
     rows = []
     for file in files:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        values = {metric["key"]: metric["value"] for metric in content["metrics"]}
-        size_kib = sum(part["size"] for part in content["files"] if not part["name"].endswith(".xml")) / 1024
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            values = {metric["key"]: metric["value"] for metric in content["metrics"]}
+            size_kib = sum(part["size"] for part in content["files"] if not part["name"].endswith(".xml")) / 1024
+            protocols.append(f"{file.stem}: {content['protocol']}")
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise click.ClickException(f"{file}: no metrics.yaml of facekit's ({error!r}). Give such files.") from error
         rows.append((file.stem, values, size_kib))
-        protocols.append(f"{file.stem}: {content['protocol']}")
     keys = [key for key in KEYS if any(key in values for _, values, _ in rows)]
     width = max(len(name) for name, _, _ in rows)
     click.echo(" " * width + "".join(f"{KEYS[key]:>10}" for key in keys) + f"{'weights KiB':>13}")

@@ -11,6 +11,8 @@ price: of a worker's hour.
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -61,23 +63,43 @@ def table(job: Job, workers: list[int]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
+def counts(text: str) -> list[int]:
+    """Of 1,10,100."""
+    numbers = [int(number) for number in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected whole numbers above 0, got {text}")
+    return numbers
+
+
+def count(text: str) -> int:
+    [number] = counts(text)
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pictures", type=int, default=10_000_000)
-    parser.add_argument("--ms", type=float, default=75.0)
-    parser.add_argument("--kb", type=float, default=120.0)
-    parser.add_argument("--shard-size", type=int, default=64)
-    parser.add_argument("--driver-ms", type=float, default=5.0)
-    parser.add_argument("--store-mb-s", type=float, default=1000.0)
+    parser.add_argument("--pictures", type=count, default=10_000_000)
+    parser.add_argument("--ms", type=above_zero, default=75.0)
+    parser.add_argument("--kb", type=above_zero, default=120.0)
+    parser.add_argument("--shard-size", type=count, default=64)
+    parser.add_argument("--driver-ms", type=above_zero, default=5.0)
+    parser.add_argument("--store-mb-s", type=above_zero, default=1000.0)
     parser.add_argument("--start-s", type=float, default=30.0)
     parser.add_argument("--price", type=float, default=0.05)
-    parser.add_argument("--workers", default="1,10,100,1000")
-    flags = parser.parse_args()
+    parser.add_argument("--workers", type=counts, default="1,10,100,1000")
+    flags = parser.parse_args(arguments)
     job = Job(
         flags.pictures, flags.ms, flags.kb, flags.shard_size, flags.driver_ms, flags.store_mb_s, flags.start_s,
         flags.price,
     )  # fmt: skip
-    print(table(job, [int(count) for count in flags.workers.split(",")]))
+    print(table(job, flags.workers))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ It must answer or refuse each, go on serving, and hold no more memory in the end
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -25,6 +27,14 @@ PORTRAIT = Path(__file__).resolve().parent.parent / "data" / "demo" / "astronaut
 POST = b"POST /detect HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 REQUESTS, AT_A_TIME = 200, 8
 GROWTH_MIB = 30.0  # of memory that may come between the halves: allocators keep what they like
+# OpenAPI can't say that one parameter needs another: `method` without output=anonymized is refused, with 400.
+HOOKS = """
+import schemathesis
+
+@schemathesis.hook
+def filter_case(context, case):
+    return "method" not in (case.query or {}) or case.query.get("output") == "anonymized"
+"""
 Parts = list[bytes]
 
 
@@ -105,7 +115,21 @@ def send(server: Served, parts: Parts) -> str:
     return answer.split()[1].decode() if answer.startswith(b"HTTP/1.1 ") else "closed"
 
 
+def run_schemathesis(server: Served) -> bool:
+    """Whether every answer is what the description promises; prints what is not."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}/openapi.json", "--no-color"]
+    with TemporaryDirectory() as folder:  # where it keeps notes of its own
+        (Path(folder) / "hooks.py").write_text(HOOKS, encoding="utf-8")
+        variables = os.environ | {"SCHEMATHESIS_HOOKS": "hooks"}
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    print("\n".join(line for line in done.stdout.splitlines() if "passed" in line or "generated" in line))
+    if done.returncode:
+        print(done.stdout, done.stderr)
+    return done.returncode == 0
+
+
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0]).parse_args()
     dice = random.Random(0)
     failures = []
     with served(["--threads", "1", "--timeout", "2"]) as server:
@@ -128,12 +152,7 @@ def main() -> None:
             failures.append("memory grows")
         failures += [f"{name} was answered {status}" for name, status in tried if status.startswith("5")]
         failures += [f"{name} was answered 200" for name, status in tried if status == "200" and name != "damaged"]
-        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}/openapi.json", "--no-color"]
-        with TemporaryDirectory() as folder:  # where it keeps notes of its own
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        print("\n".join(line for line in done.stdout.splitlines() if "passed" in line or "generated" in line))
-        if done.returncode:
-            print(done.stdout)
+        if not run_schemathesis(server):
             failures.append("schemathesis found something")
     sys.exit("\n".join(failures) or 0)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tools.plan_cluster import Job, estimate, table
+from tools.plan_cluster import Job, estimate, main, table
 
 JOB = Job(1_000_000, ms=100, kb=100, shard_size=50, driver_ms=5, store_mb_s=200, start_s=36, price=0.1)
 
@@ -32,3 +32,13 @@ def test_fewer_shards_than_workers() -> None:
 
 def test_table() -> None:
     assert table(JOB, [10]).splitlines()[-1] == "| 10 | 360,000 | 2.79 | 2.79 | workers |"
+
+
+@pytest.mark.parametrize(
+    "given", ["--ms 0", "--kb 0", "--kb nan", "--driver-ms -1", "--shard-size 0", "--workers 1,0", "--pictures 0"]
+)
+def test_nothing_takes_nothing(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(given.split())
+    assert caught.value.code == 2
+    assert f"argument {given.split()[0]}: expected" in capsys.readouterr().err
