@@ -25,7 +25,7 @@ from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
 from facekit.labels.formats.labelv2 import write_labelv2
 from facekit.labels.formats.text_lines import read_lines
-from facekit.labels.formats.voc_wider import write_voc_wider
+from facekit.labels.formats.voc_wider import add_voc_wider
 from facekit.labels.layout import Named
 from facekit.labels.picture_labels import PictureLabels
 
@@ -56,7 +56,7 @@ def arrange_widerface(destination: Path, parts: Sequence[str] = WIDER_PARTS, lan
             write_labelv2(labelv2, with_sizes(_named(read_labels(source, images))))
         pictures = read_labels(labelv2, images)
         if given is not None or not (destination / f"{part}.txt").is_file():
-            write_voc_wider(destination, {part: _named(pictures)}, "link" if _has_links(destination) else "none")
+            add_voc_wider(destination, {part: _named(pictures)}, "link" if _has_links(destination) else "none")
         lines.append(f"  {part:<6} {_counts(pictures)}: {labelv2}, {destination / part}.txt")
     if (destination / "WIDER_test").is_dir():
         lines.append(f"  test   without labels: {destination / 'WIDER_test'}")

@@ -82,16 +82,17 @@ def read_voc_wider(
 
 
 def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
-    """Lists last, so that they name whole pairs. Pictures of one name in two folders are refused."""
-    lists = {part: f"{part}.txt" for part in parts}
-    written = list(lists.values())
-    for part, named in parts.items():
-        check_stems(name for name, _ in named)
-        xmls = {name: f"WIDER_{part}/Annotations/{PurePosixPath(name).stem}.xml" for name, _ in named}
-        check_unique(xmls)
-        written += xmls.values()
-    check_no_others(destination, ["WIDER_*/Annotations/*.xml", *(f"{part}.txt" for part in LISTS)], written)
-    take_lists_away(destination, lists.values())
+    """Into a folder of its own. Pictures of one name in two folders are refused."""
+    lists = [f"{part}.txt" for part in parts]
+    patterns = ["WIDER_*/Annotations/*.xml", *(f"{part}.txt" for part in LISTS)]
+    check_no_others(destination, patterns, [*_checked_xmls(parts), *lists])
+    take_lists_away(destination, lists)
+    add_voc_wider(destination, parts, pictures)
+
+
+def add_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
+    """Beside the other parts that are there. Lists last, so that they name whole pairs."""
+    _checked_xmls(parts)
     for part, named in parts.items():
         folder = destination / f"WIDER_{part}"
         for name, labels in progress_bar(named, desc=part, unit="picture", delay_s=2):
@@ -101,7 +102,18 @@ def write_voc_wider(destination: Path, parts: Parts, pictures: str) -> None:
             bring_picture(labels.path, folder / name, pictures)
     sync_disk()
     for part, named in parts.items():
-        write_text(destination / lists[part], "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
+        write_text(destination / f"{part}.txt", "".join(f"{PurePosixPath(name).stem}\n" for name, _ in named))
+
+
+def _checked_xmls(parts: Parts) -> list[str]:
+    """The annotations' files. Raises FacekitError for names that can't be written."""
+    found: list[str] = []
+    for part, named in parts.items():
+        check_stems(name for name, _ in named)
+        xmls = {name: f"WIDER_{part}/Annotations/{PurePosixPath(name).stem}.xml" for name, _ in named}
+        check_unique(xmls)
+        found += xmls.values()
+    return found
 
 
 def _without_set(name: str) -> str:
