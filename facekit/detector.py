@@ -165,7 +165,7 @@ class Detector:
     ) -> Detector:
         """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file.
 
-        `int8`: with layers in INT8, by OpenVINO: a sixth less time, at most 0.1 points of AP less (MODEL_CARD.md).
+        `int8`: with layers in INT8, by OpenVINO: a sixth less time, at most 0.3 points of AP less (MODEL_CARD.md).
         """
         weights = BUNDLED_INT8 if int8 else BUNDLED_WEIGHTS
         return cls.open(weights, weights.parent, device, passes, threads, backend)
