@@ -241,6 +241,20 @@ def check_ours(path: Path, is_ours: Callable[[Path], bool], otherwise: str) -> N
         )
 
 
+def check_place(path: Path) -> None:
+    """Raises FacekitError where a file can't take this place: a folder lies there, a file lies where one of its folders
+    would, or nothing may be written there. Makes nothing."""
+    if path.is_dir():
+        raise FacekitError(f"{path}: can't be written: a folder is there. Choose another place, or move it away first.")
+    parent = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not parent.is_dir():
+        raise FacekitError(
+            f"{path}: can't be written: {parent} is a file. Choose another place, or move it away first."
+        )
+    if not os.access(parent, os.W_OK):
+        raise FacekitError(f"{path}: can't be written: {parent} is not yours to write to. Choose another place.")
+
+
 def check_writable_folder(folder: Path) -> None:
     """Makes the folder, takes what killed processes left half-written out of it, and raises FacekitError when nothing
     can be written there: asked before hours of work."""
@@ -266,21 +280,21 @@ def link_or_copy(source: Path, target: Path) -> None:
 @contextmanager
 def replacing_set(folder: Path) -> Iterator[Path]:
     """Gives a folder to write files to that belong together, or folders of them; moves them all into `folder` when the
-    block ends well, in one go, and removes them otherwise. Makes the folder. Raises as replacing()."""
+    block ends well, and removes them otherwise: where one can't be moved, those before it are put back. Killed outright
+    between two moves, it leaves new files beside old ones. Makes the folder. Raises as replacing(), check_place()."""
     scratch = folder / f".set.{os.getpid()}.part"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         yield scratch
-        files = sorted(path for path in scratch.rglob("*") if path.is_file())
-        made = {file: folder / file.relative_to(scratch) for file in files}
-        for file, place in made.items():
+        files = sorted((path for path in scratch.rglob("*") if path.is_file()), key=_in_pairs)
+        moves = {file: folder / file.relative_to(scratch) for file in files}
+        for file, place in moves.items():
             check_not_input(place)
+            check_place(place)
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        for file, place in made.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
-        for touched in {place.parent for place in made.values()}:
+        _move_all(moves, scratch / ".old")
+        for touched in {place.parent for place in moves.values()}:
             _sync_folder(touched)
     except OSError as error:
         raise FacekitError(
@@ -288,6 +302,53 @@ def replacing_set(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _in_pairs(file: Path) -> tuple[bool, bool, Path, str]:
+    """Sorts files to move: pairs one right behind the other, for a kill between them, and last what tells of others."""
+    return file.suffix == ".md", file.suffix not in SIBLINGS, file.with_suffix(""), file.name
+
+
+def _move_all(moves: dict[Path, Path], old: Path) -> None:
+    """Moves each file to its place, or none of them. old: a folder for second names of what lies there."""
+    old.mkdir()
+    kept: dict[Path, Path] = {}
+    for number, place in enumerate(moves.values()):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(place):
+            kept[place] = old / str(number)
+            _keep(place, kept[place])
+    begun: list[Path] = []
+    try:
+        for file, place in moves.items():
+            begun.append(place)
+            file.replace(place)
+    except BaseException as error:  # also of Ctrl-C and SIGTERM
+        lost = [place for place in begun if not _put_back(kept.get(place), place)]
+        if lost:
+            names = ", ".join(map(str, lost))
+            raise FacekitError(f"{names}: may be the new one, beside old files: it can't be put back.") from error
+        raise
+
+
+def _keep(source: Path, target: Path) -> None:
+    """Gives a file, or a link, a second name, or a copy where the file system knows no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _put_back(kept: Path | None, place: Path) -> bool:
+    """Undoes a move, also one that never happened; kept: what lay at the place. False where that fails."""
+    try:
+        if kept is None:
+            place.unlink(missing_ok=True)
+        else:
+            kept.replace(place)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

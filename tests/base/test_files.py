@@ -261,6 +261,10 @@ def test_text_is_utf8(tmp_path: Path) -> None:
     assert (tmp_path / "c.txt").read_bytes().decode("utf-8") == "Gesichter ähnlich → 脸"
 
 
+def refuse_link(*_: object, **__: object) -> None:
+    raise OSError(1, "Operation not permitted")
+
+
 class TestLinkOrCopy:
     def test_second_name(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_text("new")
@@ -270,10 +274,7 @@ class TestLinkOrCopy:
         assert (tmp_path / "b").samefile(tmp_path / "a")
 
     def test_copy_where_links_are_unknown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object) -> None:
-            raise OSError(1, "Operation not permitted")
-
-        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(os, "link", refuse_link)
         (tmp_path / "a").write_text("new")
         link_or_copy(tmp_path / "a", tmp_path / "b")
         assert (tmp_path / "b").read_text() == "new"
@@ -308,6 +309,59 @@ class TestReplacingSet:
             (together / source.name).write_text("new")
         assert [path.name for path in source.parent.iterdir()] == [source.name]
         assert source.read_text() == "mine"
+
+    @pytest.mark.parametrize("in_the_way", ["folder", "file"])
+    def test_a_place_that_is_taken(self, tmp_path: Path, in_the_way: str) -> None:
+        """Found before the first file is moved: the one before it in the alphabet stays."""
+        (tmp_path / "a.bin").write_text("old")
+        if in_the_way == "folder":
+            (tmp_path / "sub" / "b").mkdir(parents=True)
+        else:
+            (tmp_path / "sub").write_text("old")
+        refused = pytest.raises(FacekitError, match=rf"b: can't be written: .*{in_the_way}.* move it away first")
+        with refused, replacing_set(tmp_path) as together:
+            (together / "sub").mkdir()
+            for name in ("a.bin", "sub/b", "new"):
+                (together / name).write_text("new")
+        assert (tmp_path / "a.bin").read_text() == "old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "sub"]
+
+    @pytest.mark.parametrize("has_links", [True, False])
+    @pytest.mark.parametrize("trouble", [OSError("no space"), KeyboardInterrupt()])
+    def test_a_failure_midway_puts_the_old_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool, trouble: BaseException
+    ) -> None:
+        (tmp_path / "a.bin").write_text("old")
+        (tmp_path / "a.xml").write_text("old")
+        (tmp_path / "elsewhere").write_text("old")
+        (tmp_path / "b").symlink_to("elsewhere")
+        move = Path.replace
+
+        def replace(source: Path, target: Path) -> Path:
+            if target == tmp_path / "d":
+                raise trouble
+            return move(source, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        if not has_links:
+            monkeypatch.setattr(os, "link", refuse_link)
+        with pytest.raises((FacekitError, KeyboardInterrupt)), replacing_set(tmp_path) as together:
+            for name in ("a.bin", "a.xml", "b", "c", "d"):
+                (together / name).write_text("new")
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+            "a.bin": "old", "a.xml": "old", "b": "old", "elsewhere": "old",
+        }  # fmt: skip
+        assert (tmp_path / "b").is_symlink()
+
+    def test_pairs_move_together_and_what_tells_of_them_last(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        moved, move = [], Path.replace
+        monkeypatch.setattr(Path, "replace", lambda source, target: moved.append(target.name) or move(source, target))
+        with replacing_set(tmp_path) as together:
+            for name in ("README.md", "m.bin", "m.mnn", "m.ncnn.bin", "m.ncnn.param", "m.xml"):
+                (together / name).write_text("new")
+        assert moved == ["m.bin", "m.xml", "m.ncnn.bin", "m.ncnn.param", "m.mnn", "README.md"]
 
     def test_folder_that_cannot_be_made(self, below_a_file: Path) -> None:
         with pytest.raises(FacekitError, match="can't be written"), replacing_set(below_a_file):
