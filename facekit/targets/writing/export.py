@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from facekit.base.extras import explain_missing
-from facekit.base.files import check_writable_folder, replacing_set
+from facekit.base.files import check_place, check_writable_folder, replacing_set
 from facekit.base.progress import working
 from facekit.errors import FacekitError, Loss
 from facekit.machine.signals import sigterm_unwinding
@@ -91,6 +91,14 @@ def _refusal(target: Target, template: Template) -> str | None:
            f"{template.model.architecture}."  # fmt: skip
 
 
+def _check_places(targets: Sequence[Target], folder: Path, template: Template) -> None:
+    """Asked before minutes of work. Raises FacekitError where a file can't take its place."""
+    for target in targets:
+        for file, path in zip(target.files, target.paths(folder, template.name), strict=True):
+            if not file.endswith("/"):
+                check_place(path)
+
+
 def export_weights(weights: Path, template: Template, folder: Path, settings: ExportSettings) -> Exported:
     """Writes the formats into the folder, each compared with PyTorch first.
 
@@ -99,6 +107,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
     """
     targets, losses = choose_formats(settings.formats, template)
     check_writable_folder(folder)
+    _check_places(targets, folder, template)
     backend = PyTorchBackend.from_file(weights, template, device="cpu")
     if backend.is_compressed:
         raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")

@@ -154,6 +154,17 @@ def test_only_what_is_asked_for(export_changed: Callable[[Change], list[Path]], 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.onnx"]
 
 
+def test_a_place_that_is_taken_is_found_before_the_work(
+    yunet: Template, drawn_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr("facekit.targets.onnx.write", lambda draft, path: written.append(path))
+    (tmp_path / "model.xml").mkdir()
+    with pytest.raises(FacekitError, match=r"model\.xml: can't be written: a folder is there"):
+        export_weights(drawn_weights, yunet, tmp_path, ExportSettings(("onnx", "openvino")))
+    assert not written
+
+
 def swap_channels(model: onnx.ModelProto) -> None:
     """Of the picture, before anything is done with it."""
     (image,) = model.graph.input
