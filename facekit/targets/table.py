@@ -34,6 +34,7 @@ class Target:
     packages: tuple[str, ...] = ()  # that run it, by the names to import; facekit.base.extras knows what brings them
     writers: tuple[str, ...] = ()  # that write it, besides those of what it is made from
     alike: tuple[str, ...] = ()  # suffixes of files, besides the first, that are the same model once more
+    texts: tuple[str, ...] = ()  # suffixes of files that people edit: kept where they did
     any_size: bool = True  # whether one file takes pictures of any size, where the template does
     architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
     runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
@@ -82,15 +83,17 @@ TARGETS = {
             "web", "web", files=(
                 "index.html", "page.css", "page.js", "worker.js", "decode.js", "detector.json", "detector.onnx",
                 "sample.jpg", "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm",
-            ), made_from="onnx", packages=("onnxruntime",),
+            ), made_from="onnx", packages=("onnxruntime",), texts=(".html", ".css", ".js"),
         ),
         Target(
             "cpp", "cpp", made_from="graph", reads=(".hpp",), programs=COMPILERS, architectures=("yunet", "ultralight"),
             files=("cpp/facekit_{name}.hpp", "cpp/main.cpp", "cpp/CMakeLists.txt", "cpp/README.md"),
+            texts=(".cpp", ".txt", ".md"),
         ),
         Target(
             "libfacedetection", "libfacedetection", made_from="graph", architectures=("yunet",), runs=False,
             files=("libfacedetection/facedetectcnn-data.cpp", "libfacedetection/README.md"),
+            texts=(".md",),
         ),
         Target(
             "opencv4", "opencv4", files=("model-opencv4.onnx",), made_from="graph", packages=("cv2",),

@@ -121,6 +121,32 @@ class TestExport:
             export(load_weights=tmp_path / "model.onnx", save_model_to=tmp_path, formats=("onnx",))
 
 
+@pytest.mark.parametrize("edited", [["main.cpp"], ["main.cpp", "README.md"]])
+def test_what_people_edit_is_kept_and_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: list[str]
+) -> None:
+    monkeypatch.setattr("facekit.targets.table.shutil.which", lambda name: None)  # a compiler takes half a minute
+    args = ("export", "--load-weights", "bundled", "--save-model-to", tmp_path, "--formats", "cpp")
+    assert run(*args) == 0
+    header = tmp_path / "cpp" / "facekit_yunet_n.hpp"
+    header.write_text("old")
+    for name in edited:
+        (tmp_path / "cpp" / name).write_text("mine")
+    capsys.readouterr()
+    assert run(*args) == 3
+    out, err = capsys.readouterr()
+    lines = err.splitlines()[-len(edited) - 1 :]
+    for name, line in zip(edited, lines, strict=False):
+        path = tmp_path / "cpp" / name
+        assert path.read_text() == "mine" and str(path) not in out
+        assert line.startswith(f"Left out: {path}: is there already, edited or somebody's own, and stays.")
+    assert lines[-1] == f"Done with {len(edited)} left out; the reasons stand above."
+    assert len(header.read_text()) > 100_000 and "CMakeLists.txt" in out
+    for name in edited:
+        (tmp_path / "cpp" / name).unlink()
+    assert run(*args) == 0  # over facekit's own
+
+
 class TestSize:
     def test_of_a_detector_of_one_size(self, tmp_path: Path, shared_dir: Path) -> None:
         weights = shared_dir / "weights/openvino/face-detection-0200.xml"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from facekit.base.extras import explain_missing
-from facekit.base.files import check_place, check_writable_folder, replacing_set
+from facekit.base.files import check_place, check_writable_folder, replacing_set, write_text
 from facekit.base.progress import working
 from facekit.errors import FacekitError, Loss
 from facekit.machine.signals import sigterm_unwinding
@@ -26,10 +26,13 @@ from facekit.targets.writing.check_pictures import check_pictures
 from facekit.targets.writing.draft import Draft, GraphOptions
 from facekit.targets.writing.graph import ExportGraph
 from facekit.targets.writing.readme import readme, readme_path
+from facekit.targets.writing.texts import is_to_keep, marked
 from facekit.targets.writing.verify import FLOAT, HALF, Differences, verify_export, verify_faces
 from facekit.template import Template
 
 log = logging.getLogger(__name__)
+
+KEPT = "is there already, edited or somebody's own, and stays. To have facekit's, move it away and export again."
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def _check_places(targets: Sequence[Target], folder: Path, template: Template) -
 def export_weights(weights: Path, template: Template, folder: Path, settings: ExportSettings) -> Exported:
     """Writes the formats into the folder, each compared with PyTorch first.
 
-    Of `all` what fails is left out, a loss. Raises FacekitError for weights that don't fit, a folder that can't be
-    written, or a format given by name that is none, whose packages are missing, or whose file differs.
+    Of `all` what fails is left out, a loss; so are texts, such as the C++ example, where people edited those that
+    lie there. Raises FacekitError for weights that don't fit, a folder that can't be written, or a format given by name
+    that is none, whose packages are missing, or whose file differs.
     """
     targets, losses = choose_formats(settings.formats, template)
     check_writable_folder(folder)
@@ -130,13 +134,31 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
                 done.losses.append(Loss.of(target.name, error))
                 job.remove(target)
                 continue
-            files = target.paths(folder, template.name)
-            done.written.append(Written(target.name, tuple(files), differences))
+            kept = _keep_edited(target, scratch, folder, template)
+            done.losses += [Loss(str(path), KEPT) for path in kept]
+            files = tuple(path for path in target.paths(folder, template.name) if path not in kept)
+            done.written.append(Written(target.name, files, differences))
         if done.written:
             done.readme = readme_path(folder)
             before = done.readme.read_text(encoding="utf-8") if done.readme.is_file() else None
             (scratch / done.readme.name).write_text(readme(job.done, before), encoding="utf-8")
     return done
+
+
+def _keep_edited(target: Target, scratch: Path, folder: Path, template: Template) -> list[Path]:
+    """Takes those texts out of the scratch folder that must not replace the ones in `folder`, which are returned; the
+    others get their marks."""
+    kept = []
+    places = target.paths(folder, template.name)
+    for file, place in zip(target.paths(scratch, template.name), places, strict=True):
+        if file.suffix in target.texts:
+            text = file.read_text(encoding="utf-8")
+            if is_to_keep(place, text):
+                kept.append(place)
+                file.unlink()
+            else:
+                write_text(file, marked(text, file.suffix))
+    return kept
 
 
 class _Job:
