@@ -36,6 +36,7 @@ class Target:
     alike: tuple[str, ...] = ()  # suffixes of files, besides the first, that are the same model once more
     texts: tuple[str, ...] = ()  # suffixes of files that people edit: kept where they did
     any_size: bool = True  # whether one file takes pictures of any size, where the template does
+    one_size: bool = True  # whether it can be made for one size alone, where the template takes any
     architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
     runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
     programs: tuple[str, ...] = ()  # one of which must be installed to run it; none: it needs none
@@ -88,12 +89,12 @@ TARGETS = {
         Target(
             "cpp", "cpp", made_from="graph", reads=(".hpp",), programs=COMPILERS, architectures=("yunet", "ultralight"),
             files=("cpp/facekit_{name}.hpp", "cpp/main.cpp", "cpp/CMakeLists.txt", "cpp/README.md"),
-            texts=(".cpp", ".txt", ".md"),
+            texts=(".cpp", ".txt", ".md"), one_size=False,
         ),
         Target(
             "libfacedetection", "libfacedetection", made_from="graph", architectures=("yunet",), runs=False,
             files=("libfacedetection/facedetectcnn-data.cpp", "libfacedetection/README.md"),
-            texts=(".md",),
+            texts=(".md",), one_size=False,
         ),
         Target(
             "opencv4", "opencv4", files=("model-opencv4.onnx",), made_from="graph", packages=("cv2",),

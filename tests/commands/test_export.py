@@ -157,6 +157,21 @@ class TestSize:
         with pytest.raises(ArgumentError, match=r"`input_size=320x250`: yunet-n takes multiples of 32"):
             export(load_weights=Path("bundled"), save_model_to=tmp_path, input_size="320x250")
 
+    @pytest.mark.parametrize("name", ["cpp", "libfacedetection"])
+    def test_of_a_format_that_runs_at_any(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ArgumentError, match=f"`input_size`: {name} runs at any size. Leave it out"):
+            export(load_weights=Path("bundled"), save_model_to=tmp_path, formats=("onnx", name), input_size="96x64")
+        assert not list(tmp_path.iterdir())
+
+    def test_of_all_what_runs_at_any_is_left_out(self) -> None:
+        chosen, losses = choose_formats(("all",), load_template(find_template("yunet-n")), (64, 96))
+        assert {"cpp", "libfacedetection"} <= {loss.what for loss in losses if "any size. Export" in loss.why}
+        assert not {"cpp", "libfacedetection"} & {target.name for target in chosen}
+
+    def test_of_a_detector_of_one_size_in_a_header(self) -> None:
+        chosen, _ = choose_formats(("cpp",), load_template(find_template("ultralight-rfb-320")), (240, 320))
+        assert [target.name for target in chosen] == ["cpp"]
+
 
 def test_own_pictures_are_bounded(tmp_path: Path) -> None:
     assert list(check_pictures()) == ["portrait", "drawn faces", "noise"]

@@ -15,8 +15,9 @@ import torch
 from facekit.base.extras import explain_missing
 from facekit.base.files import check_place, check_writable_folder, replacing_set, write_text
 from facekit.base.progress import working
-from facekit.errors import FacekitError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.signals import sigterm_unwinding
+from facekit.ops.head import declared_head
 from facekit.targets import Backend, Target, load_target
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
@@ -67,21 +68,31 @@ class ExportSettings:
     options: GraphOptions = field(default_factory=GraphOptions)  # of the ONNX and OpenVINO files
 
 
-def choose_formats(names: Sequence[str], template: Template) -> tuple[list[Target], list[Loss]]:
-    """What to write, in the table's order; and of `all`, what can't be: formats whose packages are not installed.
+def choose_formats(
+    names: Sequence[str], template: Template, size_hw: tuple[int, int] | None = None
+) -> tuple[list[Target], list[Loss]]:
+    """What to write, in the table's order; and of `all`, what can't be: formats whose packages are not installed, or
+    that can't be made for size_hw alone, where that is asked for.
 
-    Raises FacekitError for a name that is none, or that the template can't be written to, or whose packages are
-    missing; nothing heavy is imported for that.
+    Raises FacekitError for a name that is none, or that the template or the size can't be written to, or whose packages
+    are missing; nothing heavy is imported for that.
     """
+    is_sized = declared_head(template.model).any_size and size_hw is not None
     if "all" in names:
         fitting = [target for target in map(TARGETS.__getitem__, FORMATS) if _refusal(target, template) is None]
         missing = {target.name: missing_packages(target) for target in fitting}
         losses = [Loss(name, str(explain_missing(packages))) for name, packages in missing.items() if packages]
-        return [target for target in fitting if not missing[target.name]], losses
+        unsized = [target for target in fitting if is_sized and not target.one_size]
+        losses += [Loss(target.name, "runs at any size. Export it without `input_size`.") for target in unsized]
+        return [target for target in fitting if not missing[target.name] and target not in unsized], losses
     chosen = {name: find_format(name) for name in names}
     for target in chosen.values():
         if (refusal := _refusal(target, template)) is not None:
             raise FacekitError(f"`formats`: {refusal}")
+        if is_sized and not target.one_size:
+            raise ArgumentError(
+                f"`input_size`: {target.name} runs at any size. Leave it out, or export {target.name} without it."
+            )
         if packages := missing_packages(target):
             raise explain_missing(packages)
     return [TARGETS[name] for name in FORMATS if name in chosen], []
@@ -109,7 +120,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
     lie there. Raises FacekitError for weights that don't fit, a folder that can't be written, or a format given by name
     that is none, whose packages are missing, or whose file differs.
     """
-    targets, losses = choose_formats(settings.formats, template)
+    targets, losses = choose_formats(settings.formats, template, settings.size_hw)
     check_writable_folder(folder)
     _check_places(targets, folder, template)
     backend = PyTorchBackend.from_file(weights, template, device="cpu")
