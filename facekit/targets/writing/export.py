@@ -33,6 +33,7 @@ from facekit.template import Template
 
 log = logging.getLogger(__name__)
 
+COMPRESSED = "compressed.pth"  # of `facekit compress`, whose IR has the same names as an export's
 KEPT = "is there already, edited or somebody's own, and stays. To have facekit's, move it away and export again."
 
 
@@ -106,8 +107,15 @@ def _refusal(target: Target, template: Template) -> str | None:
 
 
 def _check_places(targets: Sequence[Target], folder: Path, template: Template) -> None:
-    """Asked before minutes of work. Raises FacekitError where a file can't take its place."""
+    """Asked before minutes of work. Raises FacekitError where a file can't take its place, or would take the place of
+    what `facekit compress` made."""
     for target in targets:
+        first = target.paths(folder, template.name)[0]
+        if target.name == "openvino" and first.is_file() and (folder / COMPRESSED).is_file():
+            raise FacekitError(
+                f"{first}: would be written over, but it belongs to {COMPRESSED} beside it. Choose another folder, or "
+                f"move one of the two away first."
+            )
         for file, path in zip(target.files, target.paths(folder, template.name), strict=True):
             if not file.endswith("/"):
                 check_place(path)

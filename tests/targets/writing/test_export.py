@@ -165,6 +165,14 @@ def test_a_place_that_is_taken_is_found_before_the_work(
     assert not written
 
 
+def test_what_compress_made_is_not_replaced(yunet: Template, drawn_weights: Path, tmp_path: Path) -> None:
+    for name in ("compressed.pth", "model.xml", "model.bin"):
+        (tmp_path / name).write_bytes(b"INT8")
+    with pytest.raises(FacekitError, match=r"model\.xml: would be written over, but it belongs to compressed\.pth"):
+        export_weights(drawn_weights, yunet, tmp_path, ExportSettings())
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"INT8"}
+
+
 def swap_channels(model: onnx.ModelProto) -> None:
     """Of the picture, before anything is done with it."""
     (image,) = model.graph.input
