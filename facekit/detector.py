@@ -24,7 +24,7 @@ from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
 from facekit.pictures.arrays import Picture, as_bgr
 from facekit.structures import Activated, Decoded, Detections, mirrored_boxes, mirrored_landmarks
-from facekit.targets import Backend, Stream, open_backend, pictures_at_once, streaming
+from facekit.targets import MOST_THREADS, Backend, Stream, open_backend, pictures_at_once, streaming
 from facekit.template import TEMPLATES_DIR, Template, find_template, load_template
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,11 @@ class Detector:
         """
         if not isinstance(weights, str | os.PathLike):
             raise ArgumentError(f"`weights`: expected a path, got {weights!r:.80}. Without one: Detector.bundled().")
-        if threads is not None and (not isinstance(threads, int | np.integer) or threads is True or threads < 1):
-            raise ArgumentError(f"`threads`: expected a whole number of at least 1, or None, got {threads!r:.80}.")
+        is_number = isinstance(threads, int | np.integer) and threads is not True
+        if threads is not None and not (is_number and 1 <= threads <= MOST_THREADS):
+            raise ArgumentError(
+                f"`threads`: expected a whole number of 1 to {MOST_THREADS}, or None, got {threads!r:.80}."
+            )
         if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
             raise ArgumentError(f"`device`: expected cpu, cuda, cuda:1 or the like, or tensorrt, got {device!r:.80}.")
         is_bundled = str(weights) == "bundled" and not Path(weights).exists() and layout is None

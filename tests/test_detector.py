@@ -182,7 +182,7 @@ class TestArguments:
         with pytest.raises(ArgumentError, match=r"`weights`: expected a path, got None\..*Detector\.bundled\(\)"):
             Detector.open(None)  # type: ignore[arg-type]
         for threads in ("2", 0, 1.5):
-            with pytest.raises(ArgumentError, match="`threads`: expected a whole number of at least 1"):
+            with pytest.raises(ArgumentError, match="`threads`: expected a whole number of 1 to 1024"):
                 Detector.bundled(threads=threads)  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match=r"`pictures`: expected several, got 'a\.jpg'"):
             Detector.bundled().detect_batch("a.jpg")

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from facekit.targets.reading.layouts import Layout
 
 __all__ = [
-    "BACKENDS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target", "open_backend",
-    "pictures_at_once", "streaming",
+    "BACKENDS", "MOST_THREADS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target",
+    "open_backend", "pictures_at_once", "streaming",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 Given: TypeAlias = "Template | Layout | None"  # what the user says of a file
 
+MOST_THREADS = 1024  # runtimes start as many as they are told, and with a million of them never end starting
 TIMED_RUNS = 5  # of each runtime, where the fastest is looked for
 
 
@@ -99,8 +100,8 @@ def open_backend(
     weights = main_file(weights)
     if not weights.is_file():
         raise missing_weights(weights)
-    if threads is not None and threads < 1:
-        raise FacekitError(f"threads: expected 1 or more, got {threads}.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise FacekitError(f"threads: expected 1 to {MOST_THREADS}, got {threads}.")
     given = template if layout is None else _told_layout(weights, template, layout)
     if backend == "auto":
         return _fastest(weights, given, device, threads)

@@ -19,7 +19,7 @@ from facekit import Detector
 from facekit.base.options import Runtime
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
-from facekit.targets import BACKENDS
+from facekit.targets import BACKENDS, open_backend
 from facekit.targets.onnx import choose_providers
 from tests.cli.support import run
 
@@ -63,8 +63,12 @@ def test_every_runtime_of_the_bundled_file_finds_the_portraits_face(backend: str
 def test_a_backend_that_does_not_read_the_file(tmp_path: Path) -> None:
     with pytest.raises(FacekitError, match=r"backend 'pytorch': can't run facekit\.onnx; expected one of auto, onnx"):
         Detector.bundled(backend="pytorch")
-    with pytest.raises(FacekitError, match="`threads`: expected a whole number of at least 1, or None, got 0"):
+    with pytest.raises(FacekitError, match="`threads`: expected a whole number of 1 to 1024, or None, got 0"):
         Detector.bundled(threads=0)
+    with pytest.raises(FacekitError, match="threads: expected 1 to 1024, got 1000000"):
+        open_backend(BUNDLED_WEIGHTS, threads=1_000_000)
+    with pytest.raises(FacekitError, match="`threads`: expected a whole number of 1 to 1024, or None, got 1000000"):
+        Detector.bundled(threads=1_000_000)
 
 
 @pytest.mark.parametrize(
