@@ -125,9 +125,10 @@ class Detector:
 
         `template`: a name, a file or a work dir; None where the file names its own, as facekit's do, or where its
         outputs tell what it is. `layout`: for others' files that can't tell, a name of LAYOUTS in
-        facekit.targets.reading.layouts, such as centerface. `device`: PyTorch's; of .onnx also tensorrt.
-        `threads`: None for the cores that this process may use. `backend`: a name of facekit.targets.BACKENDS, such as
-        onnx or openvino; `auto` for the fastest that is installed and reads the file; None for the file's own.
+        facekit.targets.reading.layouts, such as centerface. `device`: PyTorch's; of .onnx also tensorrt; what runs on
+        the CPU alone warns of others. `threads`: 1 to 1024, None for the cores that this process may use. `backend`: a
+        name of facekit.targets.BACKENDS, such as onnx or openvino; `auto` for the fastest that is installed and reads
+        the file; None for the file's own.
         `mode`: throughput keeps several of detect_batch()'s pictures on their way at once, in OpenVINO.
         Raises FacekitError for weights that are missing, damaged or of another detector, ArgumentError for what is no
         path or no number.

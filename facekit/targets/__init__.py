@@ -92,9 +92,9 @@ def open_backend(
 
     `template`: None where the file names its own, or tells by its outputs what it is. `layout`: a name of
     facekit.targets.reading.layouts, in place of a template, for a file that can't. `device` is PyTorch's ("cpu",
-    "cuda"); None: a GPU where there is one. `threads`: None for the cores that this process may use. `backend`: a name
-    of TARGETS, `auto` for the runtime that is the fastest here of those that are installed and read the file, None for
-    the file's own.
+    "cuda"); None: a GPU where there is one; runtimes of the CPU alone warn of others. `threads`: 1 to MOST_THREADS,
+    None for the cores that this process may use. `backend`: a name of TARGETS, `auto` for the runtime that is the
+    fastest here of those that are installed and read the file, None for the file's own.
     Raises FacekitError for a file that is missing, unknown, damaged or of another detector.
     """
     weights = main_file(weights)
@@ -120,6 +120,10 @@ def _told_layout(weights: Path, template: Template | None, layout: str) -> Layou
 
 
 def _open(target: Target, weights: Path, template: Given, device: str | None, threads: int | None) -> Backend:
+    if device not in (None, "cpu") and not target.takes_device:
+        log.warning("device %s: %s runs on the CPU alone, and %s with it.", device, target.name, weights.name)
+    if threads is not None and not target.takes_threads:
+        log.warning("threads %d: %s takes as many as it likes. Leave it out.", threads, target.name)
     opened: Backend = load_target(target).open_weights(weights, template, device, threads)
     return opened
 
@@ -129,7 +133,8 @@ def _fastest(weights: Path, template: Given, device: str | None, threads: int | 
     which it is differs with processors, sizes and versions."""
     own = _choose(weights, None)
     rivals = [own]
-    if own.name == "onnx" and importlib.util.find_spec("openvino") is not None:
+    may_use_cpu = device in (None, "cpu")  # all that the rival has
+    if own.name == "onnx" and may_use_cpu and importlib.util.find_spec("openvino") is not None:
         rivals.append(TARGETS["openvino"])  # which reads .onnx as well
     opened = {target.name: _open(target, weights, template, device, threads) for target in rivals}
     if len(opened) == 1:

@@ -94,7 +94,9 @@ def choose_providers(device: str | None) -> list[str]:
     Raises FacekitError for tensorrt where the runtime hasn't it.
     """
     present = onnxruntime.get_available_providers()
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    is_unknown = device is not None and device.startswith(("mps", "xpu"))
+    is_cpu = device == "cpu" or is_unknown
+    wanted = ["CPUExecutionProvider"] if is_cpu else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     if device == "tensorrt":
         wanted.insert(0, "TensorrtExecutionProvider")
         if wanted[0] not in present:
@@ -102,6 +104,8 @@ def choose_providers(device: str | None) -> list[str]:
                 "device tensorrt: this ONNX Runtime has no TensorRT. Install onnxruntime-gpu in place of onnxruntime, "
                 "and TensorRT."
             )
+    if is_unknown:
+        log.warning("device %s: ONNX Runtime knows no such device and takes the CPU. Open the .pth there.", device)
     if device is not None and device.startswith("cuda") and "CUDAExecutionProvider" not in present:
         log.warning("device %s: this ONNX Runtime has no CUDA and takes the CPU. Install onnxruntime-gpu.", device)
     return [provider for provider in wanted if provider in present]

@@ -39,6 +39,8 @@ class Target:
     one_size: bool = True  # whether it can be made for one size alone, where the template takes any
     architectures: tuple[str, ...] = ()  # of the templates that can be written to it; none: all
     runs: bool = True  # whether open_weights is there; else nothing is compared, which is said
+    takes_device: bool = False  # whether it runs elsewhere than on the CPU, where one says so
+    takes_threads: bool = True  # whether their number can be said
     programs: tuple[str, ...] = ()  # one of which must be installed to run it; none: it needs none
 
     @property
@@ -71,10 +73,11 @@ def identifier(template_name: str) -> str:
 TARGETS = {
     target.name: target
     for target in (
-        Target("pytorch", "pytorch", reads=(".pth", ".pt", ".tar", ".safetensors"), packages=("torch",)),
+        Target("pytorch", "pytorch", reads=(".pth", ".pt", ".tar", ".safetensors"), packages=("torch",),
+               takes_device=True),
         Target(
             "onnx", "onnx", files=("model.onnx",), made_from="graph", reads=(".onnx",),
-            packages=("onnxruntime",), writers=ONNX_PACKAGES,
+            packages=("onnxruntime",), writers=ONNX_PACKAGES, takes_device=True,
         ),
         Target(
             "openvino", "openvino", files=("model.xml", "model.bin"), made_from="onnx", reads=(".xml", ".bin"),
@@ -109,11 +112,11 @@ TARGETS = {
         ),
         Target(
             "torchscript", "torchscript", files=("model.ts", "model.pt2"), made_from="graph", reads=(".ts", ".pt2"),
-            alike=(".pt2",), packages=("torch",),
+            alike=(".pt2",), packages=("torch",), takes_device=True,
         ),
         Target(
             "executorch", "executorch", files=("model.pte",), made_from="graph", reads=(".pte",),
-            packages=("executorch", "torch"),
+            packages=("executorch", "torch"), takes_threads=False,
         ),
         Target(
             "tflite", "tflite", files=("model.tflite", "model.nhwc.tflite"), made_from="graph", reads=(".tflite",),

@@ -37,15 +37,19 @@ class TorchProgramBackend(Backend):
         said = (check_torchscript if is_script else check_exported_program)(weights)
         about = parse_about(said, weights, template)
         self.template = template_for(template, about, weights)
-        self.device = torch.device(device or "cpu")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript is deprecated, which docs/deployment.md says
                 self.network = _load_script(weights) if is_script else torch.export.load(weights).module()
-                self.network.to(self.device)
         except Exception as error:  # a damaged archive trips torch in any way
             reason = " ".join(str(error).split())[:200]
             raise FacekitError(f"{weights}: not a network that PyTorch can run: {reason} Export it again.") from error
+        try:
+            # Not torch.device(): a frozen .ts has nothing whose move would fail where there is no such GPU.
+            self.device = torch.zeros(1, device=device or "cpu").device
+            self.network.to(self.device)
+        except (RuntimeError, AssertionError) as error:  # no such GPU, or a PyTorch without any
+            raise FacekitError(f"device {device}: {str(error).splitlines()[0]} Take cpu, or leave it out.") from error
         self.outputs = GraphOutputs(self.template, str(weights))
         names = self.outputs.head.level_names
         if not self.outputs.head.any_size:

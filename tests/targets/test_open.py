@@ -88,6 +88,24 @@ def test_tensorrt_that_is_not_there() -> None:
         Detector.bundled(device="tensorrt")
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu:0"])
+@pytest.mark.parametrize("backend", ["openvino", "opencv", "onnx", "auto"])
+def test_a_device_that_a_runtime_does_not_know(
+    device: str, backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with caplog.at_level("WARNING", logger="facekit"):
+        Detector.bundled(device=device, backend=backend)
+    (said,) = caplog.messages
+    assert said.startswith(f"device {device}: ") and "the CPU" in said
+
+
+def test_the_cpu_is_known_everywhere(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="facekit"):
+        Detector.bundled(device="cpu", backend="openvino")
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(("backend", "runtime"), [("opencv", "cv2.dnn"), ("facedetectoryn", "cv2.FaceDetectorYN")])
 def test_opencv_does_not_suppress_in_the_graph(backend: str, runtime: str, tmp_path: Path) -> None:
     model = onnx.load(BUNDLED_WEIGHTS)

@@ -76,6 +76,25 @@ def test_equal_to_pytorch_at_any_size(exported: Callable[..., Exported], format:
             check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
 
 
+@pytest.mark.parametrize("device", ["tensorrt", "xpu", "mps"])
+def test_no_such_device_of_pytorch(exported: Callable[..., Exported], device: str) -> None:
+    for file in exported("torchscript", "yunet-s").files:
+        with pytest.raises(FacekitError, match=rf"^device {device}: .* Take cpu, or leave it out\.$"):
+            Detector.open(file, device=device)
+
+
+@pytest.mark.parametrize("format", ["ncnn", "executorch", "mnn", "tflite"])
+def test_what_a_runtime_can_not_be_told_is_said(
+    exported: Callable[..., Exported], format: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = exported(format, "yunet-s").files[0]
+    with caplog.at_level("WARNING", logger="facekit"):
+        Detector.open(file, device="cuda", threads=1)
+    said = [f"device cuda: {format} runs on the CPU alone, and {file.name} with it."]
+    said += ["threads 1: executorch takes as many as it likes. Leave it out."] * (format == "executorch")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("facekit")] == said
+
+
 @pytest.mark.parametrize("format", ["torchscript", "mnn"])
 def test_of_one_size_also_where_its_template_is_given(exported: Callable[..., Exported], format: str) -> None:
     template, files, reference = exported(format, "yunet-s", (64, 96))
