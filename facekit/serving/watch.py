@@ -34,12 +34,16 @@ class Watch:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
+        # What stands behind such a request may have been smuggled past a proxy (RFC 9112, 6.1).
+        ends_connection = {name for name, _ in scope["headers"]} >= {b"content-length", b"transfer-encoding"}
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
+                if ends_connection:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         scope.setdefault("state", {})

@@ -189,6 +189,13 @@ def test_chunks_without_end(running: Running) -> None:
     assert time.monotonic() - started < 20 and (not answer or answer.startswith(b"HTTP/1.1 413"))
 
 
+def test_two_lengths_end_the_connection(running: Running) -> None:
+    """Behind a proxy that goes by the other one, the second request would be somebody else's."""
+    twice = POST + b"Content-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HEALTH + b"\r\n"
+    answer = running.raw(twice, timeout_s=5)
+    assert answer.count(b"HTTP/1.1 ") == 1 and b"connection: close" in answer.lower()
+
+
 def test_a_body_that_never_comes(start: Callable[..., Running]) -> None:
     other = start(timeout_s=1.0)
     started = time.monotonic()
