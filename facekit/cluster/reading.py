@@ -14,7 +14,7 @@ from facekit.cluster.stores import Entry, is_store, read_bytes
 from facekit.cluster.trials import Trial
 from facekit.errors import FacekitError
 from facekit.pictures.headers import read_header
-from facekit.pictures.inputs import Input, decoded_bytes, input_of, left_out_of, reader
+from facekit.pictures.inputs import Input, PictureReader, decoded_bytes, input_of
 from facekit.pictures.multipage import frames_left_out
 from facekit.pictures.read import HEAD_BYTES, MAX_PICTURE_BYTES, decode_picture
 from facekit.pictures.read_ahead import ahead
@@ -34,7 +34,7 @@ def pictures_of(shard: Shard, max_pixels: int, trial: Trial) -> Generator[Found,
 
     In a careful trial each is read when it is asked for, and noted before; suspects of the trial are left out.
     """
-    read_input = reader(max_pixels)
+    read_input = PictureReader(max_pixels)
 
     def decode(raw: _Raw) -> NDArray[np.uint8]:
         name, content = raw
@@ -47,23 +47,23 @@ def pictures_of(shard: Shard, max_pixels: int, trial: Trial) -> Generator[Found,
     raws = _raws(shard)
     if trial.is_careful:
         with closing(raws):
-            yield from _one_by_one(raws, decode, trial)
+            yield from _one_by_one(raws, decode, trial, read_input)
         return
     decoded = ahead(raws, decode, _decoded_bytes, DECODERS)
     with closing(raws), closing(decoded):
         for raw, image_bgr in decoded:
-            yield raw[0], image_bgr, _left_out(raw)
+            yield raw[0], image_bgr, _left_out(raw, read_input)
 
 
-def _left_out(raw: _Raw) -> str | None:
+def _left_out(raw: _Raw, read_input: PictureReader) -> str | None:
     content = raw[1]
     if isinstance(content, Input):
-        return left_out_of(content)
+        return read_input.left_out(content)
     return frames_left_out(content) if isinstance(content, bytes) else None
 
 
 def _one_by_one(
-    raws: Iterator[_Raw], decode: Callable[[_Raw], NDArray[np.uint8]], trial: Trial
+    raws: Iterator[_Raw], decode: Callable[[_Raw], NDArray[np.uint8]], trial: Trial, read_input: PictureReader
 ) -> Generator[Found, None, None]:
     for number, raw in enumerate(raws):
         what = f"{number} {raw[0]}"  # names may come twice
@@ -76,7 +76,7 @@ def _one_by_one(
             continue
         trial.note(what)
         try:
-            yield raw[0], decode(raw), _left_out(raw)
+            yield raw[0], decode(raw), _left_out(raw, read_input)
         except FacekitError as error:
             yield raw[0], error, None
 

@@ -25,7 +25,7 @@ from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.contact_sheet import ContactSheet
 from facekit.pictures.cover import Cover, cover_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, find_inputs, left_out_of, reader
+from facekit.pictures.inputs import Input, Inputs, PictureReader, decoded_bytes, find_inputs
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -188,6 +188,7 @@ class _Work:
         self.options, self.spans, self.areas, self.done, self.stop = options, spans, areas, done, stop
         self.cover = Cover(options.method, options.shape, options.margin)
         self.sheet = ContactSheet()
+        self.read = PictureReader(options.max_pixels, on_white=True)
         self.cut_off: Path | None = None  # the video that it was stopped in
         self.detector: Detector = chosen.open(Passes((options.scale,), longest_side=options.longest_side))
         low = min(options.low_threshold, options.threshold)
@@ -207,7 +208,7 @@ class _Work:
     def pictures(self, pairs: list[tuple[Input, Path]]) -> Iterator[Row]:
         """A row a picture."""
         bar = progress_bar(None, total=len(pairs), desc="covering", unit="picture") if len(pairs) > 1 else nullcontext()
-        read = ahead((item for item, _ in pairs), reader(self.options.max_pixels, on_white=True), decoded_bytes)
+        read = ahead((item for item, _ in pairs), self.read, decoded_bytes)
         with closing(read), bar as shown:
             for (item, image_bgr), (_, target) in zip(read, pairs, strict=True):
                 if shown is not None:
@@ -229,7 +230,7 @@ class _Work:
         faces = faces.take(self.areas.chosen(faces.boxes_xyxy))
         covered = cover_faces(image_bgr, faces.boxes_xyxy, self.cover)
         write_picture(target, covered, self._kept_exif(item, target) if self.options.keep_metadata else None)
-        if (left_out := left_out_of(item)) is not None:
+        if (left_out := self.read.left_out(item)) is not None:
             self.done.losses.append(Loss(item.source, left_out))
         self.done.losses += self.areas.loss(item.source, image_bgr.shape)
         self.done.pictures += 1

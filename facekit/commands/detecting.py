@@ -26,7 +26,7 @@ from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces
-from facekit.pictures.inputs import Input, Inputs, decoded_bytes, file_state, find_inputs, left_out_of, reader
+from facekit.pictures.inputs import Input, Inputs, PictureReader, decoded_bytes, file_state, find_inputs
 from facekit.pictures.read_ahead import ahead
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -258,7 +258,8 @@ class Finding:
 
     def _look_at_pictures(self, inputs: Iterator[Input]) -> Generator[Looked, None, None]:
         detector = self.detector  # opened here, where a refusal ends the run
-        read = ahead(inputs, reader(self.options.max_pixels), decoded_bytes)
+        reader = PictureReader(self.options.max_pixels)
+        read = ahead(inputs, reader, decoded_bytes)
         with closing(read):
             while group := list(itertools.islice(read, self.options.batch_size)):
                 images = [image for _, image in group if not isinstance(image, FacekitError)]
@@ -275,7 +276,7 @@ class Finding:
                     faces = outcome.above(self.options.threshold)
                     if self.options.min_size:
                         faces = faces.at_least(self.options.min_size)
-                    yield replace(row, size_wh=image.shape[1::-1], faces=faces, left_out=left_out_of(item)), image
+                    yield replace(row, size_wh=image.shape[1::-1], faces=faces, left_out=reader.left_out(item)), image
                 give_back_freed_memory()
 
 

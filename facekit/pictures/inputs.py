@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -207,11 +207,17 @@ def _lines(stream: BinaryIO, where: str) -> Iterator[Input]:
         yield item
 
 
-def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[Input], NDArray[np.uint8]]:
-    """A function that reads a picture: (H, W, 3) BGR uint8, turned as a viewer shows it; it raises FacekitError.
-    on_white: see decode_picture."""
+class PictureReader:
+    """Reads pictures: (H, W, 3) BGR uint8, turned as a viewer shows them; raises FacekitError. Several threads may.
 
-    def read(item: Input) -> NDArray[np.uint8]:
+    on_white: see decode_picture.
+    """
+
+    def __init__(self, max_pixels: int = MAX_PIXELS, on_white: bool = False) -> None:
+        self._max_pixels, self._on_white = max_pixels, on_white
+        self._left_out: dict[str, str] = {}  # of what can't be looked at again
+
+    def __call__(self, item: Input) -> NDArray[np.uint8]:
         if item.kind == "file":
             data = read_bytes(Path(item.place), MAX_PICTURE_BYTES, "Check the path, or leave it out.")
         elif item.kind == "address":
@@ -220,15 +226,14 @@ def reader(max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Callable[[In
             data = sys.stdin.buffer.read(MAX_PICTURE_BYTES + 1)
             if len(data) > MAX_PICTURE_BYTES:
                 raise FacekitError(f"-: over {MAX_PICTURE_BYTES >> 20} MiB on standard input, which are not read.")
+        if item.kind != "file" and (left_out := frames_left_out(data)) is not None:
+            self._left_out[item.source] = left_out
         name = item.place if item.kind == "file" else item.source
-        return decode_picture(name, data, max_pixels=max_pixels, on_white=on_white)
+        return decode_picture(name, data, max_pixels=self._max_pixels, on_white=self._on_white)
 
-    return read
-
-
-def left_out_of(item: Input) -> str | None:
-    """Of a file: what frames_left_out() says."""
-    return frames_left_out(Path(item.place)) if item.kind == "file" else None
+    def left_out(self, item: Input) -> str | None:
+        """Of one that was read: what frames_left_out() says."""
+        return frames_left_out(Path(item.place)) if item.kind == "file" else self._left_out.get(item.source)
 
 
 def file_state(item: Input) -> tuple[int, int] | None:

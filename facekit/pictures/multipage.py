@@ -21,10 +21,13 @@ def frames_left_out(picture: Path | bytes) -> str | None:
     if isinstance(picture, bytes):
         if not _may_hold_many(picture[:HEAD_BYTES]):
             return None
-        with tempfile.NamedTemporaryFile(prefix="facekit-") as file:  # OpenCV counts in files alone
-            file.write(picture)
-            file.flush()
-            return _in_words(_count(file.name))
+        try:
+            with tempfile.NamedTemporaryFile(prefix="facekit-") as file:  # OpenCV counts in files alone
+                file.write(picture)
+                file.flush()
+                return _in_words(_count(file.name))
+        except OSError as error:  # such as a full disk
+            return f"whether it holds more than one picture can't be told ({error.strerror or error})"
     try:
         with open_file(picture, MAX_BYTES, "Check the path.") as opened:
             head = opened.read(len(JPEG_START)) or b""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facekit.errors import FacekitError
-from facekit.pictures.inputs import find_inputs, input_of, reader
+from facekit.pictures.inputs import PictureReader, find_inputs, input_of
 from tests.conftest import Server
 from tests.pictures.support import picture
 
@@ -100,19 +100,28 @@ class TestReading:
         grey = np.full((20, 30, 3), 90, np.uint8)
         server.files["a.png"] = cv2.imencode(".png", grey)[1].tobytes()
         server.content_type = "image/png"
-        assert (reader()(input_of(server.url("a.png"))) == grey).all()
+        assert (PictureReader()(input_of(server.url("a.png"))) == grey).all()
         with pytest.raises(FacekitError, match="404"):
-            reader()(input_of(server.url("gone.png")))
+            PictureReader()(input_of(server.url("gone.png")))
         server.cut_after = 10
         with pytest.raises(FacekitError, match="cut off"):
-            reader()(input_of(server.url("a.png")))
+            PictureReader()(input_of(server.url("a.png")))
         server.cut_after, server.content_type = None, "text/html"
         with pytest.raises(FacekitError, match="offers text/html, not a picture"):
-            reader()(input_of(server.url("a.png")))
+            PictureReader()(input_of(server.url("a.png")))
+
+    def test_frames_of_an_address_are_counted(self, server: Server, tmp_path: Path) -> None:
+        frames = cv2.Animation()
+        frames.frames, frames.durations = [np.full((20, 30, 3), grey, np.uint8) for grey in (0, 90, 180)], [100] * 3
+        cv2.imwriteanimation(str(tmp_path / "a.gif"), frames)
+        server.files["a.gif"], server.content_type = (tmp_path / "a.gif").read_bytes(), "image/gif"
+        read, item = PictureReader(), input_of(server.url("a.gif"))
+        read(item)
+        assert (read.left_out(item) or "").startswith("2 of its 3 frames or pages")
 
     def test_bytes_are_bounded(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("facekit.pictures.inputs.ADDRESS_BYTES", 1000)
         server.files["a.png"], server.content_type = b"\x89PNG" + b"x" * 2000, "image/png"
         for server.says_length in (True, False):
             with pytest.raises(FacekitError, match=r"over 1000|more bytes"):
-                reader()(input_of(server.url("a.png")))
+                PictureReader()(input_of(server.url("a.png")))
