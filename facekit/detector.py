@@ -86,6 +86,8 @@ class Passes:
 class Detector:
     """Follows the template's evaluation protocol: resize or padding, thresholds, suppression."""
 
+    _broken = 0  # candidates so far that are no faces
+
     def __init__(self, backend: Backend, template: Template | None = None, passes: Passes | None = None) -> None:
         self.backend = backend
         if not isinstance(passes, Passes | None):
@@ -107,7 +109,6 @@ class Detector:
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
-        self._broken = 0  # candidates so far, that are no faces
 
     @classmethod
     def open(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from facekit.base.files import note_inputs
 from facekit.base.nearest import did_you_mean_path
 from facekit.errors import ArgumentError, FacekitError
-from facekit.targets.table import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     from facekit.cluster.packed import PackedDetector
@@ -60,6 +59,8 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     """
     if load_weights is not None:
         return load_weights
+    from facekit.targets.table import WEIGHT_SUFFIXES
+
     folder = Path(template) if Path(template).is_dir() else Path(template).parent
     snapshot, best, latest = (folder / name for name in ("snapshot.pth", "outputs/best.pth", "outputs/latest.pth"))
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
@@ -216,6 +217,8 @@ def choose_model(
 ) -> Choice:
     """Of weights, a work dir, or a template's name: that one's published weights, from the cache or the network; the
     bundled detector's for `yunet-n`, `bundled` and None. Raises FacekitError for a name that is none of them."""
+    from facekit.targets.table import WEIGHT_SUFFIXES
+
     if layout is not None and Path(str(model)).suffix.lower() not in WEIGHT_SUFFIXES:
         raise ArgumentError(f"`layout={layout}` says what others' weights are: give their file as `model`.")
     if model in (None, BUNDLED, BUNDLED_TEMPLATE) and not Path(str(model)).exists():

@@ -20,7 +20,7 @@ from facekit.commands.drawing import (
     visualize_pictures,
     visualize_video,
 )  # fmt: skip
-from facekit.errors import FacekitError, Interrupted
+from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.pictures.draw import draw_faces
 from facekit.pictures.write import SIGNATURE
 from facekit.structures import Detections
@@ -32,6 +32,9 @@ class StubDetector:
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, ...]] = []
+
+    def losses(self) -> list[Loss]:
+        return []
 
     def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
         self.seen.append(image_bgr.shape)
