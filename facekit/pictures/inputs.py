@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.download import fetch
-from facekit.base.files import note_inputs
+from facekit.base.files import note_inputs, real_path
 from facekit.base.reading import open_file, read_bytes
 from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
@@ -81,6 +81,7 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
     """
     found: list[Input] = []
     losses: list[Loss] = []
+    listed: list[tuple[str, Listing]] = []
     passed: list[Loss] = []
     missing: list[Input] = []  # rows will say that they can't be read
     taken: set[Path] = set()
@@ -88,8 +89,10 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
         name = given
         try:
             name = path_of(given)
-            new, left_out = _named(name, output)
-            passed += left_out
+            new, listing = _named(name, output)
+            if listing is not None:
+                losses += listing.losses
+                listed.append((name, listing))
         except FacekitError as error:
             why = str(error).removeprefix("`inputs` ").removeprefix(f"{masked(name)}: ")
             losses.append(Loss(masked(name), why))
@@ -105,6 +108,9 @@ def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Pat
                 taken.add(place)
             found.append(item)
     total = len(found)
+    if listed := [(name, listing) for name, listing in listed if listing.nameable]:
+        named = {real_path(Path(item.place)) for item in found if item.kind in ("file", "video")}
+        passed = [loss for name, listing in listed for loss in listing.left_out(name, named)]
     if list_file is not None:
         lines = None if str(list_file) == "-" else sum(1 for _ in _listed(list_file))
         if lines == 0 and not found:
@@ -120,27 +126,27 @@ def _other(losses: list[Loss], missing: list[Input]) -> list[Loss]:
     return [loss for loss in losses if loss.what not in told]
 
 
-def _named(name: str, output: Path | None) -> tuple[list[Input], list[Loss]]:
-    """The inputs, and what is left out though it could be given by name."""
+def _named(name: str, output: Path | None) -> tuple[list[Input], Listing | None]:
+    """The inputs, and how they were looked for where they were."""
     path = Path(name)
     if glob.has_magic(name) and not path.exists() and path.suffix.lower() in VIDEO_SUFFIXES:
         videos = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
         if not videos:
             raise FacekitError("no video there: the glob fits none.")
-        return [Input("video", video, PurePosixPath(video).name) for video in videos], []
+        return [Input("video", video, PurePosixPath(video).name) for video in videos], None
     single = input_of(name)
     if single.kind == "video" and path.is_file():
-        return [replace(single, below=path.name)], []
+        return [replace(single, below=path.name)], None
     if single.kind != "file":
-        return [single], []
-    listing: Listing = list_pictures([name], output, flag="`inputs`")
+        return [single], None
+    listing = list_pictures([name], output, flag="`inputs`")
     listing.say()
     top = path if path.is_dir() else fixed_part(path) if not path.exists() else None
     found = [
         Input("file", str(picture), picture.name if top is None else _below(picture, top))
         for picture in listing.pictures
     ]
-    return found, listing.left_out(name)
+    return found, listing
 
 
 def _below(path: Path, top: Path) -> str:

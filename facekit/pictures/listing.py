@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from facekit.base.files import is_passed_over, real_path
@@ -29,13 +30,13 @@ class Listing:
     pictures: list[Path] = field(default_factory=list)  # in the order of the names, each once
     passed_over: Counter[str] = field(default_factory=Counter)  # files of a folder or glob, by what they are
     drawn: int = 0  # pictures of a folder or glob that facekit drew, or that lie in the output folder
-    losses: list[Loss] = field(default_factory=list)  # names that stand for no picture
+    losses: list[Loss] = field(default_factory=list)  # names that stand for no picture, folders that can't be read
+    nameable: dict[str, list[Path]] = field(default_factory=dict)  # passed over, though they could be given by name
 
-    def left_out(self, name: str) -> list[Loss]:
-        """Videos, and what facekit drew: what could be given by name."""
-        videos = sum(self.passed_over[suffix] for suffix in VIDEO_SUFFIXES)
-        counted = ((videos, "videos"), (self.drawn, "pictures that facekit drew"))
-        return [Loss(name, f"{count} {what} are left out. Give them by name.") for count, what in counted if count]
+    def left_out(self, name: str, taken: Set[Path]) -> list[Loss]:
+        """What could be given by name, and wasn't: `taken` has the real paths of what was."""
+        counts = {what: sum(real_path(path) not in taken for path in paths) for what, paths in self.nameable.items()}
+        return [Loss(name, f"{count} {what} left out. Give them by name.") for what, count in counts.items() if count]
 
     def say(self) -> None:
         """Logs what was passed over."""
@@ -77,7 +78,7 @@ def list_pictures(names: Sequence[str], output: Path | None = None, flag: str = 
 def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
-        yield from _among(sorted(_files_below(path)), path, output, listing)
+        yield from _among(sorted(_files_below(path, listing.losses)), path, output, listing)
     elif path.exists() or path.is_symlink():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise FacekitError(f"{name}: a video. Give it as `video={name}`.")
@@ -87,21 +88,34 @@ def _found(name: str, output: Path | None, listing: Listing) -> Iterator[Path]:
         yield from _among(matches, fixed_part(path), output, listing)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Linked folders too, each once: links may lead round in a circle."""
+def _files_below(folder: Path, losses: list[Loss]) -> Iterator[Path]:
+    """Linked folders too, behind all others and each once: links may lead round in a circle."""
+
+    def unreadable(error: OSError) -> None:
+        losses.append(
+            Loss(str(error.filename), f"this folder can't be read ({error.strerror}). Nothing in it was seen.")
+        )
+
     seen: set[Path] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if (real := real_path(Path(place))) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place) / name for name in files)
+    waiting = deque([folder])
+    while waiting:
+        for top, folders, files in os.walk(waiting.popleft(), onerror=unreadable):
+            place = Path(top)
+            if (real := real_path(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            waiting += [place / name for name in folders if (place / name).is_symlink()]
+            yield from (place / name for name in files)
 
 
 def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listing) -> Iterator[Path]:
     """The pictures among what was found below top; the others are counted."""
     own = real_path(output) if output is not None else None
-    is_below = own is not None and own != real_path(top) and own.is_relative_to(real_path(top))
+    real_folder = cache(real_path)
+    if own is not None and real_path(top).is_relative_to(own):
+        own = None  # what is searched itself is searched
     for path in paths:
         if path.is_dir():
             continue
@@ -109,10 +123,15 @@ def _among(paths: Iterable[Path], top: Path, output: Path | None, listing: Listi
             listing.passed_over["half-written or of macOS"] += 1
         elif path.suffix.lower() not in PICTURE_SUFFIXES:
             listing.passed_over[path.suffix.lower() or "without suffix"] += 1
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                listing.nameable.setdefault("videos are", []).append(path)
         elif path.exists() and not path.is_file():
             listing.passed_over["pipes or devices"] += 1
-        elif (is_below and own is not None and real_path(path).is_relative_to(own)) or is_drawn(path):
+        elif own is not None and real_folder(path.parent).is_relative_to(own):
             listing.drawn += 1
+        elif is_drawn(path):
+            listing.drawn += 1
+            listing.nameable.setdefault("pictures that facekit drew are", []).append(path)
         else:
             yield path
 

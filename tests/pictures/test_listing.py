@@ -88,8 +88,13 @@ class TestPassedOver:
         (folder / "a.mp4").touch()
         (folder / "b.MOV").touch()
         write_picture(folder / "drawn.jpg", black())
-        left_out = list_pictures([str(folder)]).left_out("in")
+        listing = list_pictures([str(folder)])
+        left_out = listing.left_out("in", set())
         assert [loss.why.split(" are ")[0] for loss in left_out] == ["2 videos", "1 pictures that facekit drew"]
+        (loss,) = listing.left_out("in", {folder / "a.mp4", folder / "b.MOV"})  # by name, too
+        assert loss.why.startswith("1 pictures")
+        write_picture(folder / "out" / "new.jpg", black())
+        assert list_pictures([str(folder)], folder / "out").left_out("in", set())[1].why.startswith("1 pictures")
 
     def test_heic_and_avif_are_pictures(self, folder: Path) -> None:
         for name in ("x.heic", "y.AVIF", "z.heif"):
@@ -103,10 +108,19 @@ class TestPassedOver:
     def test_linked_folders(self, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         elsewhere = tmp_path_factory.mktemp("elsewhere")
         (elsewhere / "e.jpg").touch()
-        (folder / "sub" / "link").symlink_to(elsewhere)
-        (folder / "sub" / "link2").symlink_to(elsewhere)
+        for name in ("link2", "link"):
+            (folder / "sub" / name).symlink_to(elsewhere)
+        (folder / "a link").symlink_to(folder / "sub" / "deep")
         assert folder / "sub" / "link" / "e.jpg" in found(folder)
-        assert len(found(folder)) == 5
+        assert len(found(folder)) == 5 and folder / "sub" / "deep" / "d.jpeg" in found(folder)
+        assert len(found(folder, output=elsewhere)) == 4
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+    def test_a_folder_that_is_not_ours(self, folder: Path) -> None:
+        (folder / "sub").chmod(0)
+        (loss,) = list_pictures([str(folder)]).losses
+        (folder / "sub").chmod(0o755)
+        assert "can't be read" in loss.why
 
     def test_loop_of_links(self, folder: Path) -> None:
         (folder / "sub" / "loop").symlink_to(folder)
