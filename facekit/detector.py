@@ -61,9 +61,10 @@ class Passes:
             )
 
         side = self.longest_side
-        if side is not None and (isinstance(side, bool) or not isinstance(side, int) or not 32 <= side <= 1 << 15):
+        is_number = isinstance(side, int | np.integer) and not isinstance(side, bool)
+        if side is not None and not (is_number and 32 <= side <= 1 << 15):
             raise ArgumentError(f"`longest_side`: expected 32 to {1 << 15} pixels, got {side!r:.80}.")
-        if not isinstance(self.flip, bool):
+        if not isinstance(self.flip, bool | np.bool_):
             raise ArgumentError(f"`flip`: expected true or false, got {self.flip!r:.80}.")
 
     def __len__(self) -> int:
@@ -195,11 +196,7 @@ class Detector:
         """detect() for several pictures: those that the protocol brings to one size go through the network together,
         where it takes more than one, and where that is faster (on a CPU only small ones). Raises ArgumentError for a
         single path or picture."""
-        is_one = isinstance(pictures, str | bytes | Path) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
-        if is_one:
-            got = f"an array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:80]
-            raise ArgumentError(f"`pictures`: expected several, got {got}. Give a list, or call detect().")
-        images_bgr = [as_bgr(picture) for picture in pictures]
+        images_bgr = [as_bgr(picture) for picture in _several(pictures)]
         passes = [self._one_pass(images_bgr, factor) for factor in self.passes.factors]
         if self.passes.flip:
             mirrored = [np.asarray(cv2.flip(image_bgr, 1), dtype=np.uint8) for image_bgr in images_bgr]
@@ -214,7 +211,7 @@ class Detector:
     def detect_each(self, pictures: Iterable[Picture]) -> list[Detections | FacekitError]:
         """detect_batch(), where one picture that can't be read, is none, or that the network or its runtime can't take
         costs the others nothing: in its place stands why."""
-        pictures = list(pictures)
+        pictures = _several(pictures)
         errors: dict[int, FacekitError] = {}
         images_bgr = []
         for index, picture in enumerate(pictures):
@@ -329,6 +326,19 @@ class Detector:
             parts.append(within_core(boxes, tile))
             give_back_freed_memory()
         return joined(parts)
+
+
+def _several(pictures: Iterable[Picture]) -> list[Picture]:
+    """Raises ArgumentError for one picture, or its path, which would be taken for several."""
+    is_picture = (
+        isinstance(pictures, np.ndarray)
+        and pictures.dtype != object
+        and (pictures.ndim == 2 or (pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)))
+    )
+    if is_picture or isinstance(pictures, str | bytes | Path):
+        got = f"an array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:80]
+        raise ArgumentError(f"`pictures`: expected several, got {got}. Give a list, or call detect().")
+    return list(pictures)
 
 
 def mirror(faces: Detections, width: int) -> Detections:

@@ -203,6 +203,16 @@ class TestBatch:
         assert backend.fed == [(2, 128, 64, 3), (2, 64, 64, 3)]
         assert [len(faces) for faces in found] == [1] * 4
 
+    def test_stacks_and_names_are_several(self) -> None:
+        """Of arrays only those that could be a picture are one."""
+        detector = Detector(FixedBackend([[10.0, 20, 40, 60]]), bundled("yunet-n"))
+        stacks = (np.zeros((5, 64, 64), np.uint8), np.zeros((2, 64, 64, 3), np.uint8), np.empty(0, object))
+        assert [len(detector.detect_batch(stack)) for stack in stacks] == [5, 2, 0]
+        for one in (random_picture(40, 40), np.zeros((40, 40), np.uint8), "a.jpg"):
+            with pytest.raises(ArgumentError, match="`pictures`: expected several"):
+                detector.detect_each(one)
+        assert len(Passes(longest_side=np.int64(640), flip=np.bool_(True))) == 2  # type: ignore[arg-type]
+
     def test_takes_what_is_iterated(self) -> None:
         detector = Detector(FixedBackend([[10.0, 20, 40, 60]]), bundled("yunet-n"))
         for look in (detector.detect_batch, detector.detect_each):

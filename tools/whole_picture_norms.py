@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from facekit.errors import FacekitError
 from facekit.feed import pad
 from facekit.labels.formats import read_labels
 from facekit.models import build_model
@@ -73,6 +74,15 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.output.exists():
         parser.error(f"{asked.output}: is there already.")
+    if not (0 <= asked.share <= 1 and asked.pictures >= 1 and asked.longest_side >= 32):
+        parser.error("expected a --share of 0 to 1, one of --pictures at least, and a --longest-side of 32 at least.")
+    try:
+        _bring(asked)
+    except FacekitError as error:
+        parser.error(str(error))
+
+
+def _bring(asked: argparse.Namespace) -> None:
     template = load_template(find_template(asked.template))
     checkpoint = weights_alone(load_weights(asked.weights, template))
     network = build_model(template)

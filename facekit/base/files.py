@@ -145,8 +145,8 @@ def _refuse_device(target: Path) -> None:
     is_systems = any(folder == Path("/dev") or folder.is_relative_to("/proc") for folder in folders)
     if file_key(target) is not None and (is_systems or not (target.is_file() or target.is_dir())):
         raise FacekitError(
-            f"{target}: is a device or a pipe: a file would take its place. Give the name of a file; rows go to "
-            f"standard output for `-`."
+            f"{target}: is a device or a pipe: a file would take its place. Give the name of a file. (`facekit detect` "
+            f"prints rows for `-`.)"
         )
 
 
@@ -282,8 +282,9 @@ def replacing_set(folder: Path) -> Iterator[Path]:
     """Gives a folder to write files to that belong together, or folders of them; moves them all into `folder` when the
     block ends well, and removes them otherwise: where one can't be moved, those before it are put back. Killed outright
     between two moves, it leaves new files beside old ones. Makes the folder. Raises as replacing(), check_place()."""
-    scratch = folder / f".set.{os.getpid()}.part"
+    scratch = folder / f".set-{threading.get_ident()}.{os.getpid()}.part"
     try:
+        shutil.rmtree(scratch, ignore_errors=True)  # of a killed process of the same number: containers' are all alike
         scratch.mkdir(parents=True, exist_ok=True)
         yield scratch
         files = sorted((path for path in scratch.rglob("*") if path.is_file()), key=_in_pairs)

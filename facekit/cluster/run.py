@@ -175,8 +175,8 @@ def _changes(job: Job, manifest: Manifest) -> list[Loss]:
     """What the names stand for now and didn't when the plan was made, or the other way: a plan is not added to, for
     parts are numbered by it."""
     sources = job.sources
-    if not sources.names and sources.list_file != "-":
-        return []  # a list's digest tells
+    if not sources.names or sources.list_file == "-":
+        return []  # of a list its digest tells; standard input comes but once
     planned, now = manifest.planned(), dict(sources.entries())
     kinds = {
         "are there now and not in this run's plan, so have no row": now.keys() - planned.keys(),

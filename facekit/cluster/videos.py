@@ -52,15 +52,17 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
             stream: Any = container.streams.video[0]
             clock = Clock.of(stream)
             packets: list[tuple[Any, bool, Any]] = []
+            stored = 0  # also what an edit list hides
             for packet in container.demux(stream):
                 if packet.size:
+                    stored += 1
                     clock.picture(packet)
                 if packet.size and not packet.is_discard:
                     packets.append((packet.pts, bool(packet.is_keyframe), packet.time_base))
             promised = stream.frames
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return [], 0  # who looks at it will say so
-    if not packets or len(packets) < promised or any(pts is None for pts, _, _ in packets):
+    if not packets or stored < promised or any(pts is None for pts, _, _ in packets):
         return [], len(packets)
     first_s = packets[0][0] * packets[0][2]
     # Behind a key frame may stand packets of frames that are shown before it, and lean on the ones before (open groups

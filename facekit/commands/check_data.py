@@ -73,7 +73,7 @@ def check_data(options: CheckOptions) -> CheckResult:
     from facekit.datasets.check import check
     from facekit.datasets.check_report import format_report, write_json
     from facekit.datasets.clean import check_destinations, clean, write_cleaned
-    from facekit.labels.formats import read_labels
+    from facekit.labels.formats import read_labels, recognise, split_part
     from facekit.results.existing import check_replaceable_report
 
     workers = workers_of(options)
@@ -84,7 +84,8 @@ def check_data(options: CheckOptions) -> CheckResult:
     pictures = read_labels(options.labels, options.data_root, as_written=True)
     others = read_labels(options.against, options.against_root, as_written=True) if options.against else []
     inspect_all = None if workers is None else _over_cluster(workers, options.shard_size)
-    checked = check(pictures, others, options.workers, inspect_all)
+    is_yolo = recognise(split_part(options.labels)[0]).startswith("yolo")
+    checked = check(pictures, others, options.workers, inspect_all, is_yolo)
     if options.json is not None:
         write_json(checked, options.json)
     report = format_report(checked)

@@ -65,7 +65,9 @@ class DetectingShards:
         from facekit.detector import Passes
 
         options = self.options
-        threads = options.threads or (None if self.workers is None else self.workers.cpus)
+        threads = options.threads
+        if threads is None and self.workers is not None and self._chosen.takes_threads():
+            threads = self.workers.cpus
         packed = self._chosen.packed(Passes((options.scale,), longest_side=options.longest_side), threads)
         detector = packed.open()
         digest = hashlib.sha256(b"".join(content for _, content in packed.files)).hexdigest()

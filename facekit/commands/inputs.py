@@ -181,6 +181,12 @@ class Choice:
             self.weights, self.template, passes=passes, threads=self.threads, backend=self.backend, layout=self.layout
         )
 
+    def takes_threads(self) -> bool:
+        """Whether the runtime can be told how many."""
+        from facekit.targets import takes_threads
+
+        return self.weights is None or takes_threads(self.weights, self.backend)
+
     def packed(self, passes: Passes | None = None, threads: int | None = None) -> PackedDetector:
         """To be opened elsewhere, with so many threads. Raises FacekitError for weights that can't be read."""
         from facekit.cluster.packed import PackedDetector

@@ -154,11 +154,12 @@ def check(
     against: Sequence[PictureLabels] = (),
     workers: int = 2,
     inspect_all: InspectAll | None = None,
+    is_yolo: bool = False,
 ) -> Checked:
     """Looks for all kinds of defects in the labels, as they are written, and in their pictures.
 
     `against` is a set that must have no picture in common with this one. workers 0 decodes in this process;
-    inspect_all: or others do so.
+    inspect_all: or others do so. is_yolo: whether pictures of one name but for the suffix have one label file.
     """
     tasks = list(dict.fromkeys((picture.path, picture.size_wh) for picture in [*pictures, *against]))
     inspected = dict(zip(tasks, inspect_all(tasks), strict=True)) if inspect_all else _inspect_all(tasks, workers)
@@ -174,7 +175,9 @@ def check(
     findings += _of_the_whole_set(pictures, sizes_wh)
     copies = list(_copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against]))
     copied = {finding.position for finding in copies if finding.kind == "doubled-picture"}
-    findings += [*_shared_labels(pictures, names, of_pictures, copied), *copies]
+    findings += copies
+    if is_yolo:
+        findings += _shared_labels(pictures, names, of_pictures, copied)
     kinds = list(SEVERITIES)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.position))
     return Checked(list(pictures), sizes_wh, findings)

@@ -10,7 +10,7 @@ from facekit.base.extras import optional_packages
 from facekit.base.files import check_ours
 from facekit.base.reading import open_file
 
-SEARCHED_BYTES = 4096  # at each end of a file
+HEAD_BYTES, TAIL_BYTES = 4096, 1 << 16  # a PDF's tail lists its parts
 # What each format's rows begin with.
 HEADS = {
     "json": rb'\{"schema":\d+,"run":\{"facekit"',
@@ -20,7 +20,7 @@ HEADS = {
 }
 REPORTS = {
     "page": rb'.*<meta name="generator" content="facekit">',  # see facekit.pages.shell
-    "plot": rb".*facekit",  # see facekit.pages.drawing
+    "plot": rb'.*(data-generator="facekit"|Software\0facekit|/Creator \(facekit\))',  # see facekit.pages.drawing
     "comparison": rb'\{\s*"facekit_comparison":',
     "table": rb"name,detector,runtime,",
     "list of findings": rb'\{\s*"statistics":',
@@ -40,9 +40,9 @@ def check_replaceable_report(kind: str, path: Path | None) -> None:
 
 def _begins(path: Path, pattern: bytes) -> bool:
     with open_file(path, sys.maxsize, "Choose another name.") as file:
-        ends = file.read(SEARCHED_BYTES) or b""
-        file.seek(max(len(ends), path.stat().st_size - SEARCHED_BYTES))  # a PDF says at its end what wrote it
-        return re.match(pattern, ends + (file.read(SEARCHED_BYTES) or b""), re.DOTALL) is not None
+        ends = file.read(HEAD_BYTES) or b""
+        file.seek(max(len(ends), path.stat().st_size - TAIL_BYTES))  # a PDF says at its end what wrote it
+        return re.match(pattern, ends + (file.read(TAIL_BYTES) or b""), re.DOTALL) is not None
 
 
 def _is_own(kind: str, path: Path) -> bool:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 
 from facekit import __version__
@@ -29,7 +31,8 @@ from facekit.serving.watch import Watch
 
 log = logging.getLogger(__name__)
 
-LEAST_SCORE = "least score; else 0.5, or 0.3 for output=anonymized"
+LEAST_SCORE = "least score; else the server's, which is 0.5, and 0.3 of output=anonymized, where it was told none"
+Score = Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None]  # no text of a query is null
 SUMMARY = "Faces in pictures. See /docs."
 PATHS = frozenset({"/", "/detect", "/healthz", "/metrics", "/docs", "/openapi.json"})
 
@@ -70,9 +73,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def detect(
         request: Request,
         output: Annotated[Output | None, Query(description="else by the header Accept: JSON, or image/*")] = None,
-        threshold: Annotated[
-            float | None, Query(ge=0, le=1, description="least score; else 0.5, or 0.3 to cover")
-        ] = settings.threshold,
+        threshold: Annotated[Score, Query(description=LEAST_SCORE)] = settings.threshold,
         method: Annotated[Method, Query(description="of output=anonymized")] = Cover.method,
     ) -> Response:
         """Finds the faces of a picture: the body's bytes, or, of multipart/form-data, the one file of the form."""

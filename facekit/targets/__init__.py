@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS", "MOST_THREADS", "TARGETS", "WEIGHT_SUFFIXES", "Backend", "Given", "Target", "files_of", "load_target",
-    "open_backend", "pictures_at_once", "streaming",
+    "open_backend", "pictures_at_once", "streaming", "takes_threads",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -156,6 +156,11 @@ def _time_ms(backend: Backend) -> float:
         backend(picture)
         times.append(time.perf_counter() - started)
     return 1e3 * min(times[1:])
+
+
+def takes_threads(weights: Path, backend: str | None) -> bool:
+    """Whether the runtime of the weights can be told how many. Raises as open_backend()."""
+    return backend == "auto" or _choose(main_file(weights), backend).takes_threads
 
 
 def load_target(target: Target) -> Any:

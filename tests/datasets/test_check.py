@@ -200,7 +200,9 @@ class TestCheck:
                 image = cv2.resize(scene(seed), (WIDTH + 40 * (seed - 1), HEIGHT))
                 (tmp_path / name / f"images/a{suffix}").write_bytes(encoded(image, suffix))
             (tmp_path / name / "labels/a.txt").write_text("0 0.5 0.5 0.25 0.2\n0 0.2 0.2 0.1 0.11\n")
-        found = check(read_labels(tmp_path / "clash", as_written=True))
+        labels = read_labels(tmp_path / "clash", as_written=True)
+        assert not check(labels).findings  # as of COCO, where each has labels of its own
+        found = check(labels, is_yolo=True)
         assert found.counts() == {"shared-labels": 2} and found.has("error")
         assert str(found.findings[0]) == "a.jpg: those of a.png; expected labels of its own"
         assert not clean(found).pictures

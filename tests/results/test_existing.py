@@ -107,10 +107,10 @@ def test_reports_of_others_stay(
         assert isinstance(output, Path)
         assert run(*command) == run(*command) == 0, kind
         assert output.stat().st_size > 100
-        output.write_text("mine, for programs")
+        output.write_text("mine, for programs, as facekit is")
         capsys.readouterr()
         assert f"is no {kind.split(' ')[0]}" in fails(capsys, *command)
-        assert output.read_text() == "mine, for programs"
+        assert output.read_text() == "mine, for programs, as facekit is"
 
 
 def test_a_template_mended_by_hand_stays(capsys: pytest.CaptureFixture[str], drawn_dir: Path, tmp_path: Path) -> None:

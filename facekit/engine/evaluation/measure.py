@@ -48,6 +48,7 @@ from facekit.results.existing import check_replaceable_report
 from facekit.results.names import Names
 from facekit.results.wider import check_wider_folder, write_predictions
 from facekit.structures import Detections
+from facekit.targets import takes_threads
 from facekit.targets.table import TARGETS
 from facekit.template import Template
 
@@ -113,7 +114,7 @@ def _measure(
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
-    losses = labelled.losses if labelled else []
+    losses = [*(labelled.losses if labelled else []), *detector.losses()]
     if labelled is not None and all(picture.is_crowd.all() for picture in labelled.pictures):
         names = ", ".join(map(str, options.test_ann_files))
         losses = [*losses, Loss(names, "no face of the labels counts: AP and recall have no value")]
@@ -131,7 +132,7 @@ def _looking(
 
     if is_one_of_several():
         raise ArgumentError("`engine=ray` starts its workers itself: leave torchrun or srun out.")
-    threads = options.threads or workers.cpus
+    threads = options.threads or (workers.cpus if takes_threads(weights, options.backend) else None)
     packed = PackedDetector.of(weights, detector.template, detector.passes, threads, options.backend)
     return partial(
         detect_over_cluster, packed, workers=workers, shard_size=options.shard_size, batch_size=options.batch_size
