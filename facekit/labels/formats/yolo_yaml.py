@@ -113,8 +113,7 @@ def _entry_place(top: Path, root: Path, entry: str, where: str, named: list[str]
                 return place
     found = _by_tail(root, entry, where)
     if found is None:
-        is_of_elsewhere = plain_path(entry).is_absolute() and not Path(entry).exists()
-        return root / plain_path(entry).name if is_of_elsewhere else _below(top, root, entry, where)
+        return _below(top, root, entry, where)
     others = (name for name in named if name != entry and _by_tail(root, name, where) == found)
     if (other := next(others, None)) is not None:
         raise FacekitError(
