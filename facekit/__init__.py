@@ -7,9 +7,18 @@ save_checkpoints_to="outputs") is `facekit train --template yunet-n ...`. help(f
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.5.0"
+
+# Libraries that tell their makers of their use, unless this is said before they are imported; what is set stays.
+# OpenVINO takes no such word: it tells Google of each import and conversion from forked processes, of which some wait
+# for a lock for ever, and we with them. Where the package that does so is missing, it does without.
+for _variable, _value in (("ORT_DISABLE_TELEMETRY", "1"), ("NNCF_CI", "1"), ("RAY_USAGE_STATS_ENABLED", "0")):
+    os.environ.setdefault(_variable, _value)
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # "is missing", to the import system
 
 if TYPE_CHECKING:
     from facekit.commands.anonymize import anonymize

@@ -152,8 +152,7 @@ class _Warnings(logging.Handler):
 def ray_of(workers: Workers) -> Generator[int, None, None]:
     """While entered, this process is connected to a Ray: its own, or the cluster of the address. Gives the number of
     workers. Raises FacekitError where there is no such cluster, or not room for one worker."""
-    # Told before Ray is imported, which else reports its use to its makers, and prints lines of its own for each actor.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Told before Ray is imported, which else prints lines of its own for each actor.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if workers.address is None:  # else workers would give way to all other work on this machine, at niceness 15
         os.environ.setdefault("RAY_worker_niceness", "0")

@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from typing import Any
 
-os.environ.setdefault("NNCF_CI", "1")  # no telemetry; must be set before the import
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 import nncf  # noqa: E402

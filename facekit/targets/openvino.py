@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
 from facekit.weights.onnx_file import check_onnx_file
 
 if TYPE_CHECKING:
+    import torch
+
     from facekit.targets.writing.draft import Draft
     from facekit.targets.writing.graph import ExportGraph
 
@@ -253,10 +256,20 @@ def _name(value: ov.Output, place: int) -> str:
 
 def write(draft: Draft, path: Path) -> None:
     """Converts the exported ONNX graph to an IR; the input stays raw BGR pixels 0..255."""
-    model = ov.convert_model(draft.onnx)
+    model = converted(draft.onnx)
     if draft.options.takes_uint8:
         model = taking_uint8(model)
     save_ir(model, path, draft.about, draft.options.half)
+
+
+def converted(source: Path | torch.nn.Module | None, **how: Any) -> ov.Model:
+    """ov.convert_model without telemetry, also where OpenVINO was imported before facekit could keep it from that."""
+    from openvino.tools.ovc import telemetry_stub
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("openvino.tools.ovc.") and hasattr(module, "tm"):
+            setattr(module, "tm", telemetry_stub)  # noqa: B010
+    return ov.convert_model(source, **how)
 
 
 def taking_uint8(model: ov.Model) -> ov.Model:
@@ -275,7 +288,7 @@ def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
 
     sides = (-1, -1) if graph.any_size else graph.example_size_hw
     with quiet_tracing(), torch.no_grad():
-        model = ov.convert_model(NamedOutputs(graph).eval(), example_input=graph.example(), input=[[-1, 3, *sides]])
+        model = converted(NamedOutputs(graph).eval(), example_input=graph.example(), input=[[-1, 3, *sides]])
     model.inputs[0].set_names({graph.input_name})
     save_ir(model, xml_path, about)
 
