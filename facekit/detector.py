@@ -17,9 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import ArgumentError, FacekitError, Loss
-from facekit.feed import candidates, fitted, is_large, joined, pad, padded, scaled, tiles, within_core
+from facekit.feed import (
+    LARGE_FACE,
+    LEAST_COPY,
+    candidates,
+    fitted,
+    is_large,
+    joined,
+    pad,
+    padded,
+    reduced,
+    scaled,
+    smaller_copies,
+    tiles,
+    within_core,
+)
 from facekit.machine.memory import give_back_freed_memory
-from facekit.ops.fusion import fuse
+from facekit.ops.fusion import fuse, unite
 from facekit.ops.head import declared_head
 from facekit.ops.nms import select_detections
 from facekit.pictures.arrays import Picture, as_bgr
@@ -44,11 +58,13 @@ BUNDLED_INT8 = BUNDLED_WEIGHTS.with_name("facekit-int8.xml")  # the same in Open
 class Passes:
     """How often a picture is looked at: at sizes that are multiples of the protocol's, and mirrored. More than one
     pass is merged by weighted box fusion. longest_side: of detectors that take pictures at their own size, larger ones
-    are scaled down to it first."""
+    are scaled down to it first. large_faces: such detectors miss faces that are over some 400 pixels wide; pictures
+    over 640 pixels are looked at in smaller copies, too."""
 
     factors: tuple[float, ...] = (1.0,)
     flip: bool = False
     longest_side: int | None = None  # pixels
+    large_faces: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -64,8 +80,9 @@ class Passes:
         is_number = isinstance(side, int | np.integer) and not isinstance(side, bool)
         if side is not None and not (is_number and 32 <= side <= 1 << 15):
             raise ArgumentError(f"`longest_side`: expected 32 to {1 << 15} pixels, got {side!r:.80}.")
-        if not isinstance(self.flip, bool | np.bool_):
-            raise ArgumentError(f"`flip`: expected true or false, got {self.flip!r:.80}.")
+        for name in ("flip", "large_faces"):
+            if not isinstance(value := getattr(self, name), bool | np.bool_):
+                raise ArgumentError(f"`{name}`: expected true or false, got {value!r:.80}.")
 
     def __len__(self) -> int:
         return len(self.factors) * (1 + self.flip)
@@ -79,6 +96,8 @@ class Passes:
             parts.append("scales " + ", ".join(f"x{factor:g}" for factor in self.factors))
         if self.flip:
             parts.append("mirrored too")
+        if self.large_faces:
+            parts.append(f"over {2 * LEAST_COPY} pixels in smaller copies too")
         if len(self) > 1:
             parts.append(f"merged by box fusion at IoU {FUSION_IOU:g}")
         return ", ".join(parts)
@@ -147,6 +166,7 @@ class Detector:
         is_bundled = str(weights) == "bundled" and not Path(weights).exists() and layout is None
         if is_bundled:
             weights, template = BUNDLED_WEIGHTS, template or BUNDLED_WEIGHTS.parent
+            passes = Passes(large_faces=True) if passes is None else passes
         if template is not None and not isinstance(template, Template):
             template = load_template(find_template(str(template)))
         if is_bundled and template is not None and template.name != BUNDLED_WEIGHTS.parent.name:
@@ -171,9 +191,12 @@ class Detector:
     ) -> Detector:
         """The detector that comes with facekit: a yunet-n that it trained itself, see MODEL_CARD.md beside the file.
 
+        `passes`: None for such as find large faces, too, as the commands do; open() follows the template's protocol
+        alone, as evaluation does.
         `int8`: with layers in INT8, by OpenVINO: a sixth less time, at most 0.3 points of AP less (MODEL_CARD.md).
         """
         weights = BUNDLED_INT8 if int8 else BUNDLED_WEIGHTS
+        passes = Passes(large_faces=True) if passes is None else passes
         return cls.open(weights, weights.parent, device, passes, threads, backend)
 
     def losses(self) -> list[Loss]:
@@ -197,11 +220,11 @@ class Detector:
         where it takes more than one, and where that is faster (on a CPU only small ones). Raises ArgumentError for a
         single path or picture."""
         images_bgr = [as_bgr(picture) for picture in _several(pictures)]
-        passes = [self._one_pass(images_bgr, factor) for factor in self.passes.factors]
+        passes = [self._at_sizes(images_bgr, factor) for factor in self.passes.factors]
         if self.passes.flip:
             mirrored = [np.asarray(cv2.flip(image_bgr, 1), dtype=np.uint8) for image_bgr in images_bgr]
             for factor in self.passes.factors:
-                found = self._one_pass(mirrored, factor)
+                found = self._at_sizes(mirrored, factor)
                 passes.append([mirror(faces, image.shape[1]) for faces, image in zip(found, mirrored, strict=True)])
         if len(passes) == 1:
             return passes[0]
@@ -233,6 +256,25 @@ class Detector:
             if len(images_bgr) == 1:
                 return [error]
         return [found for image_bgr in images_bgr for found in self._detect_each([image_bgr])]
+
+    def _at_sizes(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
+        """_one_pass(), and where large faces are asked for, of large pictures in smaller copies, too."""
+        found = self._one_pass(images_bgr, factor)
+        rule = self.template.evaluation
+        if not self.passes.large_faces or rule.resize != "none":
+            return found
+        for index, image_bgr in enumerate(images_bgr):
+            longest, scale = max(image_bgr.shape[:2]), factor * self._shrink(image_bgr)
+            looks, finer = [found[index]], scale
+            for side in smaller_copies(longest * scale):
+                copy_bgr, scale_xy = reduced(image_bgr, side / longest)
+                faces = enlarged(self._one_pass([copy_bgr], 1.0)[0], scale_xy)
+                # Smaller faces are better seen in the finer look.
+                looks.append(faces.at_least(LARGE_FACE / 2 / finer))
+                finer = side / longest
+            if len(looks) > 1:
+                found[index] = unite(looks, rule.nms_iou_threshold, LARGE_FACE / scale, rule.max_detections)
+        return found
 
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         if hasattr(self.backend, "many") and len(images_bgr) > 1:
@@ -345,3 +387,10 @@ def mirror(faces: Detections, width: int) -> Detections:
     """The faces of a mirrored picture of that width, as they lie in the picture itself."""
     landmarks_xy = None if faces.landmarks_xy is None else mirrored_landmarks(faces.landmarks_xy, width)
     return Detections(mirrored_boxes(faces.boxes_xyxy, width), faces.scores, landmarks_xy)
+
+
+def enlarged(faces: Detections, scale_xy: tuple[float, float]) -> Detections:
+    """The faces of a smaller copy, in the picture's own pixels."""
+    scale = np.array(scale_xy, np.float32)
+    landmarks_xy = None if faces.landmarks_xy is None else faces.landmarks_xy * scale
+    return Detections(faces.boxes_xyxy * np.tile(scale, 2), faces.scores, landmarks_xy)

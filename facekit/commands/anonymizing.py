@@ -190,7 +190,8 @@ class _Work:
         self.sheet = ContactSheet()
         self.read = PictureReader(options.max_pixels, on_white=True)
         self.cut_off: Path | None = None  # the video that it was stopped in
-        self.detector: Detector = chosen.open(Passes((options.scale,), longest_side=options.longest_side))
+        passes = Passes((options.scale,), longest_side=options.longest_side, large_faces=True)
+        self.detector: Detector = chosen.open(passes)
         low = min(options.low_threshold, options.threshold)
         # A track waits as long as gaps are bridged, and more: then it keeps its number, and both sides are held.
         tracks = TrackSettings(options.threshold, low, keep=max(30, 2 * options.bridge))

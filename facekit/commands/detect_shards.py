@@ -68,7 +68,8 @@ class DetectingShards:
         threads = options.threads
         if threads is None and self.workers is not None and self._chosen.takes_threads():
             threads = self.workers.cpus
-        packed = self._chosen.packed(Passes((options.scale,), longest_side=options.longest_side), threads)
+        passes = Passes((options.scale,), longest_side=options.longest_side, large_faces=True)
+        packed = self._chosen.packed(passes, threads)
         detector = packed.open()
         digest = hashlib.sha256(b"".join(content for _, content in packed.files)).hexdigest()
         made_with = Run(

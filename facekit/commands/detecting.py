@@ -79,7 +79,8 @@ class Finding:
     def detector(self) -> Detector:
         from facekit.detector import Passes
 
-        return self._chosen.open(Passes((self.options.scale,), longest_side=self.options.longest_side))
+        passes = Passes((self.options.scale,), longest_side=self.options.longest_side, large_faces=True)
+        return self._chosen.open(passes)
 
     @cached_property
     def made_with(self) -> Run:

@@ -101,7 +101,7 @@ def mark(options: MarkOptions) -> MarkResult:
     from facekit.errors import Interrupted
 
     workers = workers_of(options)
-    passes = Passes(options.multi_scale)
+    passes = Passes(options.multi_scale, large_faces=True)
     pictures = plan_mark(options.source, options.destination, options.data_root, options.unlabelled, options.force)
     detector = chosen.open(passes)
     find = None

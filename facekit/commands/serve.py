@@ -80,7 +80,7 @@ def serve(options: ServeOptions) -> None:
     with optional_packages():
         from facekit.serving.run import listen, serve_forever
         from facekit.serving.settings import Settings
-    open_detector = functools.partial(chosen.open, Passes(longest_side=options.longest_side))
+    open_detector = functools.partial(chosen.open, Passes(longest_side=options.longest_side, large_faces=True))
     settings = Settings(
         threshold=options.threshold, max_bytes=options.max_bytes, max_pixels=options.max_pixels,
         timeout_s=options.timeout, queue=options.queue, batch_size=options.batch_size, token=token,

@@ -1,4 +1,4 @@
-"""Weighted boxes fusion: several passes over one picture (mirrored, at other scales) become one set of faces.
+"""Several passes over one picture become one set of faces: by weighted boxes fusion, or each face of its best look.
 
 Solovyev, Wang, Gabruseva 2021, "Weighted boxes fusion: Ensembling boxes from different object detection models",
 section 3.
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.ops.nms import suppress
 from facekit.structures import Detections
 
 LEAST_WEIGHT = 1e-12  # lets boxes of score 0 have a mean
 ROUNDING = 1e-6  # of an IoU
 STRIPS = 64
+PART_SHARE = 0.8  # of a box, inside a larger face's: then it is a part of that
 
 
 def fuse(passes: Sequence[Detections], iou_threshold: float = 0.55, max_detections: int | None = None) -> Detections:
@@ -63,6 +65,36 @@ def fuse(passes: Sequence[Detections], iou_threshold: float = 0.55, max_detectio
         scores=fused_scores[best].astype(np.float32),
         landmarks_xy=fused[:, 4:].reshape(-1, 5, 2) if fused.shape[1] > 4 else None,
     )
+
+
+def unite(
+    looks: Sequence[Detections], iou_threshold: float, large_side: float, max_detections: int | None = None
+) -> Detections:
+    """The faces of looks at one picture in ever smaller copies, each as it was seen best: greedy suppression over all.
+
+    What lies inside a better box of a smaller copy, whose face is larger than the finer looks know (over `large_side`
+    pixels), is a part of that face: of a face that is too large a network sees eyes and mouths, and takes them for
+    faces. All boxes are in the picture's pixels. Raises as fuse(), but for values that are not finite.
+    """
+    if not looks:
+        raise ValueError("looks: must be one or more, but got none.")
+    seen = _alike(looks)
+    scores = np.concatenate([found.scores for found in seen])
+    values = np.concatenate([_values(found) for found in seen]).astype(np.float32)
+    copy = np.repeat(np.arange(len(seen)), [len(found) for found in seen])
+    order = np.argsort(-scores, kind="stable")
+    kept = order[suppress(values[order, :4], iou_threshold)]
+    boxes_xyxy, copy = values[kept, :4], copy[kept]
+    sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clip(0)
+    areas = sides.prod(axis=1)
+    large = np.flatnonzero((areas > large_side**2) & (copy > 0))
+    common = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[large, 2:])
+    common -= np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[large, :2])
+    is_part = common.clip(0).prod(axis=2) > PART_SHARE * areas[:, None]
+    is_part &= (copy[:, None] < copy[large]) & (np.arange(len(kept))[:, None] > large)
+    kept = kept[~is_part.any(axis=1)][:max_detections]
+    landmarks_xy = values[kept, 4:].reshape(-1, 5, 2) if values.shape[1] > 4 else None
+    return Detections(values[kept, :4], scores[kept], landmarks_xy)
 
 
 def _alike(passes: Sequence[Detections]) -> Sequence[Detections]:
