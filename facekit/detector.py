@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -129,6 +131,8 @@ class Detector:
             )
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
+        # Most runtimes keep a picture between two calls: another thread's would take its place.
+        self._turn: AbstractContextManager[object] = nullcontext() if backend.is_parallel else threading.Lock()
 
     @classmethod
     def open(
@@ -313,10 +317,11 @@ class Detector:
                 on_their_way.append((index, (fed.shape[0], fed.shape[1]), scale_xy))
                 yield np.ascontiguousarray(fed)[None]
 
-        for said in stream.many(prepared()):
-            index, size_hw, scale_xy = on_their_way.popleft()
-            (boxes,) = self._candidates(said, 1, size_hw)
-            found[index] = self._select(boxes, size_hw, scale_xy)
+        with self._turn:
+            for said in stream.many(prepared()):
+                index, size_hw, scale_xy = on_their_way.popleft()
+                (boxes,) = self._candidates(said, 1, size_hw)
+                found[index] = self._select(boxes, size_hw, scale_xy)
         for index, (fed, scale_xy) in large.items():
             found[index] = self._select(self._in_tiles(fed), fed.shape, scale_xy)
         return [found[index] for index in range(len(images_bgr))]
@@ -334,7 +339,9 @@ class Detector:
     def _look(self, fed: Sequence[NDArray[np.uint8]]) -> list[Decoded]:
         """The candidates of pictures of one size, before suppression."""
         batch = np.ascontiguousarray(fed[0])[None] if len(fed) == 1 else np.stack(fed)
-        return self._candidates(self.backend(batch), len(fed), (batch.shape[1], batch.shape[2]))
+        with self._turn:
+            said = self.backend(batch)
+        return self._candidates(said, len(fed), (batch.shape[1], batch.shape[2]))
 
     def _candidates(self, said: Activated | Decoded, pictures: int, size_hw: tuple[int, int]) -> list[Decoded]:
         priors = self._priors(size_hw)

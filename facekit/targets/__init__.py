@@ -49,6 +49,7 @@ class Backend(Protocol):
     most_pixels: int | None = None  # of a batch, beyond which pictures take longer together than alone
     least_side: int = 1  # in pixels, of the pictures that one of any size takes
     most_side: int | None = None
+    is_parallel: bool = False  # threads may call it at the same time; where not, Detector lets in one after the other
 
     def __call__(self, images_bgr: NDArray[np.uint8]) -> Activated | Decoded:
         """(B, H, W, 3) BGR pixels 0..255 of the size that the network takes -> what it says of all priors, or of

@@ -28,6 +28,7 @@ class NcnnBackend(Backend):
     """A .param beside its .bin, on the CPU in full precision."""
 
     fixed_batch: int | None = 1
+    is_parallel = True  # each call has an extractor of its own
 
     def __init__(self, weights: Path, template: Template | None, threads: int | None) -> None:
         import ncnn

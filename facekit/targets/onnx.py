@@ -39,6 +39,8 @@ TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float1
 class OnnxBackend(Backend):
     """An .onnx in ONNX Runtime, on a CUDA GPU where the runtime has one."""
 
+    is_parallel = True
+
     def __init__(self, weights: Path, template: Given, threads: int | None, device: str | None = None) -> None:
         check_onnx_file(weights)  # the runtime would open whatever file the model names
         options = onnxruntime.SessionOptions()

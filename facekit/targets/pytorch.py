@@ -35,6 +35,7 @@ class PyTorchBackend(Backend):
         self.template = template
         self.head = declared_head(template.model)
         self.is_compressed = is_compressed
+        self.is_parallel = not is_compressed  # NNCF traces what runs
         self.device = next(network.parameters()).device
 
     @classmethod

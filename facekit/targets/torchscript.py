@@ -31,6 +31,7 @@ class TorchProgramBackend(Backend):
     """A .ts or a .pt2 on the CPU, or on a GPU where `device` says so. Either is code: it is looked through first."""
 
     fixed_batch: int | None = None
+    is_parallel = True
 
     def __init__(self, weights: Path, template: Template | None, device: str | None) -> None:
         is_script = weights.suffix.lower() == ".ts"
