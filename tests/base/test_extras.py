@@ -94,6 +94,7 @@ COMPRESS = line(
     "a.json", "--train-data-roots", ".", "--val-ann-files", "a.json", "--val-data-roots", ".", "--save-checkpoints-to",
     "out",
 )  # fmt: skip
+SERVE = line("serve", "--port", "0")
 COCO = """
 from facekit.metrics.coco import coco_ap
 faces = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]
@@ -145,6 +146,8 @@ class TestWithout:
             {"torch": FLOPS},
             {"torchvision": FLOPS.replace("yunet-n", "face-detection-0200")},  # which is built on its blocks
             {"openvino": VISUALIZE, "onnx": IMPORT, "nncf": COMPRESS},
+            {"h11": SERVE},
+            {"starlette": SERVE},  # h11 is there where others brought it
         ],
         ids=",".join,
     )
