@@ -97,7 +97,7 @@ class VideoFile:
     def _append(self, frame_bgr: NDArray[np.uint8]) -> None:
         with quiet_opencv():
             done = self.writer.write(frame_bgr)
-        if not done:
+        if done is False:  # OpenCV 4 says nothing: _check() finds what it left out
             raise FacekitError(
                 f"{self.path}: can't be written: {self._why_refused()} after {self.written} frames; nothing kept."
             )

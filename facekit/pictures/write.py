@@ -70,7 +70,8 @@ def kept_exif(path: Path) -> bytes | None:
     if header is None or header.kind not in EXIF_READ:
         raise FacekitError(f"{path}: its EXIF is not kept: that of {header.kind if header else 'this'} is not read.")
     try:
-        _, kinds, parts = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        buffer = np.frombuffer(data, np.uint8)
+        _, kinds, parts = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_REDUCED_GRAYSCALE_8)
     except cv2.error:
         kinds, parts = (cv2.IMAGE_METADATA_EXIF,), (np.empty(0, np.uint8),)
     found = dict(zip(kinds, parts, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
