@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -17,6 +20,8 @@ from facekit.errors import ArgumentError, FacekitError
 # What a file is known by, whatever it is called: its device and inode, or its path where there are none.
 FileKey = tuple[int, int] | str
 MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
+OTHERS_PART_S = 24 * 3600  # for so long what another machine or container left half-written may still be written to
+_HALF_WRITTEN = re.compile(r"\..*\.(?:([0-9a-f]{6})-\d+-)?(\d+)\.part(\.[^.]*)?", re.DOTALL)  # see _own_number()
 # Files that are read with another, of the same name but for the suffix.
 SIBLINGS = {".xml": (".bin",), ".param": (".bin",), ".bin": (".xml", ".param")}
 
@@ -169,20 +174,35 @@ def _own_folders() -> tuple[Path, ...]:
 def beside_name(path: Path) -> Path:
     """Where replacing() writes to before it moves the file to path: in the same folder, of the same kind."""
     stem = os.fsdecode(os.fsencode(path.stem)[:MAX_PART_BYTES])
-    return path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
+    return path.with_name(f".{stem}.{_own_number()}.part{path.suffix}")
+
+
+def _own_number() -> str:
+    """In names of what this thread writes now. Others may write there at the same time: threads, and processes of other
+    containers and machines, whose numbers may be the same."""
+    return f"{_here()}-{threading.get_native_id()}-{os.getpid()}"
+
+
+def _here() -> str:
+    """Six digits, base 16, of the machine and the container within which a process's number is its alone."""
+    container = ""
+    with suppress(OSError):  # Linux alone has it
+        container = str(Path("/proc/self/ns/pid").readlink())
+    return f"{zlib.crc32(f'{platform.node()} {container}'.encode()) & 0xFFFFFF:06x}"
 
 
 @contextmanager
-def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
+def replacing(path: Path, sync: bool = True, beside: Path | None = None) -> Iterator[Path]:
     """Gives a path beside `path` to write to; moves it to `path` when the block ends well, removes it otherwise.
 
+    beside: an earlier beside_name() of the path, for what is written already, maybe by another thread.
     Makes the folder. Raises FacekitError where the disk refuses, and for what a command reads (see protecting).
     Without sync a power cut may leave an empty file: for thousands of files, with one sync_disk() behind them.
     """
     if not path.name:
         raise FacekitError(f"{path}: can't be written: it is a folder. Give the name of a file in it.")
     check_not_input(path)
-    beside = beside_name(path)
+    beside = beside or beside_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if sync:  # not among thousands of files, whose command has looked at the folder
@@ -210,7 +230,7 @@ def is_passed_over(path: Path) -> bool:
 
 def is_half_written(path: Path) -> bool:
     """Whether replacing() left this file behind in a power cut."""
-    return re.fullmatch(r"\..*\.\d+\.part(\.[^.]*)?", path.name, re.DOTALL) is not None
+    return _HALF_WRITTEN.fullmatch(path.name) is not None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -258,7 +278,7 @@ def check_place(path: Path) -> None:
 def check_writable_folder(folder: Path) -> None:
     """Makes the folder, takes what killed processes left half-written out of it, and raises FacekitError when nothing
     can be written there: asked before hours of work."""
-    probe = folder / f".write-test-{os.getpid()}"
+    probe = folder / f".write-test-{_own_number()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -282,9 +302,9 @@ def replacing_set(folder: Path) -> Iterator[Path]:
     """Gives a folder to write files to that belong together, or folders of them; moves them all into `folder` when the
     block ends well, and removes them otherwise: where one can't be moved, those before it are put back. Killed outright
     between two moves, it leaves new files beside old ones. Makes the folder. Raises as replacing(), check_place()."""
-    scratch = folder / f".set-{threading.get_ident()}.{os.getpid()}.part"
+    scratch = folder / f".set.{_own_number()}.part"
     try:
-        shutil.rmtree(scratch, ignore_errors=True)  # of a killed process of the same number: containers' are all alike
+        shutil.rmtree(scratch, ignore_errors=True)  # of a killed process of the same number
         scratch.mkdir(parents=True, exist_ok=True)
         yield scratch
         files = sorted((path for path in scratch.rglob("*") if path.is_file()), key=_in_pairs)
@@ -359,7 +379,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         yield folder
         return
-    scratch = folder.absolute().parent / f".{folder.name[:MAX_PART_BYTES]}.{os.getpid()}.part"
+    scratch = folder.absolute().parent / f".{folder.name[:MAX_PART_BYTES]}.{_own_number()}.part"
     try:
         (scratch / folder.name).mkdir(parents=True, exist_ok=True)
         remove_leftovers(scratch.parent)
@@ -378,17 +398,23 @@ def making_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed in the middle of writing left; those that live are let be."""
+    """Removes what processes that were killed in the middle of writing left; those that live are let be. Of another
+    machine or container nobody knows which do: theirs goes a day after it was last written to."""
     with suppress(OSError):
-        for part in [path for path in folder.iterdir() if is_half_written(path)]:
-            number = part.name.rpartition(".part")[0].rpartition(".")[2]
-            if _is_alive(int(number)):
+        for part in folder.iterdir():
+            name = _HALF_WRITTEN.fullmatch(part.name)
+            if name is None or (_is_alive(int(name[2])) if name[1] in (None, _here()) else _is_young(part)):
                 continue
             if part.is_dir() and not part.is_symlink():
                 shutil.rmtree(part, ignore_errors=True)
             else:
                 with suppress(OSError):
                     part.unlink()
+
+
+def _is_young(part: Path) -> bool:
+    newest = max(path.lstat().st_mtime for path in (part, *part.rglob("*")))
+    return time.time() - newest < OTHERS_PART_S
 
 
 def _is_alive(process: int) -> bool:

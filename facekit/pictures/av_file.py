@@ -197,7 +197,7 @@ class AvFile:
                 if self._resized:
                     size = f"{self._size_wh[0]}x{self._size_wh[1]}"
                     self.losses.append(Loss(str(self.path), f"{self._resized} frames of another size scaled to {size}"))
-                with replacing(self.path):
+                with replacing(self.path, beside=self.beside):
                     pass  # it lies where replacing takes it from
         except (av.FFmpegError, OSError) as error:
             raise FacekitError(f"{self.path}: can't be written to its end ({error}). Nothing was kept.") from error

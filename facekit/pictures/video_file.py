@@ -119,7 +119,7 @@ class VideoFile:
             if kind in (None, KeyboardInterrupt, GeneratorExit):
                 self._check()
                 sign_video(self.beside)
-                with replacing(self.path):
+                with replacing(self.path, beside=self.beside):
                     pass  # it lies where replacing takes it from
         finally:
             with suppress(OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from facekit.base.download import Identity, digests, download, partial_path
+from facekit.base.files import beside_name
 from facekit.errors import FacekitError
 from facekit.template import InputSettings, Template
 from facekit.weights.checkpoint import load_state
@@ -92,7 +92,7 @@ def _bring(weights: WeightsEnum, name: str) -> Path | None:
 def _download(weights: WeightsEnum, path: Path, digits: str) -> None:
     log.info("Downloading %s to %s", weights.url, path)
     most = int((float(weights.meta.get("_file_size", 63)) + 1) * (1 << 20))  # which torchvision gives in MiB
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = beside_name(path)
     try:
         download((weights.url,), Identity(None), part, most)
         digest = digests(part)["sha256"]
