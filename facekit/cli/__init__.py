@@ -55,6 +55,7 @@ def run_command(
     default_map: dict[str, Any] | None = None,
 ) -> None:
     """Runs it and exits; a user's mistake is a message and exit code 1, never a traceback."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of pictures may be no UTF-8
@@ -96,6 +97,18 @@ def run_command(
         click.echo("Stopped.", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _open_standard_streams() -> None:
+    """To nowhere, where they are closed, as daemons' are: a file that is opened next would take one's number, and what
+    libraries print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:  # not open(number), which may be another's file by now
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r", encoding="utf-8"))
 
 
 def _is_of_standard_output(error: OSError) -> bool:
