@@ -96,12 +96,16 @@ def _png(data: bytes) -> Header:
 
 def has_exif_behind(file: BinaryIO) -> bool:
     """Whether one of a PNG's chunks is its EXIF, wherever it stands: it may stand behind the pixels."""
-    place = len(PNG_START)
-    while file.seek(place) == place and len(head := file.read(8)) == 8:
-        if head[4:] in (b"eXIf", b"IEND"):
-            return head[4:] == b"eXIf"
+    return b"eXIf" in png_chunks(file)
+
+
+def png_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The names of a PNG's chunks, in their order."""
+    place, name = len(PNG_START), b""
+    while name != b"IEND" and file.seek(place) == place and len(head := file.read(8)) == 8:
+        name = head[4:]
+        yield name
         place += 12 + int.from_bytes(head[:4], "big")
-    return False
 
 
 def _bmp(data: bytes) -> Header:
