@@ -30,6 +30,7 @@ ANSWER_TIMEOUT_MS = 15_000  # of a stream's server, to open and for each frame
 FALLBACK_FPS, MAX_FPS = 25.0, 120.0
 LOOKED_FRAMES, LOOKED_S = 300, 1.0  # at a file's start, to learn how close its frames come
 SAME_FPS = 0.06  # relative: containers round times to milliseconds
+LATE_START_S = 0.2  # of the first frame, behind the sound's, as PyAV's reader allows for
 MAX_GAP_S = 600.0  # between two frames; more is a clock that was set, not a pause
 
 
@@ -159,7 +160,7 @@ class Video:
         self.seconds = self.total / told if self.total and told > 0 else None
         self.count = self.jumps = 0
         self.has_gaps = False
-        self.last_s = 0.0
+        self.last_s = self.longest_s = 0.0  # between two frames
 
     def __enter__(self) -> Video:
         return self
@@ -187,6 +188,7 @@ class Video:
                     offset_s += self.last_s + step_s - time_s
                     time_s = self.last_s + step_s
                 self.has_gaps |= time_s - self.last_s > 1.5 * step_s
+                self.longest_s = max(self.longest_s, time_s - self.last_s)
             self.last_s = time_s
             self.count += 1
             yield time_s, frame_bgr
@@ -205,10 +207,14 @@ class Video:
         if self.source.path is None and not knows_count and path.suffix.lower() not in (".avi", ".mkv", ".webm"):
             return found  # a playlist's length, or one that is guessed of the file's size
         missing_s = self.seconds - self.last_s - step_s
-        if missing_s > 1.5 * step_s and self.count < self.total:
+        slack_s, of = 1.5 * step_s, f" of {self.total}"
+        if not knows_count and path.suffix.lower() != ".avi":
+            # The length begins at zero, be it before the first frame, and ends with the last one, however long that is.
+            slack_s, of = max(slack_s, self.longest_s, LATE_START_S), ""
+        if missing_s > slack_s and self.count < self.total:
             found.append(Loss(self.source.name, (
                 f"cut off or damaged: it ends at {self.last_s + step_s:.2f} of {self.seconds:.2f} s; "
-                f"{self.count} of {self.total} frames could be read"
+                f"{self.count}{of} frames could be read"
             )))  # fmt: skip
         elif knows_count and self.has_gaps and self.count < self.total:
             found.append(Loss(self.source.name, f"damaged: {self.count} of {self.total} frames could be read"))

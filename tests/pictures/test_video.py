@@ -128,6 +128,24 @@ class TestFrames:
             assert np.allclose([time_s for time_s, _ in source.frames()], [0, 0.2, 0.4, 0.6])
         assert not source.losses()
 
+    @pytest.mark.parametrize(("suffix", "is_lost"), [(".mkv", False), (".webm", False), (".mp4", True), (".avi", True)])
+    def test_a_first_frame_that_comes_late(self, tmp_path: Path, suffix: str, is_lost: bool) -> None:
+        """Matroska's length begins before it, and the number of frames is guessed of that."""
+        path = video(tmp_path / ("a.avi" if suffix == ".avi" else "a.mkv"), frames=10, fps=25)
+        with Video(find_source(str(path.rename(path.with_suffix(suffix))))) as source:
+            assert source.seconds and source.total
+            source.seconds, source.total = source.seconds + 0.12, source.total + 3
+            assert len(list(source.frames())) == 10
+            assert bool(source.losses()) == is_lost
+
+    def test_matroska_that_breaks_off(self, tmp_path: Path) -> None:
+        path = video(tmp_path / "a.mkv", frames=50, fps=25)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with Video(find_source(str(path))) as source:
+            count = len(list(source.frames()))
+            (loss,) = source.losses()
+        assert 0 < count < 45 and loss.why.endswith(f"of 2.00 s; {count} frames could be read")
+
 
 class Told:
     """A capture that tells these times."""
