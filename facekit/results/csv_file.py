@@ -10,7 +10,7 @@ from typing import Any
 
 from facekit.base.reading import open_file, shown
 from facekit.errors import FacekitError
-from facekit.results.row import NO_FACES, Row, Run
+from facekit.results.row import NO_FACES, Row, Run, as_unicode, from_unicode
 from facekit.structures import LANDMARK_NAMES, Detections
 
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARK_NAMES for axis in "xy")
@@ -29,7 +29,7 @@ class _Lines(list[str]):
 
 
 def csv_text(rows: Iterable[Row], run: Run) -> Iterator[str]:
-    """`face` counts from 0 within a picture. Bytes of names that are no UTF-8 stand as \\udcXX."""
+    """`face` counts from 0 within a picture. `source` stands as as_unicode() has it."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="\r\n")  # with "\n" it wouldn't quote a name that holds "\r"
 
@@ -47,7 +47,7 @@ def csv_text(rows: Iterable[Row], run: Run) -> Iterator[str]:
 
 def _lines(row: Row) -> Iterator[list[Any]]:
     width, height = row.size_wh or ("", "")
-    start = [row.source, row.frame, row.time_s, width, height]
+    start = [as_unicode(row.source), row.frame, row.time_s, width, height]
     error = row.error
     if not len(row.faces):
         yield [*start, *[""] * (len(COLUMNS) - len(start) - 1), error]
@@ -86,7 +86,7 @@ def _row(lines: list[dict[str, str]]) -> Row:
     if first["face"]:
         faces = Detections.from_dicts([_face(line) for line in lines])
     return Row(
-        first["source"],
+        from_unicode(first["source"]),
         (int(first["width"]), int(first["height"])) if first["width"] else None,
         faces,
         first["error"] or None,

@@ -11,7 +11,7 @@ from typing import Any
 from facekit.base.extras import optional_packages
 from facekit.base.reading import shown
 from facekit.errors import FacekitError
-from facekit.results.row import Row, Run
+from facekit.results.row import Row, Run, as_unicode, from_unicode
 from facekit.structures import LANDMARK_NAMES, SCHEMA_VERSION
 
 ROWS_AT_ONCE = 4096
@@ -40,7 +40,7 @@ def parquet_schema(run: Run | None = None) -> Any:
 
 
 def write_parquet(path: Path, rows: Iterable[Row], run: Run) -> int:
-    """How many rows. Bytes of names that are no UTF-8 stand as \\udcXX."""
+    """How many rows. `source` stands as as_unicode() has it."""
     schema = parquet_schema(run)
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,9 +56,9 @@ def write_parquet(path: Path, rows: Iterable[Row], run: Run) -> int:
 
 def _values(row: Row) -> dict[str, Any]:
     values = row.to_dict()
-    for key in ("source", "error"):
-        if values[key] is not None:
-            values[key] = values[key].encode("utf-8", "backslashreplace").decode()
+    values["source"] = as_unicode(row.source)
+    if row.error is not None:
+        values["error"] = row.error.encode("utf-8", "backslashreplace").decode()
     return values
 
 
@@ -75,6 +75,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
                         for key in ("landmarks_xy", "track", "interpolated"):
                             if face[key] is None:
                                 del face[key]
+                    values["source"] = from_unicode(values["source"])
                     yield Row.from_dict(values, f"{path}: row {number}")
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise FacekitError(f"{path}: no Parquet of facekit's rows ({shown(error)}). Write it again.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from facekit.base.reading import shown
 from facekit.errors import FacekitError
 from facekit.structures import SCHEMA_VERSION, Detections
 
+_BYTE = "udc([89a-f][0-9a-f]|5c)"  # behind a backslash
 NO_FACES = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 
@@ -57,6 +59,18 @@ class Row:
     def to_json(self) -> str:
         """On one line, of ASCII: names of any bytes come back as they were."""
         return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
+
+
+def as_unicode(text: str) -> str:
+    """A name for formats that hold Unicode alone: bytes of it that are no UTF-8 stand as \\udcXX, XX being the
+    byte, and so does the backslash (5c) of a name that holds such letters itself."""
+    escaped = re.sub(rf"\\(?={_BYTE})", r"\\udc5c", text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def from_unicode(text: str) -> str:
+    """What as_unicode() was given."""
+    return re.sub(rf"\\{_BYTE}", lambda found: "\\" if found[1] == "5c" else chr(0xDC00 + int(found[1], 16)), text)
 
 
 def row_of_json(line: str | bytes, where: str) -> Row:
