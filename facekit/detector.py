@@ -199,6 +199,8 @@ class Detector:
         alone, as evaluation does.
         `int8`: with layers in INT8, by OpenVINO: a sixth less time, at most 0.3 points of AP less (MODEL_CARD.md).
         """
+        if not isinstance(int8, bool | np.bool_):
+            raise ArgumentError(f"`int8`: expected True or False, got {int8!r:.80}.")
         weights = BUNDLED_INT8 if int8 else BUNDLED_WEIGHTS
         passes = Passes(large_faces=True) if passes is None else passes
         return cls.open(weights, weights.parent, device, passes, threads, backend)
@@ -384,7 +386,7 @@ def _several(pictures: Iterable[Picture]) -> list[Picture]:
         and pictures.dtype != object
         and (pictures.ndim == 2 or (pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)))
     )
-    if is_picture or isinstance(pictures, str | bytes | Path):
+    if is_picture or isinstance(pictures, str | bytes | os.PathLike) or not isinstance(pictures, Iterable):
         got = f"an array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:80]
         raise ArgumentError(f"`pictures`: expected several, got {got}. Give a list, or call detect().")
     return list(pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import facekit
 from facekit.detector import BUNDLED_INT8, BUNDLED_WEIGHTS, Detector
+from facekit.errors import ArgumentError
 from facekit.targets.reading.about import own_licence
 from facekit.template import find_template, load_template
 from facekit.weights.checkpoint import describe_model
@@ -31,6 +33,17 @@ def test_finds_the_astronaut(project_dir: Path) -> None:
     assert np.abs(faces.boxes_xyxy[0] - FACE_XYXY).max() < 20
     assert faces.landmarks_xy is not None
     assert np.linalg.norm(faces.landmarks_xy[0] - LANDMARKS_XY, axis=1).max() < 7
+
+
+def test_what_is_not_as_expected_is_said() -> None:
+    detector = Detector.bundled("cpu")
+    pictures: Any
+    for pictures in (None, 5):
+        with pytest.raises(ArgumentError, match=f"`pictures`: expected several, got {pictures}. Give a list"):
+            detector.detect_batch(pictures)
+    given: Any = "yes"
+    with pytest.raises(ArgumentError, match="`int8`: expected True or False, got 'yes'"):
+        Detector.bundled(int8=given)
 
 
 def test_int8_finds_the_same(project_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from facekit.pictures.read import read_picture
 
-Picture = NDArray[Any] | str | Path
+Picture = NDArray[Any] | str | os.PathLike[str]
 NARROW = 1 << 12  # what sensors of 12 bits reach, in 16 bits; a sixteenth of the range
 EXPECTED = "expected a path, or an array (height, width, 3) of uint8, BGR, 0..255, as cv2.imread gives"
 
@@ -24,7 +25,7 @@ def as_bgr(picture: Picture) -> NDArray[np.uint8]:
     Raises TypeError for what is no picture or has another type, ValueError for another shape, and FacekitError for a
     file that can't be read.
     """
-    if isinstance(picture, str | Path):
+    if isinstance(picture, str | os.PathLike):
         return read_picture(Path(picture))
     if not isinstance(picture, np.ndarray):
         hint = " cv2.imread gives None for a file that it can't read." if picture is None else ""

@@ -32,6 +32,7 @@ def test_first_look_finds_the_face(page: str, tmp_path: Path) -> None:
         ("docs/python.md", "bundled detector", 8),
         ("docs/python.md", "passes", 1),
         ("docs/python.md", "detect", 6),
+        ("docs/python.md", "processes", 1),
     ],
 )
 def test_python_lines(page: str, name: str, least: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ class TestTaken:
 
     def test_path_and_text(self, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "a.png"), COLOURS)
-        for name in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        (entry,) = os.scandir(tmp_path)  # no Path, but as good
+        for name in (tmp_path / "a.png", str(tmp_path / "a.png"), entry):
             np.testing.assert_array_equal(as_bgr(name), COLOURS)
 
     def test_grey(self) -> None:
