@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from facekit import Detector, anonymize, detect
-from facekit.detector import Passes
+from facekit.commands.inputs import Choice
+from facekit.detector import BUNDLED_WEIGHTS, Passes
 from facekit.feed import smaller_copies
 from facekit.ops.fusion import unite
 from facekit.structures import Detections
@@ -48,6 +49,8 @@ def test_commands_find_and_cover_them(large_bgr: NDArray[np.uint8], tmp_path: Pa
     cv2.imwrite(str(tmp_path / "large.png"), large_bgr)
     (row,) = detect(tmp_path / "large.png")
     assert row.faces[0].score > 0.85
+    own = Choice(BUNDLED_WEIGHTS, None, threads=1).open()  # as visualize opens it
+    np.testing.assert_allclose(own.detect(large_bgr)[0].box_xyxy, row.faces[0].box_xyxy, atol=0.1)
     anonymize(tmp_path / "large.png", output=tmp_path / "covered.png", method="solid")
     left, top, right, bottom = row.faces[0].box_xyxy.astype(int)
     middle = (slice(top + (bottom - top) // 4, bottom - (bottom - top) // 4), slice(left + (right - left) // 4, right))

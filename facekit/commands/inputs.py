@@ -172,9 +172,11 @@ class Choice:
     layout: str | None = None
 
     def open(self, passes: Passes | None = None) -> Detector:
-        """Raises FacekitError for weights that are damaged, of another detector, or name no template themselves."""
-        from facekit.detector import Detector
+        """`passes`: None for one plain look, and for large faces. Raises FacekitError for weights that are damaged, of
+        another detector, or name no template themselves."""
+        from facekit.detector import Detector, Passes
 
+        passes = Passes(large_faces=True) if passes is None else passes
         if self.weights is None:
             return Detector.bundled(passes=passes, threads=self.threads, backend=self.backend)
         return Detector.open(
