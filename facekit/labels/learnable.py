@@ -100,5 +100,16 @@ def check_learnable(pictures: Sequence[PictureLabels], min_face_size: float, wha
         raise FacekitError(f"{sources + ': ' if sources else ''}nothing for {what}: {reason}")
 
 
+def check_countable(pictures: Sequence[PictureLabels]) -> None:
+    """Raises FacekitError for validation pictures in which no face counts: AP has no value then, and nothing that is
+    chosen by it ends well."""
+    if pictures and all(picture.is_crowd.all() for picture in pictures):
+        sources = ", ".join(dict.fromkeys(picture.source for picture in pictures if picture.source))
+        raise FacekitError(
+            f"{sources + ': ' if sources else ''}no face of the labels counts, so AP has no value. Give labels with "
+            f"faces, or leave `val_ann_files` out."
+        )
+
+
 def _short(source: str) -> str:
     return "/".join(Path(source).parts[-2:])

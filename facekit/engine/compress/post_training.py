@@ -18,6 +18,7 @@ from facekit.detector import Detector
 from facekit.engine.compress.judging import ap_50, measure
 from facekit.engine.evaluation.evaluate import Measured
 from facekit.errors import FacekitError, Loss
+from facekit.labels.learnable import check_countable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.cores import usable_cores
 from facekit.metrics.landmarks import landmark_error
@@ -88,8 +89,10 @@ def quantize_file(
         labelled: pictures to measure on. Without any, all layers become INT8 and nothing is said of what that cost.
         max_drop: points of AP at IoU 0.5 that may be lost; layers stay in float until no more are.
 
-    Raises FacekitError for a file that can't be run, is INT8 already, or can't be rounded.
+    Raises FacekitError for a file that can't be run, is INT8 already, or can't be rounded, and for labels in which no
+    face counts.
     """
+    check_countable(labelled)
     detector = Detector.open(weights, template)
     graph = _graph_of(weights, detector)
     if graph.is_rounded(graph.model):

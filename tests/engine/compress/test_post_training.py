@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_a_file_in_float16_is_refused_at_once(folder: Path, drawn_dir: Path, tmp
     onnx.save(in_float16(onnx.load(folder / "model.onnx")), tmp_path / "model.onnx")
     with pytest.raises(FacekitError, match=r"model\.onnx: has weights in float16, expected float32"):
         run(tmp_path, drawn_dir, ".onnx")
+
+
+def test_labels_in_which_no_face_counts_are_refused_at_once(folder: Path, drawn_dir: Path, tmp_path: Path) -> None:
+    labels = json.loads((drawn_dir / "annotations.json").read_text())
+    for face in labels["annotations"]:
+        face["iscrowd"] = 1
+    (tmp_path / "crowds.json").write_text(json.dumps(labels))
+    with pytest.raises(FacekitError, match=r"crowds\.json: no face of the labels counts, so AP has no value"):
+        run(folder, drawn_dir, ".onnx", val_ann_files=(tmp_path / "crowds.json",), output=tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_a_tflite_file(drawn_dir: Path, tmp_path: Path) -> None:
