@@ -25,7 +25,7 @@ from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.feed import prepare
-from facekit.labels.learnable import check_learnable
+from facekit.labels.learnable import check_countable, check_learnable
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.memory import keep_freed_memory
 from facekit.models import build_model
@@ -67,7 +67,8 @@ def compress(
     """Writes compressed.pth, model.xml and model.bin; returns the checkpoint's path and the rows before and after.
 
     With validation pictures, the best state by AP of calibration and of every pass is kept, so fine-tuning can't ruin
-    what calibration gave. Raises FacekitError for weights that don't fit or a folder that can't be written.
+    what calibration gave. Raises FacekitError for weights that don't fit, a folder that can't be written, or
+    validation pictures in which no face counts.
     """
     with signs_of_life():
         return _compress(template, weights, train_pictures, val_pictures, options)
@@ -81,6 +82,7 @@ def _compress(
     options: CompressOptions,
 ) -> tuple[Path, list[Footprint]]:
     check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
+    check_countable(val_pictures)
     check_writable_folder(options.save_checkpoints_to)
     checkpoint = load_weights(weights, template)
     if checkpoint.meta.get("compression"):

@@ -108,6 +108,15 @@ def test_compressed_weights_are_refused_where_float_ones_belong(
         export_weights(int8[0], template, tmp_path, ExportSettings())
 
 
+def test_validation_pictures_in_which_no_face_counts_are_refused(
+    template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path: Path
+) -> None:
+    crowds = [dataclasses.replace(picture, is_crowd=np.ones_like(picture.is_crowd)) for picture in pictures[:2]]
+    with pytest.raises(FacekitError, match=r"no face of the labels counts.*`val_ann_files`"):
+        compress(template, drawn_weights, pictures, crowds, options(tmp_path, True, False))
+    assert not list(tmp_path.iterdir())
+
+
 def test_fine_tuning_is_by_sgd_whatever_the_template_trains_with(
     template: Template, pictures: list[PictureLabels], drawn_weights: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
