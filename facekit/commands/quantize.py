@@ -95,5 +95,4 @@ def quantize(options: QuantizeOptions) -> Quantized:
             options.load_weights, target, template, chosen, labelled, options.max_drop
         )  # fmt: skip
     protocol = Detector.open(files[0], template).protocol()
-    table = format_figures(figures, f"{len(labelled)} pictures; {protocol}")
-    return Quantized(files, figures, table, [*listing.losses, *unread])
+    return Quantized(files, figures, format_figures(figures, protocol), [*listing.losses, *unread])

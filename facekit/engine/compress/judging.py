@@ -11,8 +11,8 @@ from facekit.labels.picture_labels import PictureLabels
 
 
 def measure(detector: Detector, pictures: Sequence[PictureLabels]) -> Measured:
-    """Without a bar of its own."""
-    return detect_pictures(detector, pictures, "measuring", quiet=True)
+    """Without a bar of its own, and without pictures that can't be read: these are its losses."""
+    return detect_pictures(detector, pictures, "measuring", quiet=True, skip_unreadable=True)
 
 
 def ap_50(measured: Measured) -> float | None:

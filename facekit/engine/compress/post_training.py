@@ -38,6 +38,7 @@ class FileFigures:
     size_bytes: int  # of all files together
     milliseconds: float  # the median of a picture to its faces, both files in turn
     ap_50: float | None  # per cent; None without labels
+    pictures: int  # that ap_50 is of
     landmark_error: float | None  # per cent of a face's side, from where the float file puts them
 
 
@@ -80,8 +81,7 @@ def quantize_file(
     labelled: Sequence[PictureLabels],
     max_drop: float,
 ) -> tuple[list[Path], list[FileFigures], list[Loss]]:
-    """Writes the INT8 file; returns what was written, the rows before and after, and calibration pictures that could
-    not be read.
+    """Writes the INT8 file; returns what was written, the rows before and after, and pictures that could not be read.
 
     Args:
         weights: an .onnx, an .xml beside its .bin, or a .tflite; output is of the same kind.
@@ -99,6 +99,8 @@ def quantize_file(
         raise FacekitError(f"{weights}: is INT8 already. Give the float file that it was made from.")
     inputs, losses, example = _calibration_inputs(graph, calibration)
     before = measure(detector, labelled)
+    labelled, losses = before.pictures, [*losses, *before.losses]
+    check_countable(labelled)
     try:
         with working(f"INT8: ranges of {len(inputs)} pictures, and AP of {len(labelled)}"):
             model = graph.rounded(inputs, labelled, ap_50(before), max_drop)
@@ -127,8 +129,8 @@ def quantize_file(
     return (
         files,
         [
-            FileFigures("float", _bytes(originals), times_ms[0], ap_50(before), None),
-            FileFigures("INT8", _bytes(files), times_ms[1], ap_50(after), _moved(before, after)),
+            FileFigures("float", _bytes(originals), times_ms[0], ap_50(before), len(labelled), None),
+            FileFigures("INT8", _bytes(files), times_ms[1], ap_50(after), len(labelled), _moved(before, after)),
         ],
         losses,
     )
@@ -195,5 +197,5 @@ def format_figures(rows: Sequence[FileFigures], protocol: str) -> str:
         f"{shown(row.landmark_error, 2):>18}"
         for row in rows
     ]
-    cores = usable_cores()
-    return "\n".join([*lines, f"protocol: {protocol}; ms: a picture to its faces, in turn, {cores} thread(s)"])
+    told = f"{rows[0].pictures} pictures; {protocol}; ms: a picture to its faces, in turn, {usable_cores()} thread(s)"
+    return "\n".join([*lines, f"protocol: {told}"])

@@ -60,9 +60,11 @@ def detect_pictures(
     pictures: Sequence[PictureLabels],
     description: str = "detecting",
     quiet: bool = False,
+    skip_unreadable: bool = False,
 ) -> Measured:
-    """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read."""
-    return as_measured(pictures, *detect_each(detector, pictures, None, description, quiet, 1, False))
+    """The faces of each picture, in order, under a progress bar. Raises FacekitError at one that can't be read, or with
+    skip_unreadable as detect_over_processes."""
+    return as_measured(pictures, *detect_each(detector, pictures, None, description, quiet, 1, skip_unreadable))
 
 
 def detect_over_processes(

@@ -94,6 +94,30 @@ def test_a_file_in_float16_is_refused_at_once(folder: Path, drawn_dir: Path, tmp
         run(tmp_path, drawn_dir, ".onnx")
 
 
+@pytest.fixture
+def plain_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a search for layers that cost too much."""
+    from facekit.engine.compress import nncf_graph
+
+    monkeypatch.setattr(
+        nncf_graph.NncfGraph, "rounded",
+        lambda self, fed, *_: nncf_graph.nncf.quantize(self.model, nncf_graph.nncf.Dataset(fed)),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("plain_rounding")
+def test_a_validation_picture_that_cant_be_read_is_left_out(folder: Path, drawn_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn_dir, tmp_path / "val")
+    broken = sorted((tmp_path / "val" / "images").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:3000])
+    done = run(
+        folder, tmp_path / "val", ".onnx", calibration_data=(str(PORTRAIT),), max_drop=100.0,
+        output=tmp_path / "out.onnx",
+    )  # fmt: skip
+    assert [loss.what for loss in done.losses] == [str(broken)]
+    assert [row.pictures for row in done.figures] == [11, 11] and "protocol: 11 pictures; " in done.table
+
+
 def test_labels_in_which_no_face_counts_are_refused_at_once(folder: Path, drawn_dir: Path, tmp_path: Path) -> None:
     labels = json.loads((drawn_dir / "annotations.json").read_text())
     for face in labels["annotations"]:
@@ -133,17 +157,14 @@ def test_int8_is_not_rounded_again(made: Quantized, drawn_dir: Path) -> None:
         quantize(made.files[0], calibration_data=(str(drawn_dir),), output=made.files[0].with_stem("again"))
 
 
+@pytest.mark.usefixtures("plain_rounding")
 def test_a_loss_that_is_too_large_leaves_nothing(
     folder: Path, drawn_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facekit.engine.compress import nncf_graph, post_training
+    from facekit.engine.compress import post_training
 
     figures = iter([90.0, 90.0, 80.0])  # before, as NNCF is told, and after
     monkeypatch.setattr(post_training, "ap_50", lambda measured: next(figures, 80.0) if measured.pictures else None)
-    monkeypatch.setattr(
-        nncf_graph.NncfGraph, "rounded",
-        lambda self, fed, *_: nncf_graph.nncf.quantize(self.model, nncf_graph.nncf.Dataset(fed)),
-    )  # fmt: skip
     with pytest.raises(FacekitError, match=r"INT8 loses 10\.00 points of AP, over the 0\.5"):
         run(folder, drawn_dir, ".onnx", max_drop=0.5, output=folder / "bad.onnx")
     assert not (folder / "bad.onnx").exists()
