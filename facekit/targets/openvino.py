@@ -13,6 +13,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from facekit import __version__
 from facekit.base.files import replacing
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
@@ -293,12 +294,14 @@ def write_from_torch(graph: ExportGraph, xml_path: Path, about: About) -> None:
     save_ir(model, xml_path, about)
 
 
-def save_ir(model: ov.Model, xml_path: Path, about: About, half: bool = False) -> None:
+def save_ir(model: ov.Model, xml_path: Path, about: About | None, half: bool = False) -> None:
     """Writes both files whole; the .bin first, so that an .xml never stands beside another one's weights. `half`: with
-    weights in float16, which are made float32 again when the file is loaded."""
-    model.set_rt_info(about.template, ["facekit", "template"])
-    model.set_rt_info(about.version, ["facekit", "version"])
-    model.set_rt_info(about.to_json(), ["facekit", "about"])
+    weights in float16, which are made float32 again when the file is loaded. `about`: None for others' detectors,
+    which are known by their outputs."""
+    model.set_rt_info(__version__, ["facekit", "version"])
+    if about is not None:
+        model.set_rt_info(about.template, ["facekit", "template"])
+        model.set_rt_info(about.to_json(), ["facekit", "about"])
     with replacing(xml_path) as beside:
         ov.save_model(model, beside, compress_to_fp16=half)
         with replacing(xml_path.with_suffix(".bin")) as binary:

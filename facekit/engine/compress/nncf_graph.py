@@ -22,6 +22,7 @@ from facekit.targets.nncf_ import nncf
 from facekit.targets.onnx import OnnxBackend
 from facekit.targets.openvino import OpenVinoBackend, save_ir, the_core
 from facekit.targets.reading.about import about_export
+from facekit.targets.reading.outputs import is_foreign
 
 ROUNDING_NODES = ("QuantizeLinear", "FakeQuantize")
 
@@ -103,6 +104,7 @@ class NncfGraph:
             with replacing(path) as beside:
                 onnx.save(model, beside)
             return [path]
-        about = about_export(self.detector.backend.template, self.detector.backend.fixed_size_hw)
+        template = self.detector.backend.template
+        about = None if is_foreign(template) else about_export(template, self.detector.backend.fixed_size_hw)
         save_ir(model, path.with_suffix(".xml"), about)
         return [path.with_suffix(".xml"), path.with_suffix(".bin")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.files import replacing_set
 from facekit.base.progress import progress_bar, working
 from facekit.detector import Detector
 from facekit.engine.compress.judging import ap_50, measure
@@ -113,18 +113,19 @@ def quantize_file(
             f"{weights}: no layer can be INT8 without losing more than {max_drop:g} points of AP. Give a larger "
             f"`max_drop`, more pictures, or fine-tune with rounding (`facekit compress`)."
         )
-    with tempfile.TemporaryDirectory(prefix="facekit-") as scratch:
-        draft = graph.save(model, Path(scratch) / output.name)[0]
-        after = measure(Detector.open(draft, detector.template), labelled)
-    lost = (ap_50(before) or 0) - (ap_50(after) or 0)
-    if lost > max_drop + 0.01:
-        raise FacekitError(
-            f"{weights}: INT8 loses {lost:.2f} points of AP, over the {max_drop:g} of `max_drop`. Give more pictures, "
-            f"or fine-tune with rounding (`facekit compress`)."
-        )
-    files = graph.save(model, output)
-    rounded = Detector.open(files[0], detector.template)
-    times_ms = _times_ms([detector, rounded], example)
+    # Opened aside as users will: what can't be opened, or loses too much, takes no place.
+    with replacing_set(output.parent) as together:
+        drafts = graph.save(model, together / output.name)
+        rounded = Detector.open(drafts[0], template)
+        after = measure(rounded, labelled)
+        lost = (ap_50(before) or 0) - (ap_50(after) or 0)
+        if lost > max_drop + 0.01:
+            raise FacekitError(
+                f"{weights}: INT8 loses {lost:.2f} points of AP, over the {max_drop:g} of `max_drop`. Give more "
+                f"pictures, or fine-tune with rounding (`facekit compress`)."
+            )
+        times_ms = _times_ms([detector, rounded], example)
+    files = [output.with_name(draft.name) for draft in drafts]
     originals = files_of(weights)
     return (
         files,

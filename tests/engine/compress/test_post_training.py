@@ -94,6 +94,15 @@ def test_a_file_in_float16_is_refused_at_once(folder: Path, drawn_dir: Path, tmp
         run(tmp_path, drawn_dir, ".onnx")
 
 
+def test_an_ir_of_others_opens_as_the_float_file_did(shared_dir: Path, drawn_dir: Path, tmp_path: Path) -> None:
+    weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"
+    none = {"val_ann_files": (), "val_data_roots": ()}
+    out = tmp_path / "out.xml"
+    done = run(tmp_path, drawn_dir, ".xml", load_weights=weights, calibration_data=(str(PORTRAIT),), output=out, **none)
+    assert done.files == [out, tmp_path / "out.bin"] and len(Detector.open(out).detect(PORTRAIT).above(0.5)) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.bin", "out.xml"]
+
+
 @pytest.fixture
 def plain_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a search for layers that cost too much."""
