@@ -66,11 +66,14 @@ def quantize(options: QuantizeOptions) -> Quantized:
     Raises FacekitError for files that can't be run or rounded, labels or pictures that can't be read, and where the
     loss stays over `max_drop` (nothing is kept then).
     """
+    from facekit.results.existing import check_replaceable_model
     from facekit.targets.table import files_of
 
     target = options.target()
     check_outputs([options.load_weights], files_of(target))
     check_writable_folder(target.parent)
+    for path in files_of(target):
+        check_replaceable_model(path)
     check_roots(options.val_ann_files, options.val_data_roots, "val_ann_files", "val_data_roots")
     if not options.load_weights.is_file():
         from facekit.weights.missing import missing_weights

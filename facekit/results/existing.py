@@ -1,4 +1,4 @@
-"""Which files of rows, pages and reports may be replaced: those that facekit wrote."""
+"""Which files of rows, pages, reports and exported models may be replaced: those that facekit wrote."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ REPORTS = {
     "table": rb"name,detector,runtime,",
     "list of findings": rb'\{\s*"statistics":',
 }
+# What it leaves in exported models, all behind their numbers.
+MODELS = {
+    ".onnx": rb".*\n(\x0ffacekit_version|\x07facekit)\x12",
+    ".xml": rb".*<facekit>",
+    ".tflite": rb".*facekit(\.json|_version)",
+}
 
 
 def check_replaceable_rows(kind: str, path: Path) -> None:
@@ -36,6 +42,14 @@ def check_replaceable_report(kind: str, path: Path | None) -> None:
     """The same for a page, or for what programs read, that is to be written; None: there is none."""
     if path is not None:
         check_ours(path, lambda path: _begins(path, REPORTS[kind]), f"is no {kind} that facekit wrote")
+
+
+def check_replaceable_model(path: Path) -> None:
+    """The same for a .onnx, .xml, .bin or .tflite; an IR's .bin is whose the .xml beside it is."""
+    says = path.with_suffix(".xml") if path.suffix == ".bin" else path
+    check_ours(
+        path, lambda _: says.is_file() and _begins(says, MODELS[says.suffix.lower()]), "is no model that facekit wrote"
+    )
 
 
 def _begins(path: Path, pattern: bytes) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit import __version__
 from facekit.base.files import replacing
 from facekit.base.reading import HEAD_BYTES, open_file, stand_in
 from facekit.errors import FacekitError
@@ -154,7 +155,7 @@ def write(draft: Draft, path: Path) -> None:
             about = dataclasses.replace(draft.about, layout="nhwc") if layout == "nhwc" else draft.about
             with replacing(target) as beside:
                 beside.write_bytes(made.read_bytes())
-                _append_about(beside, about.to_json())
+                _append(beside, ABOUT, about.to_json())
 
 
 def _run_in_overlay(script: str, job: dict[str, Any], folder: Path, what: str) -> None:
@@ -167,10 +168,10 @@ def _run_in_overlay(script: str, job: dict[str, Any], folder: Path, what: str) -
     run_converter(command, folder, what, {"PYTHONPATH": ""})
 
 
-def _append_about(path: Path, about: str) -> None:
+def _append(path: Path, name: str, text: str) -> None:
     """Behind the flatbuffer, where TFLite's readers expect files that belong to it."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(ABOUT, about)
+        archive.writestr(name, text)
 
 
 def rounded(weights: Path, fed: Sequence[NDArray[np.uint8]], in_float: Sequence[str]) -> bytes:
@@ -192,8 +193,9 @@ def save_rounded(content: bytes, weights: Path, path: Path) -> None:
     said = _look(weights)
     with replacing(path) as beside:
         beside.write_bytes(content)
+        _append(beside, "facekit_version", __version__)
         if said is not None:
-            _append_about(beside, said)
+            _append(beside, ABOUT, said)
 
 
 def plain_network(content: Path | bytes) -> Any:

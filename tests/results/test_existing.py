@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
-from facekit.results.existing import check_replaceable_rows
+from facekit.results.existing import check_replaceable_model, check_replaceable_rows
 from tests.cli.support import fails, run
 
 KINDS = ("json", "jsonl", "csv", "coco", "parquet")
@@ -120,3 +122,42 @@ def test_a_template_mended_by_hand_stays(capsys: pytest.CaptureFixture[str], dra
     capsys.readouterr()
     assert "own.yaml: is there already" in fails(capsys, *command)
     assert run(*command, "--force") == 0
+
+
+def test_exported_models_of_others_stay(
+    capsys: pytest.CaptureFixture[str], drawn_dir: Path, drawn_weights: Path, tmp_path: Path
+) -> None:
+    float_file = tmp_path / "model.onnx"
+    shutil.copyfile(BUNDLED_WEIGHTS, float_file)
+    check_replaceable_model(float_file)
+    pictures = ("--calibration-data", drawn_dir)
+    round_it = ("quantize", "--load-weights", float_file, *pictures, "--output", tmp_path / "int8.onnx")
+    train = ("--train-ann-files", drawn_dir / "annotations.json", "--train-data-roots", drawn_dir)
+    shrink = ("compress", "--template", "yunet-n", "--load-weights", drawn_weights, *train, "--nncf-sparsity")
+    write = ("export", "--template", "yunet-n", "--load-weights", drawn_weights, "--save-model-to", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    for name, command in (
+        ("int8.onnx", round_it), ("out/model.xml", write), ("out/model.bin", write), ("out/model.onnx", write),
+        ("out/model.xml", (*shrink, "--save-checkpoints-to", tmp_path / "out")),
+        ("out/model.bin", (*shrink, "--save-checkpoints-to", tmp_path / "out")),
+        ("out/compressed.pth", (*shrink, "--save-checkpoints-to", tmp_path / "out")),
+    ):  # fmt: skip
+        (tmp_path / name).write_text("my notes on facekit")
+        assert f"{tmp_path / name}: is there already, and is no " in fails(capsys, *command)
+        assert (tmp_path / name).read_text() == "my notes on facekit"
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(("name", "ours"), [("a.xml", b"<net><facekit><version/></facekit></net>"),
+                                            ("a.tflite", b"TFL3 facekit.json PK")])  # fmt: skip
+def test_own_models_are_replaced(tmp_path: Path, name: str, ours: bytes) -> None:
+    path, binary = tmp_path / name, tmp_path / "a.bin"
+    path.write_bytes(ours)
+    binary.write_bytes(b"numbers")
+    check_replaceable_model(path)
+    if path.suffix == ".xml":
+        check_replaceable_model(binary)
+    path.write_bytes(b"somebody's")
+    for theirs in (path, binary):
+        with pytest.raises(FacekitError, match="is no model that facekit wrote: it would be lost"):
+            check_replaceable_model(theirs)

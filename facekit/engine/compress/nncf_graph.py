@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit import __version__
 from facekit.base.files import replacing
 from facekit.detector import Detector
 from facekit.engine.compress.heads import head_layers, nodes_of_onnx, nodes_of_openvino
@@ -101,6 +102,8 @@ class NncfGraph:
         if self.is_onnx:
             import onnx
 
+            if all(entry.key != "facekit_version" for entry in model.metadata_props):  # one of others'
+                model.metadata_props.add(key="facekit_version", value=__version__)
             with replacing(path) as beside:
                 onnx.save(model, beside)
             return [path]

@@ -32,12 +32,19 @@ from facekit.models import build_model
 from facekit.models.detector_network import DetectorNetwork
 from facekit.ops.pixels import normalise
 from facekit.pictures.read import read_picture
+from facekit.results.existing import check_replaceable_model
 from facekit.targets.nncf_ import describe_compression
 from facekit.targets.openvino import write_from_torch
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.writing.graph import ExportGraph
 from facekit.template import Template
-from facekit.weights.checkpoint import Checkpoint, load_state, new_meta, save_checkpoint
+from facekit.weights.checkpoint import (
+    Checkpoint,
+    check_replaceable_checkpoint,
+    load_state,
+    new_meta,
+    save_checkpoint,
+)
 from facekit.weights.load import load_weights
 
 log = logging.getLogger(__name__)
@@ -84,6 +91,9 @@ def _compress(
     check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
     check_countable(val_pictures)
     check_writable_folder(options.save_checkpoints_to)
+    check_replaceable_checkpoint(options.save_checkpoints_to / "compressed.pth")
+    for name in ("model.xml", "model.bin"):
+        check_replaceable_model(options.save_checkpoints_to / name)
     checkpoint = load_weights(weights, template)
     if checkpoint.meta.get("compression"):
         raise FacekitError(f"{weights}: compressed already; give the weights that it was made from.")

@@ -18,6 +18,7 @@ from facekit.base.progress import working
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.signals import sigterm_unwinding
 from facekit.ops.head import declared_head
+from facekit.results.existing import check_replaceable_model
 from facekit.targets import Backend, Target, load_target
 from facekit.targets.onnx import write_graph
 from facekit.targets.pytorch import PyTorchBackend
@@ -108,7 +109,7 @@ def _refusal(target: Target, template: Template) -> str | None:
 
 def _check_places(targets: Sequence[Target], folder: Path, template: Template) -> None:
     """Asked before minutes of work. Raises FacekitError where a file can't take its place, or would take the place of
-    what `facekit compress` made."""
+    what `facekit compress` made, or of somebody's own model."""
     for target in targets:
         first = target.paths(folder, template.name)[0]
         if target.name == "openvino" and first.is_file() and (folder / COMPRESSED).is_file():
@@ -119,6 +120,8 @@ def _check_places(targets: Sequence[Target], folder: Path, template: Template) -
         for file, path in zip(target.files, target.paths(folder, template.name), strict=True):
             if not file.endswith("/"):
                 check_place(path)
+            if target.name in ("onnx", "openvino", "tflite"):
+                check_replaceable_model(path)
 
 
 def export_weights(weights: Path, template: Template, folder: Path, settings: ExportSettings) -> Exported:

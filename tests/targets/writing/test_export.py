@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import onnx
 import pytest
 import torch
 
-from facekit.detector import Detector
+from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.targets import open_backend
@@ -208,11 +209,11 @@ def move(kind: str) -> Change:
 def test_graph_that_differs_is_refused_and_the_old_file_kept(
     export_changed: Callable[[Change], list[Path]], tmp_path: Path, change: Change, wrong: str
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"old")
+    shutil.copyfile(BUNDLED_WEIGHTS, tmp_path / "model.onnx")
     with pytest.raises(FacekitError, match=f"does not give what PyTorch gives.*{wrong}"):
         export_changed(change)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert (tmp_path / "model.onnx").read_bytes() == b"old"
+    assert (tmp_path / "model.onnx").read_bytes() == BUNDLED_WEIGHTS.read_bytes()
 
 
 def test_sigterm_leaves_nothing_behind(
