@@ -25,6 +25,7 @@ from facekit.targets.openvino import OpenVinoBackend, save_ir, the_core
 from facekit.targets.reading.about import about_export
 from facekit.targets.reading.outputs import is_foreign
 
+LEAST_OPSET = 10  # the first ONNX that has rounding nodes
 ROUNDING_NODES = ("QuantizeLinear", "FakeQuantize")
 
 
@@ -32,7 +33,7 @@ class NncfGraph:
     """An .onnx's or .xml's graph."""
 
     def __init__(self, weights: Path, detector: Detector) -> None:
-        """Raises FacekitError for an .onnx that computes in float16."""
+        """Raises FacekitError for an .onnx that computes in float16, or is of an opset before LEAST_OPSET."""
         self.detector = detector
         self.is_onnx = weights.suffix.lower() == ".onnx"
         if self.is_onnx:
@@ -43,6 +44,13 @@ class NncfGraph:
                 raise FacekitError(
                     f"{weights}: has weights in float16, expected float32: INT8 is made of that alone. Give the file "
                     f"that is exported without `half`."
+                )
+            opset = max(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
+            if opset < LEAST_OPSET:
+                raise FacekitError(
+                    f"{weights}: is of ONNX's opset {opset}, expected {LEAST_OPSET} or newer: those before know no "
+                    f"INT8. Export the weights that it was made of again: `facekit import-weights` and then "
+                    f"`facekit export` write a newer one."
                 )
         else:
             self.model = the_core().read_model(weights.with_suffix(".xml"))

@@ -20,6 +20,7 @@ from facekit.targets.openvino import save_ir, taking_uint8
 from facekit.targets.reading.about import about_export
 from facekit.targets.writing.export import ExportSettings, export_weights
 from facekit.template import find_template, load_template
+from tests.targets.foreign import Numbers, graph_of, ultra_light
 
 PORTRAIT = Path(__file__).parents[3] / "data" / "demo" / "astronaut.jpg"
 
@@ -135,6 +136,13 @@ def test_labels_in_which_no_face_counts_are_refused_at_once(folder: Path, drawn_
     with pytest.raises(FacekitError, match=r"crowds\.json: no face of the labels counts, so AP has no value"):
         run(folder, drawn_dir, ".onnx", val_ann_files=(tmp_path / "crowds.json",), output=tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_an_opset_without_int8_is_refused_at_once(drawn_dir: Path, tmp_path: Path) -> None:
+    outputs, _ = ultra_light((240, 320), Numbers(0))
+    graph_of(tmp_path / "model.onnx", outputs, (240, 320), opset=9)
+    with pytest.raises(FacekitError, match=r"model\.onnx: is of ONNX's opset 9, expected 10 or newer"):
+        run(tmp_path, drawn_dir, ".onnx")
 
 
 def test_a_tflite_file(drawn_dir: Path, tmp_path: Path) -> None:
