@@ -111,9 +111,7 @@ def read_wider_ground_truth(folder: Path) -> WiderGroundTruth:
     load_mat = _mat_reader()
     with _explained(path):
         content = load_mat(path, variable_names=["event_list", "file_list", "face_bbx_list", *ATTRIBUTE_LISTS])
-        events = [event.item() for event in content["event_list"].ravel()]
-        files = [event.ravel() for event in content["file_list"].ravel()]
-        names = [f"{event}/{cell.item()}" for event, cells in zip(events, files, strict=True) for cell in cells]
+        names = _names(content)
         boxes = [np.asarray(cell, dtype=np.float64).reshape(-1, 4) for cell in _pictures(content["face_bbx_list"])]
         if len(boxes) != len(names):
             raise ValueError(f"boxes of {len(boxes)} pictures, names of {len(names)}")
@@ -215,11 +213,33 @@ def _pictures(cells: NDArray[Any]) -> list[NDArray[Any]]:
     return [picture for event in cells.ravel() for picture in event.ravel()]
 
 
+def _names(content: Mapping[str, Any]) -> list[str]:
+    """EVENT/NAME of each picture that the file lists."""
+    events = [event.item() for event in content["event_list"].ravel()]
+    files = [event.ravel() for event in content["file_list"].ravel()]
+    return [f"{event}/{cell.item()}" for event, cells in zip(events, files, strict=True) for cell in cells]
+
+
+def _in_order(cells: list[NDArray[Any]], content: Mapping[str, Any], names: list[str]) -> list[NDArray[Any]]:
+    """The cells of the pictures of these names, where the file lists its own: they may stand in another order."""
+    if "event_list" not in content or "file_list" not in content:
+        return cells
+    by_name = dict(zip(_names(content), cells, strict=True))
+    if (missing := next((name for name in names if name not in by_name), None)) is not None:
+        raise ValueError(f"doesn't list {missing}, which {FACES_FILE} does")
+    known = set(names)
+    if (other := next((name for name in by_name if name not in known), None)) is not None:
+        raise ValueError(f"lists {other}, which {FACES_FILE} doesn't")
+    return [by_name[name] for name in names]
+
+
 def _read_counting(path: Path, names: list[str], sizes: list[int]) -> tuple[NDArray[np.bool_], ...]:
     load_mat = _mat_reader()
     with _explained(path):
+        content = load_mat(path, variable_names=["event_list", "file_list", "gt_list"])
         # One-based and of the smallest unsigned type that holds them, so widened before anything is subtracted.
-        cells = [cell.ravel().astype(np.int64) - 1 for cell in _pictures(load_mat(path)["gt_list"])]
+        cells = [cell.ravel().astype(np.int64) - 1 for cell in _pictures(content["gt_list"])]
+        cells = _in_order(cells, content, names)
         masks = []
         for name, indices, size in zip(names, cells, sizes, strict=True):
             if ((indices < 0) | (indices >= size)).any():

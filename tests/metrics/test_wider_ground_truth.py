@@ -106,6 +106,27 @@ class TestOfficialFiles:
         with pytest.raises(FacekitError, match=f"{name}: can't be read .*`wider_gt`"):
             read_wider_ground_truth(tmp_path)
 
+    def test_a_list_of_its_own_order_is_read_by_names(self, tmp_path: Path) -> None:
+        save_official_files(tmp_path)
+        counting = cells([cells([column([1])]), cells([column([1]), column([2])])])
+        listed = {"event_list": cells(["1--b", "0--a"]), "file_list": cells([cells(["r"]), cells(["q", "p"])])}
+        savemat(tmp_path / "wider_hard_val.mat", {"gt_list": counting, **listed})
+        masks = read_wider_ground_truth(tmp_path).counting["hard"]
+        assert [mask.tolist() for mask in masks] == [[False, True], [True], [True]]
+
+    @pytest.mark.parametrize(
+        ("second", "words"),
+        [(["q", "x"], "lists 0--a/x, which"), (["q"], "doesn't list 0--a/p, which wider_face_val.mat does")],
+    )
+    def test_a_list_of_other_pictures(self, tmp_path: Path, second: list[str], words: str) -> None:
+        save_official_files(tmp_path)
+        first = ["p"] * (len(second) - 1)
+        listed = {"event_list": cells(["1--b", "0--a"]), "file_list": cells([cells(["r"]), cells([*first, *second])])}
+        counting = cells([cells([column([1])]), cells([column([1])] * (len(first) + len(second)))])
+        savemat(tmp_path / "wider_hard_val.mat", {"gt_list": counting, **listed})
+        with pytest.raises(FacekitError, match=f"wider_hard_val.mat: .*{words}"):
+            read_wider_ground_truth(tmp_path)
+
     @pytest.mark.parametrize("index", [0, 3])
     def test_index_without_a_face(self, tmp_path: Path, index: int) -> None:
         save_official_files(tmp_path, hard=(index,))
