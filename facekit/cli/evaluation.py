@@ -27,7 +27,9 @@ def evaluate(**flags: Any) -> None:
 @options_of(predictions_command.EvalPredictionsOptions)
 def eval_predictions(**flags: Any) -> None:
     """Score WIDER result files (a folder of EVENT/NAME.txt, or an .npz) of anybody's detector."""
-    click.echo(predictions_command.eval_predictions(**flags).text())
+    scored = predictions_command.eval_predictions(**flags)
+    click.echo(scored.text())
+    finish(scored.losses)
 
 
 @click.command()

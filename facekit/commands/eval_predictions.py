@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from facekit.base.options import command_options, option, takes
+from facekit.errors import Loss
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +25,9 @@ class EvalPredictionsOptions:
 class Scored:
     """The official figures."""
 
-    figures_percent: dict[str, float]  # easy, medium, hard
+    figures_percent: dict[str, float]  # easy, medium, hard; NaN of those in which no face counts
     pictures: int
+    losses: list[Loss]  # these
     likely_layout: str | None = None  # what the numbers seem to be, if not x, y, w, h in pixels
 
     def protocol(self) -> str:
@@ -33,7 +36,10 @@ class Scored:
 
     def text(self) -> str:
         """The figures, with their unit and their protocol."""
-        rows = [f"{name:<7} {value:.6f} %" for name, value in self.figures_percent.items()]
+        rows = [
+            f"{name:<7} n/a" if math.isnan(value) else f"{name:<7} {value:.6f} %"
+            for name, value in self.figures_percent.items()
+        ]
         return "\n".join([*rows, f"protocol: {self.protocol()}"])
 
 
@@ -62,4 +68,4 @@ def eval_predictions(options: EvalPredictionsOptions) -> Scored:
             "scores are stretched to. Leave them out, or give the whole ground truth.",
             options.predictions, sum(others), len(others),
         )  # fmt: skip
-    return Scored(figures_percent, len(ground_truth.names), layout)
+    return Scored(figures_percent, len(ground_truth.names), ground_truth.losses(), layout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.extras import optional_packages
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.curves import area_under_envelope
 from facekit.metrics.overlaps import intersection_areas, ratio_of
@@ -47,17 +48,25 @@ class WiderGroundTruth:
         """(F,) which faces of all pictures, in one row, count in easy, medium or hard."""
         return np.concatenate([np.empty(0, dtype=np.bool_), *self.counting[subset]])
 
+    def losses(self) -> list[Loss]:
+        """The subsets in which no face counts."""
+        empty = [subset for subset in SUBSETS if not self.counts(subset).any()]
+        return [Loss(SUBSET_FILES[subset], f"no face counts: the AP of {subset} has no value") for subset in empty]
+
 
 @dataclass(frozen=True)
 class Curve:
     """Precision and recall of one subset at THRESHOLDS, strictest first."""
 
     precision: NDArray[np.float64]  # (1000,) in 0..1; 0 where nothing was proposed
-    recall: NDArray[np.float64]  # (1000,) in 0..1, never falling
+    recall: NDArray[np.float64]  # (1000,) in 0..1, never falling; 0 if no face counts
+    faces: int  # that count
 
     @property
     def ap(self) -> float:
-        """Area under the envelope of the curve, 0..1."""
+        """Area under the envelope of the curve, 0..1; NaN if no face counts."""
+        if self.faces == 0:
+            return math.nan
         return area_under_envelope(self.recall, self.precision)
 
 
@@ -124,7 +133,7 @@ def read_wider_ground_truth(folder: Path) -> WiderGroundTruth:
 
 
 def wider_ap(predictions: Mapping[str, NDArray[np.floating]], ground_truth: WiderGroundTruth) -> dict[str, float]:
-    """Average precision, 0..1, for the keys easy, medium and hard. See `wider_curves`."""
+    """Average precision, 0..1, for the keys easy, medium and hard; NaN if no face counts. See `wider_curves`."""
     return {subset: curve.ap for subset, curve in wider_curves(predictions, ground_truth).items()}
 
 
@@ -186,8 +195,9 @@ def curve_of(matches: Matches, counts: NDArray[np.bool_]) -> Curve:
     proposals = _at_thresholds(matches.rank[hits_counting | (matches.face < 0)])
     hits = _at_thresholds(matches.rank[hits_counting & matches.is_first])
     precision = np.divide(hits, proposals, out=np.zeros(len(THRESHOLDS)), where=proposals > 0)
+    faces = int(np.count_nonzero(counts))
     # No hits without faces that count, so 1 only keeps 0 / 0 away.
-    return Curve(precision, hits / max(int(np.count_nonzero(counts)), 1))
+    return Curve(precision, hits / max(faces, 1), faces)
 
 
 @contextmanager

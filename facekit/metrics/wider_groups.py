@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -69,4 +68,4 @@ def _by_attribute(matches: Matches, ground_truth: WiderGroundTruth) -> Iterator[
 
 def _group(group: str, name: str, matches: Matches, counts: NDArray[np.bool_]) -> WiderGroup:
     faces = int(np.count_nonzero(counts))
-    return WiderGroup(group, name, faces, curve_of(matches, counts).ap if faces else math.nan)
+    return WiderGroup(group, name, faces, curve_of(matches, counts).ap)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.io import savemat
 
 from facekit.results.wider import write_predictions
 from tests.cli.support import run
-from tests.metrics.wider_files import write_ground_truth
+from tests.metrics.wider_files import cells, write_ground_truth
 
 FACES = np.array([[100.0, 120, 80, 90], [300, 50, 40, 44], [20, 400, 60, 70]])
 
@@ -42,6 +43,17 @@ def test_per_cent_with_the_unit(ground_truth: Path, tmp_path: Path, capsys: pyte
     ]  # fmt: skip
     assert "protocol: official WIDER FACE, IoU 0.5, 2 pictures; scores as predicted" in text.out
     assert "warning" not in text.err
+
+
+def test_a_subset_in_which_no_face_counts_has_no_value(
+    ground_truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = np.zeros((0, 1), dtype=np.uint8)
+    savemat(ground_truth / "wider_easy_val.mat", {"gt_list": cells([cells([none, none])])})
+    assert run("eval-predictions", written(tmp_path / "found", FACES, FACES[:0]), "--wider-gt", ground_truth) == 3
+    text = capsys.readouterr()
+    assert text.out.startswith("easy    n/a\nmedium  50.000000 %\n")
+    assert "wider_easy_val.mat: no face counts: the AP of easy has no value" in text.err
 
 
 def test_boxes_of_unknown_pictures_are_told(

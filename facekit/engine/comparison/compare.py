@@ -104,7 +104,8 @@ def compare_detectors(contenders: Sequence[Named], plan: Plan) -> tuple[Comparis
         machine=describe(found),
         versions=versions(found),
     )
-    return comparison, [*losses.values(), *unread]
+    truth = None if plan.data is None else plan.data.wider
+    return comparison, [*losses.values(), *unread, *(truth.losses() if truth is not None else [])]
 
 
 def _start(

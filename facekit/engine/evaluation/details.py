@@ -156,12 +156,12 @@ def wider_rows(predictions: Predictions, ground_truth: WiderGroundTruth) -> list
 
 
 def wider_curve_points(curves: Mapping[str, Curve]) -> list[CurvePoints]:
-    """Every fifth point of the official curves: enough to draw."""
+    """Every fifth point of the official curves, enough to draw; none of a subset in which no face counts."""
     step = len(THRESHOLDS) // CURVE_POINTS
     return [
         CurvePoints(
             name, tuple(curve.recall[step - 1 :: step].tolist()), tuple(curve.precision[step - 1 :: step].tolist()),
             curve.ap,
         )
-        for name, curve in curves.items()
+        for name, curve in curves.items() if curve.faces
     ]  # fmt: skip

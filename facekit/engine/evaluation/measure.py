@@ -114,7 +114,8 @@ def _measure(
         return None
     record = _record(own, detector, weights, labelled, wider, ground_truth, options)
     _write(record, weights, labelled, wider, options)
-    losses = [*(labelled.losses if labelled else []), *detector.losses()]
+    losses = [*(labelled.losses if labelled else []), *(ground_truth.losses() if ground_truth else []),
+              *detector.losses()]  # fmt: skip
     if labelled is not None and all(picture.is_crowd.all() for picture in labelled.pictures):
         names = ", ".join(map(str, options.test_ann_files))
         losses = [*losses, Loss(names, "no face of the labels counts: AP and recall have no value")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from scipy.io import savemat
 
 from facekit.engine.evaluation.measure import measure
 from facekit.engine.evaluation.options import EvaluateOptions
@@ -21,7 +23,7 @@ from facekit.records.evaluation import EvaluationRecord
 from facekit.records.metrics_yaml import write_metrics
 from facekit.results.wider import read_predictions
 from facekit.template import TEMPLATES_DIR, Template, load_template
-from tests.metrics.wider_files import write_ground_truth
+from tests.metrics.wider_files import cells, write_ground_truth
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +186,20 @@ class TestWider:
             again = wider_ap(read_predictions(folder), ground_truth)
             assert 100 * again["hard"] == pytest.approx(figures["widerface_h"], abs=1e-9)
         assert (tmp_path / "hand_in" / "0--Drawn" / "00000.txt").is_file()
+
+    def test_a_subset_in_which_no_face_counts_is_told(
+        self, yunet: Template, wider_dir: Path, drawn_weights: Path, tmp_path: Path
+    ) -> None:
+        truth = shutil.copytree(wider_dir / "ground_truth", tmp_path / "truth")
+        none = np.zeros((0, 1), dtype=np.uint8)
+        savemat(truth / "wider_easy_val.mat", {"gt_list": cells([cells([none] * 7), cells([none] * 5)])})
+        options = EvaluateOptions("yunet-n", wider_dir=wider_dir, wider_gt=truth)
+        measurement = measure(yunet, drawn_weights, [], options)
+        assert measurement is not None
+        assert [loss.what for loss in measurement.losses] == ["wider_easy_val.mat"]
+        figures = values(measurement.record)
+        assert math.isnan(figures["widerface_e"]) and figures["widerface_h"] > 60
+        assert [curve.name for curve in measurement.record.curves] == ["medium", "hard"]
 
     def test_invalid_faces_are_no_misses(
         self, yunet: Template, wider_dir: Path, drawn_weights: Path, tmp_path: Path
