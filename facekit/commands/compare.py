@@ -119,10 +119,9 @@ def _read_data(options: CompareOptions) -> DataSet | None:
     if (options.data / "WIDER_val" / "images").is_dir():
         truth = read_wider_ground_truth(find_wider_ground_truth(options.wider_gt or options.data))
         pictures = wider_pictures(options.data, truth)
-        return DataSet(pictures, truth, f"WIDER FACE's official protocol, {len(pictures)} validation pictures")
+        return DataSet(pictures, truth)
     from facekit.commands.inputs import read_label_files
 
     roots = (options.data_root,) if options.data_root is not None else ()
     pictures = read_label_files((options.data,), roots, "data")
-    faces = sum(len(picture.boxes_xywh) for picture in pictures)
-    return DataSet(pictures, None, f"COCO's, {len(pictures)} pictures, {faces} faces ({options.data.name})")
+    return DataSet(pictures, None, (options.data,))

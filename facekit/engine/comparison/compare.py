@@ -24,6 +24,7 @@ from facekit.engine.evaluation.evaluate import (
     wider_metrics,
     wider_predictions,
 )
+from facekit.engine.evaluation.measure import set_words
 from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
@@ -51,7 +52,7 @@ class DataSet:
 
     pictures: Sequence[PictureLabels]
     wider: WiderGroundTruth | None  # None: COCO's AP
-    words: str
+    files: tuple[Path, ...] = ()  # of the labels, where there is no WIDER ground truth
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ def compare_detectors(contenders: Sequence[Named], plan: Plan) -> tuple[Comparis
     assert contenders and plan.threads
     rows: dict[str, _Row] = {}
     losses: dict[str, Loss] = {}
-    unread: list[Loss] = []
+    unread, words = list[Loss](), ""
     for place, threads in enumerate(plan.threads):
         with ExitStack() as stack:
             running = _start(contenders, threads, plan, rows, losses, stack)
             _time(running, plan, rows, losses)
             if place == 0 and plan.data is not None:
-                unread = _find(running, plan.data, rows, losses)
+                unread, words = _find(running, plan.data, rows, losses)
     kept = [row for name, row in rows.items() if name not in losses]
     if not kept:
         raise FacekitError(f"{next(iter(losses.values()))} Nothing is left to compare.")
@@ -99,7 +100,7 @@ def compare_detectors(contenders: Sequence[Named], plan: Plan) -> tuple[Comparis
         rows=tuple(_measured(row) for row in kept),
         picture=f"{plan.picture.name}, {plan.size_wh[0]}x{plan.size_wh[1]}",
         rounds=plan.rounds * TIMES_A_TURN,
-        data="" if plan.data is None else plan.data.words,
+        data=words,
         measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=describe(found),
         versions=versions(found),
@@ -162,9 +163,12 @@ def _time(running: list[Contender], plan: Plan, rows: dict[str, _Row], losses: d
         )
 
 
-def _find(running: list[Contender], data: DataSet, rows: dict[str, _Row], losses: dict[str, Loss]) -> list[Loss]:
-    """Measures accuracy; returns the pictures that can't be read."""
+def _find(
+    running: list[Contender], data: DataSet, rows: dict[str, _Row], losses: dict[str, Loss]
+) -> tuple[list[Loss], str]:
+    """Measures accuracy; returns the pictures that can't be read, and what the AP is of, in words."""
     unread: dict[str, Loss] = {}
+    words = ""
     contenders = [contender for contender in running if contender.named.name not in losses]
     total = len(contenders) * len(data.pictures)
     with progress_bar(delay_s=2, desc="finding faces", unit="picture", total=total) as bar:
@@ -177,7 +181,8 @@ def _find(running: list[Contender], data: DataSet, rows: dict[str, _Row], losses
                 losses[contender.named.name] = Loss.of(contender.named.name, error)
                 continue
             unread |= {loss.what: loss for loss in lost}
-    return list(unread.values())
+            words = _words(found, data)
+    return list(unread.values()), words
 
 
 def _found(contender: Contender, pictures: Sequence[PictureLabels], bar: Any) -> tuple[Found, list[Loss]]:
@@ -198,6 +203,12 @@ def _found(contender: Contender, pictures: Sequence[PictureLabels], bar: Any) ->
     if not kept:
         raise FacekitError(f"{found.losses[0]} None of the {len(pictures)} pictures can be read.")
     return Found(kept, found.found, found.seconds, found.losses), found.losses
+
+
+def _words(found: Found, data: DataSet) -> str:
+    if data.wider is not None:
+        return f"WIDER FACE's official protocol, {len(found.pictures)} validation pictures"
+    return f"COCO's, {set_words('labelled', found.pictures, data.files, len(found.losses))}"
 
 
 def _metrics(found: Found, data: DataSet) -> tuple[Metric, ...]:

@@ -193,14 +193,14 @@ def _record(
     sets = []
     if labelled is not None:
         metrics.append(coco_metric(labelled))
-        sets.append(_set_words("labelled", labelled.pictures, options.test_ann_files, len(labelled.losses)))
+        sets.append(set_words("labelled", labelled.pictures, options.test_ann_files, len(labelled.losses)))
     if wider is not None and ground_truth is not None:
         predictions = wider_predictions(wider)
         official = wider_curves(predictions, ground_truth)
         curves = wider_curve_points(official)
         metrics += wider_metrics(official)
         groups = wider_rows(predictions, ground_truth)
-        sets.append(_set_words("WIDER", wider.pictures))
+        sets.append(set_words("WIDER", wider.pictures))
     shown = labelled or wider  # the details are the labelled set's where both were measured
     assert shown is not None
     details = Details(shown)
@@ -237,7 +237,7 @@ def _record(
     )
 
 
-def _set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path] = (), lost: int = 0) -> str:
+def set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path] = (), lost: int = 0) -> str:
     """Such as "12 labelled pictures, 1 unreadable left out, 34 faces, 2 crowds ignored (own/labels.json)"."""
     crowds = sum(int(picture.is_crowd.sum()) for picture in pictures)
     faces = sum(len(picture.is_crowd) for picture in pictures) - crowds

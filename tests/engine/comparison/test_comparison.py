@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,20 @@ def test_compare_measures_and_leaves_out(tmp_path: Path, drawn_dir: Path) -> Non
     assert float(lines[0]["ap"]) == pytest.approx(ours.metric("ap"), abs=1e-3)
     assert json.loads(written[1].read_text(encoding="utf-8"))["rows"][0]["parameters"] == 75_856
     assert "bundled" in written[2].read_text(encoding="utf-8")
+
+
+def test_accuracy_is_said_of_what_was_looked_at(drawn_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(drawn_dir, tmp_path / "own")
+    labels = json.loads((folder / "annotations.json").read_text())
+    broken = folder / labels["images"][0]["file_name"]
+    broken.write_bytes(broken.read_bytes()[:3000])
+    kept = [face for face in labels["annotations"] if face["image_id"] != labels["images"][0]["id"]]
+    kept[0]["iscrowd"] = 1
+    (folder / "annotations.json").write_text(json.dumps(labels))
+    done = compare(("bundled",), data=folder / "annotations.json", rounds=1, size="96x64")
+    words = f"11 labelled pictures, 1 unreadable left out, {len(kept) - 1} faces, 1 crowd ignored"
+    assert done.comparison.data == f"COCO's, {words} (own/annotations.json)" and words in done.text()
+    assert [loss.what for loss in done.losses] == [str(broken)]
 
 
 def test_benchmark_of_one(capsys: pytest.CaptureFixture[str]) -> None:
