@@ -166,7 +166,8 @@ def _time(running: list[Contender], plan: Plan, rows: dict[str, _Row], losses: d
 def _find(
     running: list[Contender], data: DataSet, rows: dict[str, _Row], losses: dict[str, Loss]
 ) -> tuple[list[Loss], str]:
-    """Measures accuracy; returns the pictures that can't be read, and what the AP is of, in words."""
+    """Measures accuracy; returns the pictures that can't be read, without which there is no AP of WIDER, and what the
+    AP is of, in words."""
     unread: dict[str, Loss] = {}
     words = ""
     contenders = [contender for contender in running if contender.named.name not in losses]
@@ -176,13 +177,18 @@ def _find(
             bar.set_postfix_str(contender.named.name)
             try:
                 found, lost = _found(contender, data.pictures, bar)
+                unread |= {loss.what: loss for loss in lost}
+                if data.wider is not None and lost:
+                    continue
                 rows[contender.named.name].metrics = _metrics(found, data)
             except FacekitError as error:
                 losses[contender.named.name] = Loss.of(contender.named.name, error)
                 continue
-            unread |= {loss.what: loss for loss in lost}
             words = _words(found, data)
-    return list(unread.values()), words
+    told = list(unread.values())
+    if data.wider is not None and told:
+        told.append(Loss("AP", "WIDER FACE's official protocol is of all pictures, some of which can't be read"))
+    return told, words
 
 
 def _found(contender: Contender, pictures: Sequence[PictureLabels], bar: Any) -> tuple[Found, list[Loss]]:

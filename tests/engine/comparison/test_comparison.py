@@ -25,6 +25,7 @@ from facekit.records.evaluation import Metric
 from facekit.records.speed import Comparison, Measured, Timing
 from facekit.targets.writing.check_pictures import portrait
 from facekit.template import find_template, load_template
+from tests.metrics.wider_files import write_ground_truth
 from tests.targets.foreign import Numbers, graph_of, scrfd, yolo5face_boxes
 
 
@@ -128,6 +129,20 @@ def test_accuracy_is_said_of_what_was_looked_at(drawn_dir: Path, tmp_path: Path)
     words = f"11 labelled pictures, 1 unreadable left out, {len(kept) - 1} faces, 1 crowd ignored"
     assert done.comparison.data == f"COCO's, {words} (own/annotations.json)" and words in done.text()
     assert [loss.what for loss in done.losses] == [str(broken)]
+
+
+def test_a_wider_picture_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    images = tmp_path / "WIDER_val" / "images" / "0--Parade"
+    images.mkdir(parents=True)
+    faces = np.array([[10.0, 10, 30, 40]])
+    write_ground_truth(tmp_path / "ground_truth", {"0--Parade": {"a": faces, "b": faces}})
+    (images / "a.jpg").write_bytes(portrait().read_bytes())
+    (images / "b.jpg").write_bytes(portrait().read_bytes()[:3000])
+    done = compare(("bundled",), data=tmp_path, rounds=1, size="96x64")
+    assert [loss.what for loss in done.losses] == [str(images / "b.jpg"), "AP"]
+    assert "the JPEG is cut off" in done.losses[0].why
+    (row,) = done.comparison.rows
+    assert row.timings and not row.metrics and not done.comparison.data
 
 
 def test_benchmark_of_one(capsys: pytest.CaptureFixture[str]) -> None:
