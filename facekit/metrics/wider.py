@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.extras import optional_packages
+from facekit.base.reading import shown
 from facekit.errors import FacekitError, Loss
 from facekit.labels.picture_labels import WIDER_ATTRIBUTES
 from facekit.metrics.curves import area_under_envelope
@@ -158,6 +159,12 @@ def match_predictions(predictions: Mapping[str, NDArray[np.floating]], ground_tr
     """What every prediction hits, whichever faces count: the costly part, to be done once for all subsets. Arguments
     and errors as in `wider_curves`."""
     missing = [name for name in ground_truth.names if name not in predictions]
+    if missing and predictions and len(missing) == len(ground_truth.names):
+        raise FacekitError(
+            f"predictions: none is of a picture of the WIDER FACE ground truth: the first is called "
+            f"{shown(min(predictions))}, there it is {missing[0]}. Call them EVENT/NAME, or give the ground truth of "
+            f"your pictures."
+        )
     if missing:
         raise FacekitError(
             f"predictions: {len(missing)} of the {len(ground_truth.names)} pictures of the WIDER FACE ground truth "

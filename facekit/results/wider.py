@@ -54,7 +54,7 @@ def read_predictions(path: Path) -> dict[str, NDArray[np.float64]]:
 
     Args:
         path: a folder of official result files (EVENT/NAME.txt: the name, the count, then a row a line), or a .npz
-            with the arrays names (n,), offsets (n + 1,) and xywhs (rows, 5).
+            with the arrays names (n,), offsets (n + 1,) and xywhs (rows, 5). Names may have .jpg behind them.
 
     Raises:
         FacekitError: missing, unreadable or malformed, with the file and the line or array at fault.
@@ -230,6 +230,8 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.float64]]:
         ) from error
     if names.ndim != 1 or names.dtype.kind != "U":
         raise FacekitError(f"{path}: names: expected strings (n,), but got {names.dtype} {names.shape}.")
+    # As in text files, whose writers put backslashes before names, and .jpg behind them.
+    names = np.array([str(name).replace("\\", "/").removesuffix(".jpg") for name in names], dtype=np.str_)
     unique, counts = np.unique(names, return_counts=True)
     if len(unique) != len(names):
         raise FacekitError(f"{path}: names: {unique[counts > 1][0]} stands there twice. Give each picture one entry.")

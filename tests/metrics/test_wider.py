@@ -201,6 +201,10 @@ class TestComplaints:
         with pytest.raises(FacekitError, match=r"4 of the 5 pictures .* e/0, e/1, e/3 and more"):
             wider_ap({"e/2": xywhs()}, ground_truth)
 
+    def test_names_of_no_picture_are_shown_beside_one_of_the_ground_truth(self) -> None:
+        with pytest.raises(FacekitError, match=r"none is of a picture .* the first is called a/e/1, there it is e/1\."):
+            wider_ap({"a/e/1": xywhs(), "a/e/2": xywhs()}, truth({"e/1": [FACE_A], "e/2": []}))
+
     @pytest.mark.parametrize("score", [np.nan, np.inf])
     def test_score_that_is_not_finite(self, score: float) -> None:
         with pytest.raises(FacekitError, match=r"e/a: row 1 .* expected finite"):

@@ -164,6 +164,12 @@ class TestNpz:
         assert predictions["e/q"].shape == (0, 5)
         assert predictions["e/p"].dtype == np.float64
 
+    def test_suffixes_and_backslashes(self, tmp_path: Path) -> None:
+        path = save_npz(tmp_path, names=np.array(["e\\q.jpg", "e/p.jpg"]))
+        assert {name: len(rows) for name, rows in read_predictions(path).items()} == {"e/p": 2, "e/q": 0}
+        with pytest.raises(FacekitError, match="names: e/p stands there twice"):
+            read_predictions(save_npz(tmp_path, names=np.array(["e/p", "e/p.jpg"])))
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
