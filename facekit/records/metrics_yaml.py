@@ -61,9 +61,15 @@ def read_metrics(path: Path) -> dict[str, Any]:
             raise FacekitError(
                 f"{path}: exists and can't be read as YAML. Remove it or choose another file."
             ) from error
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not (content == {} or _has_metrics(content)):
             raise FacekitError(f"{path}: exists and is no metrics file. Remove it or choose another file.")
     return content
+
+
+def _has_metrics(content: dict[str, Any]) -> bool:
+    """Unlike a template or somebody's settings, which would lose comments and keys."""
+    rows = content.get("metrics")
+    return isinstance(rows, list) and all(isinstance(row, dict) and {"key", "value"} <= row.keys() for row in rows)
 
 
 def weight_files(weights: Path) -> list[dict[str, Any]]:
@@ -83,7 +89,7 @@ def write_metrics(path: Path, weights: Path, record: EvaluationRecord) -> None:
     """Writes `files`, `metrics`, `protocol`, `groups` and `thresholds` into metrics.yaml; other keys of an existing
     file are kept.
 
-    Raises FacekitError where an existing file is no YAML mapping or the disk refuses.
+    Raises FacekitError where an existing file is no metrics.yaml or the disk refuses.
     """
     content = read_metrics(path)
     content["files"] = weight_files(weights)

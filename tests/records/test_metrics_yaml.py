@@ -60,11 +60,14 @@ def test_what_is_no_metrics_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "list.yaml").write_text("[1]")
     (tmp_path / "deep.yaml").write_text("[" * 50_000)
+    (tmp_path / "settings.yaml").write_text("name: mine\ntraining: {epochs: 3}\n")
+    (tmp_path / "monitoring.yaml").write_text("metrics: [{key: cpu}]\n")
     (tmp_path / "large.yaml").write_text("a: " + "x" * 1_000_000)
     for path, words in (
         (Path("/dev/zero"), "is a device"), (tmp_path / "pipe.yaml", "is a pipe"), (tmp_path, "is a folder"),
         (tmp_path / "list.yaml", "is no metrics file"), (tmp_path / "deep.yaml", "can't be read as YAML"),
-        (tmp_path / "large.yaml", "more than the limit"),
+        (tmp_path / "large.yaml", "more than the limit"), (tmp_path / "settings.yaml", "is no metrics file"),
+        (tmp_path / "monitoring.yaml", "is no metrics file"),
     ):  # fmt: skip
         with pytest.raises(FacekitError, match=f"{words}.* Remove it or choose another file"):
             read_metrics(path)

@@ -243,11 +243,11 @@ class TestFiles:
         self, yunet: Template, drawn: list[PictureLabels], drawn_weights: Path, tmp_path: Path
     ) -> None:
         path = tmp_path / "metrics.yaml"
-        path.write_text("owner: me\n")
+        path.write_text("owner: me\nmetrics: [{key: ap, value: 1}]\n")
         record = measured(yunet, drawn_weights, drawn[:4], EvaluateOptions("yunet-n"))
         write_metrics(path, drawn_weights, record)
         content = yaml.safe_load(path.read_text())
-        assert list(content) == ["owner", "files", "metrics", "protocol", "groups", "thresholds"]
+        assert list(content) == ["owner", "metrics", "files", "protocol", "groups", "thresholds"]
         assert content["groups"][0] == {
             "group": "height", "name": "over 10 px", "faces": record.groups[0].faces,
             "ap": round(record.groups[0].ap, 3),
