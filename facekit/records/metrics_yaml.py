@@ -67,9 +67,13 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def _has_metrics(content: dict[str, Any]) -> bool:
-    """Unlike a template or somebody's settings, which would lose comments and keys."""
+    """Unlike somebody's settings, or a template, which has metrics too: they would lose comments and keys."""
     rows = content.get("metrics")
-    return isinstance(rows, list) and all(isinstance(row, dict) and {"key", "value"} <= row.keys() for row in rows)
+    return (
+        "model" not in content
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and {"key", "value"} <= row.keys() for row in rows)
+    )
 
 
 def weight_files(weights: Path) -> list[dict[str, Any]]:

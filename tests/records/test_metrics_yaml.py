@@ -10,6 +10,7 @@ import yaml
 from facekit.errors import FacekitError
 from facekit.records.evaluation import Metric, ThresholdRow
 from facekit.records.metrics_yaml import format_table, read_metrics, write_metrics
+from facekit.template import find_template
 from tests.pages.conftest import make_record
 
 BEST = ThresholdRow(0.62, 98.125, 92.34567, 95.1, 0.0712, True)
@@ -67,7 +68,7 @@ def test_what_is_no_metrics_file(tmp_path: Path) -> None:
         (Path("/dev/zero"), "is a device"), (tmp_path / "pipe.yaml", "is a pipe"), (tmp_path, "is a folder"),
         (tmp_path / "list.yaml", "is no metrics file"), (tmp_path / "deep.yaml", "can't be read as YAML"),
         (tmp_path / "large.yaml", "more than the limit"), (tmp_path / "settings.yaml", "is no metrics file"),
-        (tmp_path / "monitoring.yaml", "is no metrics file"),
+        (tmp_path / "monitoring.yaml", "is no metrics file"), (find_template("yunet-n"), "is no metrics file"),
     ):  # fmt: skip
         with pytest.raises(FacekitError, match=f"{words}.* Remove it or choose another file"):
             read_metrics(path)
