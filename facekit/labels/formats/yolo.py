@@ -60,13 +60,13 @@ def read_yolo(
 ) -> list[PictureLabels]:  # fmt: skip
     """Pictures in the lists' order, folders by name; a picture without a label file has no faces, with a warning.
 
-    data_root: what the paths in data.yaml and in lists are relative to, where it isn't their folder.
+    data_root: what the paths in data.yaml and in lists are relative to, where it isn't their folder; of a folder, which
+    has its own pictures, that folder or one above it.
     Raises FacekitError with file and line.
     """
     listed = DataYaml(data_root or source.parent, data_root or source.parent, [source])
     if source.is_dir() and not (source / "data.yaml").is_file():
-        root = (data_root or source) if source.name != "images" else source
-        folder = root / "images" if (root / "images").is_dir() else root
+        root, folder = data_root or source, source / "images" if (source / "images").is_dir() else source
         listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))])
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
         listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
@@ -77,6 +77,11 @@ def read_yolo(
     if not pictures:
         raise FacekitError(f"{source}: no picture is listed; there is nothing to train or to measure on.")
     pictures, root = _below_one_root(pictures, listed)
+    if (outside := next((picture for picture in pictures if not picture.is_relative_to(root)), None)) is not None:
+        raise FacekitError(
+            f"{source}: its own pictures lie outside the data root {root} (first: {outside}). Give the folder itself, "
+            f"or one above it, as data root, or none."
+        )
     return _read_all(pictures, source, root, listed, as_written, dropped)
 
 

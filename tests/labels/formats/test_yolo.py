@@ -71,6 +71,17 @@ class TestGood:
         (root / "data.yaml").unlink()
         assert [p.name for p in read_labels(root)] == ["train/a.png", "train/b.png", "val/c.png"]
 
+    def test_folder_with_a_data_root_above(self, root: Path) -> None:
+        """Its own pictures, whatever else the root holds."""
+        for part in ("train", "valid"):
+            shutil.copytree(root / "images/val", root / f"rf/{part}/images")
+            shutil.copytree(root / "labels/val", root / f"rf/{part}/labels")
+        for data_root, name in ((root / "rf", "valid/images/c.png"), (root / "rf/valid", "c.png")):
+            [c] = read_labels(root / "rf/valid", data_root)
+            assert (c.path, c.name) == (root / "rf/valid/images/c.png", name)
+        text = complaint(root / "rf/valid", root / "rf/train")
+        assert f"outside the data root {root / 'rf/train'}" in text and str(root / "rf/valid/images/c.png") in text
+
     @pytest.mark.parametrize("ends", ["\n", "\r\n"])
     def test_list(self, root: Path, ends: str) -> None:
         absolute = (root / "images/val/c.png").absolute()
