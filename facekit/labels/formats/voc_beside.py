@@ -12,7 +12,7 @@ import logging
 import re
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import is_passed_over
+from facekit.base.files import is_passed_over, real_path
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, pictures_beside
 from facekit.labels.formats.voc_xml import VocFile, read_voc_files
@@ -43,7 +43,7 @@ def read_voc_beside(
 ) -> list[PictureLabels]:  # fmt: skip
     """Pictures by the names of their XML files. Pictures without one are no part of the set, with a warning.
 
-    data_root: the folder above the pictures where they aren't beside their XML files.
+    data_root: the folder above the pictures where they aren't beside their XML files; one above those names them.
     Raises FacekitError with file and line.
     """
     top = source if source.is_dir() else source.parent
@@ -53,12 +53,15 @@ def read_voc_beside(
         raise FacekitError(f"{source}: no XML file below {wanted}. Name another set, or give the folder alone.")
     guesses = [folder / name for folder in (top, top.parent) for name in ("", "images", "Images", "JPEGImages")]
     finder = PictureFinder(source, data_root, guesses)
+    root = real_path(data_root or top)
 
     def find(xml: Path, file: VocFile) -> tuple[Path, str]:
         below = xml.relative_to(top).parent
         name = find_picture(xml.parent, xml.stem, [PurePosixPath(file.file_name).suffix])
-        if data_root is None and is_file(xml.parent / name):
-            return xml.parent / name, (below / name).as_posix()
+        folder = real_path(xml.parent)
+        # Files are renamed together with their XML, whose <filename> then is another picture's, or none's.
+        if folder.is_relative_to(root) and is_file(xml.parent / name):
+            return xml.parent / name, (folder.relative_to(root) / name).as_posix()
         own = file.file_name or name
         return finder.find(f"{file.folder}/{own}" if file.folder else (below / own).as_posix(), f"{xml}:1")
 

@@ -81,6 +81,19 @@ def test_sets_beside_their_pictures_are_said(tmp_path: Path, caplog: pytest.LogC
     assert f"train, val are read together; {tmp_path}:train names one." in caplog.text
 
 
+def test_beside_their_pictures_with_a_data_root_above(tmp_path: Path) -> None:
+    """The picture beside is meant, whatever <filename> still says after both were renamed."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, said in (("a.JPG", "b.jpg"), ("b.jpg", "old.jpg")):
+        cv2.imwrite(str(folder / name), np.zeros((30, 40, 3), np.uint8))
+        (folder / name).with_suffix(".xml").write_text(xml(FACE, folder="x", name=said))
+    for data_root, below in ((None, ""), (folder, ""), (tmp_path, "set/")):
+        pictures = read_labels(folder, data_root)
+        assert [each.path for each in pictures] == [folder / "a.JPG", folder / "b.jpg"]
+        assert [each.name for each in pictures] == [f"{below}a.JPG", f"{below}b.jpg"]
+
+
 class TestFlat:
     @pytest.mark.parametrize("place", ["", "ImageSets/Main/train.txt"])
     def test_folder_and_list(self, flat: Path, place: str) -> None:
