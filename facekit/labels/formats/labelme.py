@@ -16,12 +16,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-from facekit.base.files import is_passed_over
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.drawn import Drawing, DrawnBox, DrawnFaces, DrawnPoint, box_around, is_finite
 from facekit.labels.formats.json_file import load_json
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, pictures_beside, shorten
+from facekit.labels.formats.text_lines import (
+    find_picture,
+    first_lines,
+    is_file,
+    label_files_below,
+    pictures_beside,
+    shorten,
+)
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
@@ -73,7 +79,7 @@ def read_labelme(
 
 
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*.json") if file.is_file() and not is_passed_over(file))
+    return sorted(label_files_below(folder, ".json"))
 
 
 def _load(file: Path) -> dict[str, Any]:

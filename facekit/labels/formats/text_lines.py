@@ -138,6 +138,18 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def label_files_below(folder: Path, suffix: str) -> Iterator[Path]:
+    """Files with this suffix in small letters or capitals, in any order."""
+    pattern = "".join(f"[{letter}{letter.upper()}]" for letter in suffix)
+    return (file for file in folder.rglob(f"*{pattern}") if file.is_file() and not is_passed_over(file))
+
+
+def in_any_letters(file: Path) -> Path:
+    """The file, or that with its suffix in capitals where there is only that."""
+    capitals = file.with_suffix(file.suffix.upper())
+    return capitals if not is_file(file) and is_file(capitals) else file
+
+
 def parse_row(file: Path, line: int, text: str, counts: Sequence[int], columns: str) -> list[float]:
     """The numbers of a line, as many as one of `counts`; `columns` says in an error what they are."""
     fields = text.split()

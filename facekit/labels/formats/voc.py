@@ -13,11 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import is_passed_over, sync_disk, write_text
+from facekit.base.files import sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import find_picture, malformed, read_lines
-from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
+from facekit.labels.formats.text_lines import (
+    find_picture,
+    in_any_letters,
+    is_file,
+    label_files_below,
+    malformed,
+    read_lines,
+)
+from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files, say_what_has_no_xml
 from facekit.labels.layout import (
     Parts,
     bring_picture,
@@ -43,7 +50,7 @@ def looks_like_voc(source: Path, lines: list[str]) -> bool:
         )
     if not lines or len(source.parents) < 3 or len(lines[0].encode()) > MAX_NAME or source.suffix != ".txt":
         return False
-    return (source.parents[2] / "Annotations" / f"{lines[0]}.xml").is_file() or _in_place(source)
+    return is_file(in_any_letters(source.parents[2] / "Annotations" / f"{lines[0]}.xml")) or _in_place(source)
 
 
 def read_voc(
@@ -61,10 +68,10 @@ def read_voc(
         pictures = data_root / "JPEGImages" if (data_root / "JPEGImages").is_dir() else data_root
     seen: dict[Path, str] = {}
     for name, where in _names(source, root, part):
-        xml = picture_path(root / "Annotations", f"{name}.xml", where)
+        xml = in_any_letters(picture_path(root / "Annotations", f"{name}.xml", where))
         bare = name.strip('"')  # Datumaro, and so CVAT, puts names with blanks in these
         if bare != name and not xml.is_file():
-            name, xml = bare, picture_path(root / "Annotations", f"{bare}.xml", where)
+            name, xml = bare, in_any_letters(picture_path(root / "Annotations", f"{bare}.xml", where))
         if xml in seen:
             continue  # trainval lists what train and val do
         if not xml.is_file():
@@ -79,7 +86,11 @@ def read_voc(
         name = find_picture(pictures, seen[xml], [PurePosixPath(file.file_name).suffix])
         return finder.find(name, f"{xml}:1")
 
-    return read_voc_files(list(seen), find, source, finder, as_written, dropped)
+    labels = read_voc_files(list(seen), find, source, finder, as_written, dropped)
+    if source.is_dir() and not _lists(root):
+        folders = {pictures, *(picture.path.parent for picture in labels)}
+        say_what_has_no_xml(labels, filter(Path.is_dir, folders), source)
+    return labels
 
 
 def write_voc(destination: Path, parts: Parts, pictures: str) -> None:
@@ -113,6 +124,11 @@ def _in_place(source: Path) -> bool:
     return source.parent.name == "Main" and (source.parents[2] / "Annotations").is_dir()
 
 
+def _lists(root: Path) -> list[Path]:
+    files = (root / "ImageSets" / "Main" / f"{name}.txt" for name in LISTS)
+    return [file for file in files if file.is_file()]
+
+
 def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, str]]:
     """Names without suffix, and where they stand."""
     lists = [source]
@@ -120,14 +136,12 @@ def _names(source: Path, root: Path, part: str | None) -> Iterator[tuple[str, st
         folder = root / "ImageSets" / "Main"
         if part is not None and not (folder / f"{part}.txt").is_file():
             raise FacekitError(f"{source}: expected the list {folder / part}.txt, got no such file. Name another list.")
-        lists = [folder / f"{name}.txt" for name in LISTS if part in (None, name)]
-        lists = [file for file in lists if file.is_file()]
+        lists = [file for file in _lists(root) if part in (None, file.stem)]
         sets = [file.stem for file in lists]
         say_read_together(source, [name for name in sets if name != "trainval" or "train" not in sets])
         if not lists:
-            for xml in sorted((root / "Annotations").rglob("*.xml")):
-                if not is_passed_over(xml):
-                    yield without_suffix(xml.relative_to(root / "Annotations").as_posix()), str(xml)
+            for xml in sorted(label_files_below(root / "Annotations", ".xml")):
+                yield without_suffix(xml.relative_to(root / "Annotations").as_posix()), str(xml)
     for file in lists:
         for line, name in read_lines(file):
             if len(name.encode()) > MAX_NAME or "\0" in name:

@@ -8,19 +8,16 @@ Give the folder, or FOLDER:train for one of the sets; or one XML file. Read alon
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path, PurePosixPath
 
-from facekit.base.files import is_passed_over, real_path
+from facekit.base.files import real_path
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, pictures_beside
-from facekit.labels.formats.voc_xml import VocFile, read_voc_files
+from facekit.labels.formats.text_lines import find_picture, first_lines, is_file, label_files_below
+from facekit.labels.formats.voc_xml import VocFile, read_voc_files, say_what_has_no_xml
 from facekit.labels.picture_labels import PictureLabels, Tally
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import say_read_together
-
-log = logging.getLogger(__name__)
 
 SET_FOLDERS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
 
@@ -30,7 +27,7 @@ def looks_like_voc_beside(source: Path, lines: list[str]) -> bool:
     if source.is_dir():
         if (source / "labels").is_dir() or (source / "data.yaml").is_file():
             return False
-        first = next((file for file in source.rglob("*.xml") if file.is_file() and not is_passed_over(file)), None)
+        first = next(label_files_below(source, ".xml"), None)
         if first is None:
             return False
         lines = first_lines(first, 40)
@@ -67,23 +64,14 @@ def read_voc_beside(
 
     pictures = read_voc_files(xmls, find, source, finder, as_written, dropped)
     if source.is_dir():
-        _say_what_has_no_xml({picture.path for picture in pictures}, {xml.parent for xml in xmls}, source)
+        say_what_has_no_xml(pictures, {xml.parent for xml in xmls}, source)
     return pictures
 
 
 def _xmls_below(folder: Path, part: str | None) -> list[Path]:
     tops = [folder] if part is None else [folder / name for name in SET_FOLDERS.get(part, ())]
-    found = (file for top in tops for file in top.rglob("*.xml") if file.is_file() and not is_passed_over(file))
-    xmls = sorted(found)
+    xmls = sorted(file for top in tops for file in label_files_below(top, ".xml"))
     if part is None:
         first = {file.relative_to(folder).parts[0] for file in xmls}
         say_read_together(folder, [key for key, names in SET_FOLDERS.items() if first.intersection(names)])
     return xmls
-
-
-def _say_what_has_no_xml(known: set[Path], folders: set[Path], source: Path) -> None:
-    without = pictures_beside(folders, known)
-    if without:
-        log.warning(
-            "%s: %d pictures without an XML file: not in the set (first: %s).", source, len(without), without[0]
-        )

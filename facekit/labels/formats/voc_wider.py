@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from facekit.base.files import sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import malformed, read_lines
+from facekit.labels.formats.text_lines import in_any_letters, is_file, malformed, read_lines
 from facekit.labels.formats.voc_xml import VocFile, compose_voc, read_voc_files
 from facekit.labels.layout import Parts, bring_picture, check_no_others, check_stems, check_unique, take_lists_away
 from facekit.labels.picture_labels import PictureLabels, Tally, picture_path
@@ -31,7 +31,7 @@ def looks_like_voc_wider(source: Path, lines: list[str]) -> bool:
         return bool(_label_folders(source)) and any((source / f"{name}.txt").is_file() for name in LISTS)
     if not lines or len(lines[0].encode()) > MAX_NAME:
         return False
-    return any((folder / f"{lines[0]}.xml").is_file() for folder in _label_folders(source.parent))
+    return any(is_file(in_any_letters(folder / f"{lines[0]}.xml")) for folder in _label_folders(source.parent))
 
 
 def read_voc_wider(
@@ -61,7 +61,7 @@ def read_voc_wider(
             where = f"{file}:{line}"
             if len(name.encode()) > MAX_NAME or "\0" in name:
                 raise malformed(file, line, "a picture's name without suffix", name)
-            candidates = [picture_path(folder, f"{name}.xml", where) for folder in folders]
+            candidates = [in_any_letters(picture_path(folder, f"{name}.xml", where)) for folder in folders]
             xml = next((path for path in candidates if path.is_file()), None)
             if xml is None:
                 raise malformed(file, line, "a name with labels, WIDER_*/Annotations/NAME.xml", name, "Mend the list.")

@@ -12,8 +12,9 @@ value: true is 1.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,11 +25,13 @@ import numpy as np
 
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import format_number, read_text, shorten
+from facekit.labels.formats.text_lines import format_number, pictures_beside, read_text, shorten
 from facekit.labels.layout import known_size
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
 from facekit.labels.values import as_flag, kinds_to_read
+
+log = logging.getLogger(__name__)
 
 MAX_XML_BYTES = 1 << 24
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -112,6 +115,14 @@ def read_voc_files(
         return f"{xmls[picture]}:{object_line(xmls[picture], numbers[picture][face])}"
 
     return finish_reading(pictures, source, finder.root, locate, dropped, as_written, finder.looked_in)
+
+
+def say_what_has_no_xml(pictures: Sequence[PictureLabels], folders: Iterable[Path], source: Path) -> None:
+    without = pictures_beside(folders, {picture.path for picture in pictures})
+    if without:
+        log.warning(
+            "%s: %d pictures without an XML file: not in the set (first: %s).", source, len(without), without[0]
+        )
 
 
 def object_line(path: Path, number: int) -> int:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import is_file, is_picture_name, malformed, read_lines
+from facekit.labels.formats.text_lines import in_any_letters, is_file, is_picture_name, malformed, read_lines
 from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import (
@@ -150,9 +150,9 @@ def _read_all(
     files: list[Path] = []
     without: list[Path] = []
     for picture in progress_bar(pictures, desc=source.name, unit="picture", delay_s=2):
-        file = label_file(picture)
-        if not file.is_file() and picture.with_suffix(".txt").is_file():
-            file = picture.with_suffix(".txt")
+        file = in_any_letters(label_file(picture))
+        if not file.is_file() and (beside := in_any_letters(picture.with_suffix(".txt"))).is_file():
+            file = beside
         if not file.exists():
             without.append(picture)
         numbered.append(read_rows(file) if file.exists() else [])

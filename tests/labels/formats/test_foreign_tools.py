@@ -43,6 +43,11 @@ class TestLabelme:
     def test_shapes(self, root: Path, kind: Any, points: Any) -> None:
         assert self.read(root, shape("face", points, kind)).boxes_xywh.tolist() == [BOX]
 
+    def test_names_in_capitals(self, root: Path) -> None:
+        self.read(root, shape("face", self.RECTANGLE))
+        (root / "a.json").rename(root / "a.JSON")
+        assert recognise(root) == "labelme" and len(read_labels(root)) == 1
+
     def test_circle(self, root: Path) -> None:
         assert self.read(root, shape("face", [[100, 100], [103, 104]], "circle")).boxes_xywh.tolist() == [
             [95, 95, 10, 10]

@@ -94,6 +94,17 @@ def test_beside_their_pictures_with_a_data_root_above(tmp_path: Path) -> None:
         assert [each.name for each in pictures] == [f"{below}a.JPG", f"{below}b.jpg"]
 
 
+@pytest.mark.parametrize("layout", ["flat", "wider", "beside"])
+def test_names_in_capitals(layout: str, flat: Path, wider: Path) -> None:
+    folders = {"flat": flat, "wider": wider, "beside": flat / "JPEGImages"}
+    (flat / "JPEGImages/a.xml").write_text(xml(FACE))
+    for file in folders[layout].rglob("*.xml"):
+        file.rename(file.with_suffix(".XML"))
+    assert len(read_labels(folders[layout])[0].boxes_xywh) == 1
+    (flat / "ImageSets/Main/train.txt").unlink()
+    assert len(read_labels(folders[layout])) == 1
+
+
 class TestFlat:
     @pytest.mark.parametrize("place", ["", "ImageSets/Main/train.txt"])
     def test_folder_and_list(self, flat: Path, place: str) -> None:
@@ -106,9 +117,13 @@ class TestFlat:
         assert len(read_labels(flat.with_name("flat:train"))) == 1
         assert "got no such file" in complaint(flat.with_name("flat:val"))
 
-    def test_without_lists(self, flat: Path) -> None:
+    def test_without_lists(self, flat: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (flat / "JPEGImages/b.jpg").touch()
+        assert len(read_labels(flat)) == 1
+        assert not caplog.records  # no list names it
         (flat / "ImageSets/Main/train.txt").unlink()
         assert len(read_labels(flat)) == 1
+        assert f"1 pictures without an XML file: not in the set (first: {flat / 'JPEGImages/b.jpg'})" in caplog.text
 
     @pytest.mark.parametrize(
         ("extra", "labelled"),

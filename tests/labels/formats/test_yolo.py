@@ -82,6 +82,12 @@ class TestGood:
         text = complaint(root / "rf/valid", root / "rf/train")
         assert f"outside the data root {root / 'rf/train'}" in text and str(root / "rf/valid/images/c.png") in text
 
+    @pytest.mark.parametrize("place", ["labels/train/a.TXT", "images/train/a.TXT"])
+    def test_label_file_in_capitals(self, root: Path, place: str) -> None:
+        (root / "labels/train/a.txt").rename(root / place)
+        a, _ = read_labels(root / "data.yaml:train")
+        assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
+
     @pytest.mark.parametrize("ends", ["\n", "\r\n"])
     def test_list(self, root: Path, ends: str) -> None:
         absolute = (root / "images/val/c.png").absolute()
