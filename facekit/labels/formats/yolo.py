@@ -26,7 +26,7 @@ from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import in_any_letters, is_file, is_picture_name, malformed, read_lines
-from facekit.labels.formats.yolo_rows import Row, faces_of, read_rows
+from facekit.labels.formats.yolo_rows import Row, are_corners, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import (
     Parts,
@@ -173,11 +173,13 @@ def _read_all(
     rows = faces_of(files, numbered, listed.kpt_shape, str(source))
     lines = [[line for line, _ in each] for each in numbered]
     face_class = _face_class(rows, listed.names, source)
-    labels = []
-    for index, picture in enumerate(pictures):
-        if face_class is not None:
+    if face_class is not None:
+        for index in range(len(rows)):
             keep = rows[index][:, 0] == face_class
             rows[index], lines[index] = rows[index][keep], np.array(lines[index], int)[keep].tolist()
+    _check_no_corners(np.concatenate(rows)[:, 1:5], source, as_written)
+    labels = []
+    for index, picture in enumerate(pictures):
         labels.append(_to_labels(picture, root, rows[index], as_written))
     labels = _without_set(labels)
     places = list(pictures.values())
@@ -186,6 +188,18 @@ def _read_all(
         return places[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
 
     return finish_reading(labels, source, root, locate, dropped, as_written)
+
+
+def _check_no_corners(boxes: NDArray[np.float64], source: Path, as_written: bool) -> None:
+    if not are_corners(boxes):
+        return
+    text = (
+        f"{source}: as centre x, centre y, width, height many boxes would reach far outside their pictures, as x1, y1, "
+        f"x2, y2 nearly all lie in them: are they corners? Write centre and size, in fractions."
+    )
+    if not as_written:
+        raise FacekitError(f"{text} If they are just that, `facekit data check LABELS --fix NEW.json` clips them.")
+    log.warning("%s", text)
 
 
 def _say_shared(pictures: list[Path], files: list[Path], source: Path) -> None:

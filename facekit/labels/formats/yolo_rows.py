@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from facekit.labels.formats.text_lines import malformed, read_lines
 from facekit.labels.keypoints import MAX_POINTS, warn_of_contradictions
+from facekit.labels.picture_labels import FAR_OUTSIDE, LEAST_CORNERS, NEARLY_ALL
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ BOX_COLUMNS = 6  # of a box with its class, and a confidence
 KNOWN_COUNTS = (5, 6, 17, 21, 68, 98, 106)  # of points without v: of faces, and of persons
 SPREAD = 0.25  # of a box's width or height, over which its points are spread
 OUTLINE_SHARE = 0.8  # of points, from which on their hull they are an outline
+ROUNDED = 0.01  # by which corners may lie outside the picture
 OUTSIDE = 0.1  # by which a polygon's corners may lie outside the picture
 SAMPLE = 2000  # lines of one number of columns that are looked at for outlines
 UNLABELLED = [-1.0] * (2 * len(LANDMARK_NAMES))
@@ -141,6 +143,19 @@ def meaning_of(
     if kpt_shape is None and columns >= 6 and (columns % 2 == 0 or confident):
         return Meaning(0, 2, is_polygon=True, has_confidence=columns % 2 == 1)
     return None
+
+
+def are_corners(boxes: NDArray[np.float64]) -> bool:
+    """Whether what was read as (N, 4) fractions cx, cy, w, h is x1, y1, x2, y2: nearly all lie in the picture as
+    corners, so that they would be wider and higher than their centres lie from its left and top, as in a set of huge
+    faces alone; and over a third would reach far outside, or a tenth where over a third would not be that huge."""
+    if len(boxes) < LEAST_CORNERS:
+        return False
+    first, second = boxes[:, :2], boxes[:, 2:]
+    as_corners = ((second > first) & (first >= -ROUNDED) & (second <= 1 + ROUNDED)).all(axis=1)
+    far = ((first + second / 2 > 1 + FAR_OUTSIDE) | (first - second / 2 < -FAR_OUTSIDE)).any(axis=1).mean()
+    are_some_small = (second < 0.5).any(axis=1).mean() > 1 / 3
+    return bool(as_corners.mean() > NEARLY_ALL and (far > 1 / 3 or (far >= 0.1 and are_some_small)))
 
 
 def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:

@@ -217,6 +217,13 @@ class TestBad:
         path = label(root, "train/a", f"0 0.5 0.5 0.25 0.2\n{line}\n")
         assert complaint(root / "data.yaml:train").startswith(f"{path}:2: expected class cx cy w h")
 
+    def test_corners(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        corners = [(x, y, x + 0.06, y + 0.08) for x in (0.1, 0.3, 0.5, 0.85) for y in (0.2, 0.3, 0.6)]
+        label(root, "train/a", "".join(f"0 {a} {b} {c} {d}\n" for a, b, c, d in corners))
+        assert "are they corners?" in complaint(root / "data.yaml:train")
+        read_labels(root / "data.yaml:train", as_written=True)  # for data check
+        assert "are they corners?" in caplog.text
+
     def test_missing_labels(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         (root / "labels/train/b.txt").unlink()
         with caplog.at_level(logging.WARNING, "facekit"):
