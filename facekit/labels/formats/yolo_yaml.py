@@ -65,7 +65,10 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
         top = _folder_above(file.parent)
         root = _root(top, file.parent, path, f"{file}: path")
     named = [entry for key in PARTS if key in content for entry in _entries(content[key], f"{file}: {key}")]
-    places = {key: [_entry_place(top, root, entry, str(file), named) for entry in entries[key]] for key in chosen}
+    places = {
+        key: [_entry_place(top, root, entry, str(file), named, _may_be_missing(key, part)) for entry in entries[key]]
+        for key in chosen
+    }
     places = _without_missing(places, part, file)
     say_read_together(file, list(places))
     return DataYaml(
@@ -81,11 +84,15 @@ def _entries(value: Any, where: str) -> list[str]:
     return entries
 
 
+def _may_be_missing(key: str, part: str | None) -> bool:
+    return part is None and key != "train"
+
+
 def _without_missing(places: dict[str, list[Path]], part: str | None, file: Path) -> dict[str, list[Path]]:
     """Without val and test where they aren't on the disk and no one asked for them by name: Roboflow writes a test set
     whether there is one or not."""
     missing = {
-        key: each for key, each in places.items() if part is None and key != "train" and not any(map(Path.exists, each))
+        key: each for key, each in places.items() if _may_be_missing(key, part) and not any(map(Path.exists, each))
     }
     if not missing or len(missing) == len(places):
         return places
@@ -100,7 +107,9 @@ def _folder_above(folder: Path) -> Path:
     return folder if above == Path(above.anchor) else above
 
 
-def _entry_place(top: Path, root: Path, entry: str, where: str, named: list[str]) -> Path:
+def _entry_place(
+    top: Path, root: Path, entry: str, where: str, named: list[str], may_be_missing: bool
+) -> Path:  # fmt: skip
     """Where an entry of data.yaml is; `../train/images` is also looked for without the `../`, as Ultralytics does, and
     another machine's path by its end. named: the entries of all sets, of which no two may be one place by their ends.
     """
@@ -113,7 +122,9 @@ def _entry_place(top: Path, root: Path, entry: str, where: str, named: list[str]
                 return place
     found = _by_tail(root, entry, where)
     if found is None:
-        return _below(top, root, entry, where)
+        # Roboflow's ../test/images, of which there may be none: where it would be below the data root.
+        is_nowhere = ".." not in shorter.split("/") and not (root / written).exists()
+        return _below(top, root, shorter if may_be_missing and is_nowhere else entry, where)
     others = (name for name in named if name != entry and _by_tail(root, name, where) == found)
     if (other := next(others, None)) is not None:
         raise FacekitError(

@@ -190,6 +190,13 @@ class TestGood:
             assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]]
             assert (a.name, b.name) in (("a.png", "b.png"), ("set/images/train/a.png", "set/images/train/b.png"))
 
+    def test_no_test_set_below_a_data_root(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (root / "data.yaml").write_text("train: ../images/train\nval: ../images/val\ntest: ../test/images\n")
+        assert len(read_labels(root / "data.yaml", root)) == 3
+        assert f"test is not there ({root / 'test/images'}): left out" in caplog.text
+        (root.parent / "test/images").mkdir(parents=True)
+        assert "'../test/images' leaves the data root" in complaint(root / "data.yaml", root)
+
     def test_sets_beside_the_folder_of_the_yaml(self, root: Path) -> None:
         (root / "code").mkdir()
         (root / "code/data.yaml").write_text("train: ../images/train\nval: ../images/val\n")
