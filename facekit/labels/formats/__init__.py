@@ -27,6 +27,7 @@ from facekit.labels.layout import Named, Parts
 from facekit.labels.picture_labels import PictureLabels, Tally
 
 PARTS = ("train", "val", "trainval", "test")
+_OTHER_NAMES = {"valid": "val", "validation": "val"}  # of Roboflow's folders
 HEAD_LINES = 40
 
 
@@ -147,6 +148,7 @@ def recognise(path: Path) -> str:
 def split_part(source: Path) -> tuple[Path, str | None]:
     """data.yaml:val -> data.yaml, val."""
     name, colon, part = source.name.rpartition(":")
+    part = _OTHER_NAMES.get(part, part)
     if colon and name and part in PARTS and not source.exists():
         return source.with_name(name), part
     return source, None

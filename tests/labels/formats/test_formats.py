@@ -139,7 +139,8 @@ class TestRecognise:
             assert recognise(path) == name
 
     def test_parts(self, tmp_path: Path) -> None:
-        assert split_part(tmp_path / "data.yaml:val") == (tmp_path / "data.yaml", "val")
+        for part in ("val", "valid", "validation"):
+            assert split_part(tmp_path / f"data.yaml:{part}") == (tmp_path / "data.yaml", "val")
         assert split_part(tmp_path / "data.yaml:other") == (tmp_path / "data.yaml:other", None)
         (tmp_path / "a:val").touch()
         assert split_part(tmp_path / "a:val") == (tmp_path / "a:val", None)
