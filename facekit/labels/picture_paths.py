@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from facekit.base.files import real_path
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels, check_name_length
 
@@ -21,7 +22,8 @@ MAX_PARTS = 64  # of a path, that are tried as tails
 
 class PictureFinder:
     """Finds the pictures of one label file: below the data root as they are named, or else by the longest tail of the
-    name that is a file there. What was found by a tail is said once, at the end."""
+    name that is a file there; before that beside the label file, if it lies below the data root. What was found
+    otherwise than named is said once, at the end."""
 
     def __init__(self, source: Path, data_root: Path | None, guesses: Sequence[Path] = ()) -> None:
         """data_root: the folder above the pictures; None: the first of `guesses` that has the first picture."""
@@ -29,6 +31,9 @@ class PictureFinder:
         self._given = data_root
         self._guesses = list(guesses) or [source.parent]
         self._root = data_root
+        self._beside: Path | None = None  # the label file's folder, where that is below the data root
+        if data_root is not None and real_path(source.parent).is_relative_to(real_path(data_root)):
+            self._beside = data_root / real_path(source.parent).relative_to(real_path(data_root))
         self._names: dict[Path, str] = {}
         self._tails: dict[Path, str] = {}
 
@@ -57,7 +62,7 @@ class PictureFinder:
         plain = plain_path(name)
         path = self._as_named(plain)
         if path is None or not path.is_file():
-            path = self._by_tail(plain) or path
+            path = self._beside_labels(plain) or self._by_tail(plain) or path
         if path is None:
             raise FacekitError(
                 f"{where}: file_name {name!r} leaves the data root, and no end of it is a file there (looked in "
@@ -81,8 +86,9 @@ class PictureFinder:
         if self._tails:
             path, name = next(iter(self._tails.items()))
             log.warning(
-                "%s: %d of %d pictures are named otherwise than they lie below %s, and were found by the end of their "
-                "names (first: %s is %s).", self.source, len(self._tails), len(self._names), self.root, name, path,
+                "%s: %d of %d pictures are named otherwise than they lie below %s, and were found beside the labels or "
+                "by the end of their names (first: %s is %s).",
+                self.source, len(self._tails), len(self._names), self.root, name, path,
             )  # fmt: skip
 
     def _as_named(self, plain: PurePosixPath) -> Path | None:
@@ -92,6 +98,13 @@ class PictureFinder:
         if self._root is None:
             self._root = next((root for root in self._guesses if (root / plain).is_file()), None)
         return self.root / plain
+
+    def _beside_labels(self, plain: PurePosixPath) -> Path | None:
+        """As Roboflow names pictures, for a data root above the folders of its sets."""
+        if self._beside is None or plain.is_absolute() or ".." in plain.parts:
+            return None
+        path = self._beside / plain
+        return path if path.is_file() else None
 
     def _by_tail(self, plain: PurePosixPath) -> Path | None:
         for tail in tails_of(plain):

@@ -44,6 +44,16 @@ def test_longest_tail(root: Path, name: str, found: str) -> None:
     assert PictureFinder(root / "labels.json", root).find(name, "here") == (root / found, found)
 
 
+def test_beside_the_labels_below_the_root(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finder = PictureFinder(root / "train/labels.json", root)
+    assert finder.find("y z.jpg", "here")[1] == "y z.jpg"  # as named before that
+    assert finder.find("1.jpg", "here") == (root / "train/1.jpg", "train/1.jpg")
+    finder.finish()
+    assert f"1 of 2 pictures are named otherwise than they lie below {root}" in caplog.text
+    for source, data_root in ((root / "train/labels.json", root / "upload"), (root.parent / "labels.json", root)):
+        assert PictureFinder(source, data_root).find("1.jpg", "here")[1] == "1.jpg"
+
+
 def test_said_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     finder = PictureFinder(root / "a.json", root)
     for name in ("/x/train/1.jpg", "/x/val/1.jpg", "y z.jpg"):

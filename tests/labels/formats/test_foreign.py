@@ -159,6 +159,7 @@ class TestCocoLayouts:
         assert len(read_labels(tmp_path)) == 2
         assert read_labels(tmp_path / "train")[0].path == tmp_path / "train/a.jpg"
         assert read_labels(Path(f"{tmp_path}:val"))[0].path == tmp_path / "valid/a.jpg"
+        assert [each.name for each in read_labels(tmp_path, tmp_path)] == ["train/a.jpg", "valid/a.jpg"]
         assert "a folder without COCO files of 'test'" in complaint(Path(f"{tmp_path}:test"))
 
     def test_yolo_beside_annotations_stays_yolo(self, root: Path) -> None:
