@@ -80,8 +80,8 @@ FORMATS = {  # asked in this order
         has_parts=True,
     ),
     "yolo": Format(
-        "YOLO: a data.yaml, a list of pictures, or a folder with images and labels", read_yolo, looks_like_yolo,
-        write_folder=write_yolo, needs_size=True, states_size=False, has_parts=True,
+        "YOLO: a data.yaml, a list of pictures, or a folder with images and labels, or x.txt beside x.jpg",
+        read_yolo, looks_like_yolo, write_folder=write_yolo, needs_size=True, states_size=False, has_parts=True,
     ),
     "yolo-face": Format(
         "YOLO with landmarks: the same", read_yolo, looks_like_yolo, write_folder=write_yolo_face,

@@ -5,7 +5,8 @@
 
 class, centre x, centre y, width, height; then, as yolov5-face has it, x and y of five landmarks, -1 where they aren't
 labelled, or, as Ultralytics' pose has it, x, y and v of them, v 0 where they aren't; or a polygon (yolo_rows.py). Give
-a data.yaml, data.yaml:train for one of its sets, a list of pictures, or a folder with images/ and labels/.
+a data.yaml, data.yaml:train for one of its sets, a list of pictures, a folder with images/ and labels/, or one with
+x.txt beside x.jpg, where labelImg's classes.txt names the classes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from numpy.typing import NDArray
 from facekit.base.files import is_passed_over, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import in_any_letters, is_file, is_picture_name, malformed, read_lines
+from facekit.labels.formats.text_lines import (
+    first_lines,
+    in_any_letters,
+    is_file,
+    is_picture_name,
+    malformed,
+    read_lines,
+)
 from facekit.labels.formats.yolo_rows import Row, are_corners, faces_of, read_rows
 from facekit.labels.formats.yolo_yaml import PARTS, DataYaml, read_data_yaml
 from facekit.labels.layout import (
@@ -48,9 +56,10 @@ DECIMALS = 6  # of a pixel: what the ten digits that we write carry, so that who
 
 
 def looks_like_yolo(source: Path, lines: list[str]) -> bool:
-    """A folder with images/, or the content of a data.yaml, or a list of pictures."""
+    """A folder with images/ or with label files beside pictures, the content of a data.yaml, or a list of pictures."""
     if source.is_dir():
-        return (source / "data.yaml").is_file() or (source / "images").is_dir() or source.name == "images"
+        has_own = (source / "data.yaml").is_file() or (source / "images").is_dir() or source.name == "images"
+        return has_own or _has_labels_beside(source)
     return _is_yaml(lines) or (bool(lines) and all(is_picture_name(line) for line in lines[:2]) and lines[0][0] != "#")
 
 
@@ -67,7 +76,7 @@ def read_yolo(
     listed = DataYaml(data_root or source.parent, data_root or source.parent, [source])
     if source.is_dir() and not (source / "data.yaml").is_file():
         root, folder = data_root or source, source / "images" if (source / "images").is_dir() else source
-        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))])
+        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))], _listed_names(source))
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
         listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
     # A picture in two lists is one picture.
@@ -107,6 +116,21 @@ def label_file(picture: Path) -> Path:
 
 def _is_yaml(lines: list[str]) -> bool:
     return any(re.match(r"(train|val|test)\s*:", line) for line in lines)
+
+
+def _has_labels_beside(folder: Path) -> bool:
+    """By the first label file beside a picture that isn't empty."""
+    for picture in folder.iterdir():
+        file = in_any_letters(picture.with_suffix(".txt"))
+        if is_picture_name(picture.name) and file.is_file() and (lines := first_lines(file, 1)):
+            return re.fullmatch(r"\d+(\s+-?\d[\d.e+-]*){4,}", lines[0]) is not None
+    return False
+
+
+def _listed_names(folder: Path) -> dict[int, str]:
+    """The classes' names that labelImg writes beside its label files, a line each."""
+    file = folder / "classes.txt"
+    return {line - 1: name.lower() for line, name in read_lines(file) if name} if file.is_file() else {}
 
 
 def _below_one_root(pictures: dict[Path, str], listed: DataYaml) -> tuple[dict[Path, str], Path]:
@@ -230,7 +254,10 @@ def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: 
     face = next((number for number, name in names.items() if name in faces), None)
     if face is None and classes:
         found = ", ".join(f"{number} ({names.get(number, 'no name')})" for number in sorted(classes))
-        raise FacekitError(f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names.")
+        raise FacekitError(
+            f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names, or in "
+            f"a classes.txt beside the labels."
+        )
     if face is not None and classes - {face}:
         others = ", ".join(str(number) for number in sorted(classes - {face}))
         log.warning("%s: only the class %d, 'face', is read; left alone: %s.", source, face, others)

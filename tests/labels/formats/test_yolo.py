@@ -82,6 +82,18 @@ class TestGood:
         text = complaint(root / "rf/valid", root / "rf/train")
         assert f"outside the data root {root / 'rf/train'}" in text and str(root / "rf/valid/images/c.png") in text
 
+    def test_as_label_img_writes_it(self, root: Path) -> None:
+        folder = (root / "images/train").rename(root / "faces")
+        (folder / "a.txt").write_text("1 0.5 0.5 0.25 0.2\n0 0.5 0.5 0.5 0.5\n")
+        (folder / "b.txt").touch()
+        assert "none named 'face'" in complaint(folder)
+        (folder / "classes.txt").write_text("dog\nFace\n")
+        for data_root in (None, folder, root):
+            a, b = read_labels(folder, data_root)
+            assert a.boxes_xywh.tolist() == [[15, 12, 10, 6]] and not len(b.boxes_xywh)
+        (folder / "a.txt").write_text("a photo of 2 faces\n")
+        assert "no label format is recognised" in complaint(folder)
+
     @pytest.mark.parametrize("place", ["labels/train/a.TXT", "images/train/a.TXT"])
     def test_label_file_in_capitals(self, root: Path, place: str) -> None:
         (root / "labels/train/a.txt").rename(root / place)
