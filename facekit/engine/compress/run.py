@@ -22,6 +22,7 @@ from facekit.engine.compress.options import CompressOptions
 from facekit.engine.compress.sparsity import measured_sparsity, sparsify
 from facekit.engine.evaluation.evaluate import evaluate_labelled, metric_value
 from facekit.engine.training.batch_norm import prepare_folded
+from facekit.engine.training.checkpoints import holding
 from facekit.engine.training.loop import Batches, Learner, Progress, make_batches, train_one_epoch
 from facekit.errors import FacekitError
 from facekit.feed import prepare
@@ -77,7 +78,8 @@ def compress(
     what calibration gave. Raises FacekitError for weights that don't fit, a folder that can't be written, or
     validation pictures in which no face counts.
     """
-    with signs_of_life():
+    check_writable_folder(options.save_checkpoints_to)
+    with signs_of_life(), holding(options.save_checkpoints_to):
         return _compress(template, weights, train_pictures, val_pictures, options)
 
 
@@ -90,7 +92,6 @@ def _compress(
 ) -> tuple[Path, list[Footprint]]:
     check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
     check_countable(val_pictures)
-    check_writable_folder(options.save_checkpoints_to)
     check_replaceable_checkpoint(options.save_checkpoints_to / "compressed.pth")
     for name in ("model.xml", "model.bin"):
         check_replaceable_model(options.save_checkpoints_to / name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
+from typing import TextIO
 
 from facekit.base.files import check_not_input, link_or_copy
 from facekit.errors import FacekitError
@@ -18,7 +21,54 @@ from facekit.weights.torch_file import DamagedCheckpointError, read_torch_file
 log = logging.getLogger(__name__)
 
 LATEST, PREVIOUS, BEST = "latest.pth", "previous.pth", "best.pth"
+LOCK = ".facekit-run"  # there while a run goes on
 BESIDE = ("log.jsonl", "run.json")  # what a run writes besides
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder, which is there, until the block or the process ends, however it does.
+
+    Raises FacekitError where another one runs. Systems and disks that know no locks go without.
+    """
+    stream = _lock(folder / LOCK) if os.name == "posix" else None
+    with stream or nullcontext():
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> TextIO | None:
+    """The file, locked and with our process's number in it; None where the disk knows no locks."""
+    import fcntl
+
+    while True:
+        try:
+            stream = path.open("a+", encoding="ascii")
+        except OSError as error:
+            raise FacekitError(f"{path}: can't be written ({error.strerror}). Save to another folder.") from error
+        try:
+            # Not flock(): processes that load pictures would go on holding that of a run that was killed.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            with stream:
+                stream.seek(0)
+                number = stream.read(20).strip() or "unknown"
+            raise FacekitError(
+                f"{path.parent}: another run (process {number}) writes there. Give another `save_checkpoints_to`, or "
+                f"wait for its end."
+            ) from error
+        except OSError:
+            stream.close()
+            return None
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                stream.truncate(0)
+                stream.write(f"{os.getpid()}\n")
+                stream.flush()
+                return stream
+        stream.close()  # the run that held it has just ended, and removed it
 
 
 def save_latest(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from facekit.engine.training.batch_norm import prepare_folded
 from facekit.engine.training.checkpoints import (
     BEST,
     LATEST,
+    holding,
     newest_checkpoint,
     save_epoch,
     save_latest,
@@ -129,7 +131,8 @@ def train(
     device = join_processes()
     try:
         check_same_start(checkpoint, options)
-        return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch, goes_back)
+        with holding(options.save_checkpoints_to) if rank() == 0 else nullcontext():
+            return _Run(template, train_pictures, val_pictures, options, device).run(checkpoint, last_epoch, goes_back)
     except RuntimeError as error:
         remedy = f"Start all again with `resume_from={options.save_checkpoints_to}`."
         if (lost := lost_process(error, remedy)) is not None:
