@@ -15,7 +15,7 @@ from facekit.machine.native_output import quiet_opencv
 from facekit.structures import Decoded
 from facekit.targets import Backend, Given
 from facekit.targets.opencv import refuse_suppression
-from facekit.targets.reading.about import KEY, parse_about, stated_template
+from facekit.targets.reading.about import KEY, check_fits, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, Layout, find_layout
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.template import Template
@@ -37,7 +37,8 @@ class FaceDetectorYnBackend(Backend):
         refuse_suppression(file, "cv2.FaceDetectorYN")
         types = ["float32" if kind == 1 else f"type {kind}" for kind, _ in file.inputs]
         takes = GraphInput([sides for _, sides in file.inputs], types, str(weights))
-        said = None if given is not None else parse_about(file.metadata.get(KEY), weights)
+        said = parse_about(file.metadata.get(KEY), weights, given)
+        check_fits(given, said, weights)
         stated = given or stated_template(said, weights, file.metadata.get(TEMPLATE_KEY)) or find_layout("yunet")
         facts = GraphFacts(str(weights), takes)
         self.template = stated.template(facts) if isinstance(stated, Layout) else stated

@@ -15,7 +15,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Backend, Given
-from facekit.targets.reading.about import KEY, About, parse_about, stated_template
+from facekit.targets.reading.about import KEY, About, check_fits, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import check_onnx_file
@@ -59,7 +59,8 @@ class OnnxBackend(Backend):
         takes = GraphInput(shapes, [TYPES.get(value.type, value.type) for value in inputs], str(weights))
         self.source, self.input_name = str(weights), inputs[0].name
         metadata = self.session.get_modelmeta().custom_metadata_map
-        said = None if template is not None else parse_about(metadata.get(KEY), weights)
+        said = parse_about(metadata.get(KEY), weights, template)
+        check_fits(template, said, weights)
         stated = template or stated_template(said, weights, metadata.get(TEMPLATE_KEY))
         self.outputs = read_graph(stated, GraphFacts(str(weights), takes), self._run)
         self.template = self.outputs.template

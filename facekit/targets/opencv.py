@@ -13,7 +13,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Backend, Given
-from facekit.targets.reading.about import KEY, parse_about, stated_template
+from facekit.targets.reading.about import KEY, check_fits, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import TEMPLATE_KEY, GraphInput
 from facekit.weights.onnx_file import OnnxFile, check_onnx_file
@@ -39,7 +39,8 @@ class OpenCvBackend(Backend):
         takes = GraphInput(
             shapes, ["float32" if kind == 1 else f"type {kind}" for kind, _ in file.inputs], str(weights)
         )
-        said = None if template is not None else parse_about(file.metadata.get(KEY), weights)
+        said = parse_about(file.metadata.get(KEY), weights, template)
+        check_fits(template, said, weights)
         stated = template or stated_template(said, weights, file.metadata.get(TEMPLATE_KEY))
         self.fixed_size_hw = takes.fixed_size_hw
         self.outputs = read_graph(stated, GraphFacts(str(weights), takes), self._run)

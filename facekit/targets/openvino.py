@@ -19,7 +19,7 @@ from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
 from facekit.targets import Backend, Given, Stream
-from facekit.targets.reading.about import About, parse_about, stated_template
+from facekit.targets.reading.about import About, check_fits, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import GraphInput
 from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
@@ -60,7 +60,8 @@ class OpenVinoBackend(Backend):
         self._batch_request: ov.InferRequest | None = None
         # Converters leave outputs without names or with numbers for such: places tell them apart, names are for us.
         self.names = [_name(value, place) for place, value in enumerate(model.outputs)]
-        said = None if template is not None else parse_about(_rt_info(model, ["facekit", "about"]), weights)
+        said = parse_about(_rt_info(model, ["facekit", "about"]), weights, template)
+        check_fits(template, said, weights)
         stated = template or stated_template(said, weights, _named_template(model))
         self.outputs = read_graph(stated, GraphFacts(str(main), takes, *_inside(model)), self._probe)
         self.template = self.outputs.template

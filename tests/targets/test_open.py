@@ -50,6 +50,13 @@ class TestWithoutTorch:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino", "opencv", "facedetectoryn"])
+def test_another_template_than_the_files_own_is_refused(backend: str) -> None:
+    weights = BUNDLED_WEIGHTS.with_name("facekit-int8.xml") if backend == "openvino" else BUNDLED_WEIGHTS
+    with pytest.raises(FacekitError, match="is of the template yunet-n, and yunet-s was given"):
+        Detector.open(weights, "yunet-s", backend=backend)
+
+
 @pytest.mark.parametrize("backend", [None, "auto", "onnx", "openvino", "opencv"])
 def test_every_runtime_of_the_bundled_file_finds_the_portraits_face(backend: str | None) -> None:
     faces = Detector.bundled(backend=backend, threads=1).detect(PORTRAIT).above(0.5)

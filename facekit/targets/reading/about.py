@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,8 @@ from facekit.template import (
     known_templates,
     load_template,
 )
+
+log = logging.getLogger(__name__)
 
 KEY = "facekit"  # of the text in formats that hold named texts
 MAX_TEXT = 10_000  # characters
@@ -131,7 +134,7 @@ def about_export(
     )
 
 
-def parse_about(text: Any, source: Path, template: Template | None = None) -> About | None:
+def parse_about(text: Any, source: Path, template: object = None) -> About | None:
     """What a file holds under KEY; None for nothing. Raises FacekitError for anything but what to_json() wrote, where
     there is no template that could do without it."""
     if text is None:
@@ -176,8 +179,9 @@ def read_beside(weights: Path) -> About | None:
 def template_for(given: Template | None, said: About | None, weights: Path, named: str | None = None) -> Template:
     """The template given, or else the one that the file names, as stated_template().
 
-    Raises FacekitError where neither is there.
+    Raises FacekitError where neither is there, and as check_fits().
     """
+    check_fits(given, said, weights)
     found = given or stated_template(said, weights, named)
     if found is None:
         if weights.suffix.lower() == ".param":  # the only kind that has no room for it
@@ -187,6 +191,31 @@ def template_for(given: Template | None, said: About | None, weights: Path, name
             )
         raise FacekitError(f"{weights}: says nothing of its template. Give `template`, such as yunet-n.")
     return found
+
+
+def check_fits(given: object, said: About | None, weights: Path) -> None:
+    """Where a template is given, and the file says that it is of one with another network: all but its outputs, such as
+    size and complexity, would be the given one's. A work dir may have a name of its own, so that is only warned of.
+
+    Raises FacekitError where both are facekit's.
+    """
+    if not isinstance(given, Template) or said is None or said.template == given.name:
+        return
+    known = known_templates()
+    if said.template not in known or given.name not in known:
+        log.warning("%s: says that it is of %s, not of the given %s.", weights, shown(said.template), given.name)
+        return
+    if _network(load_template(TEMPLATES_DIR / said.template / "template.yaml")) != _network(given):
+        raise FacekitError(
+            f"{weights}: is of the template {said.template}, and {given.name} was given. Give "
+            f"`template={said.template}` or none."
+        )
+
+
+def _network(template: Template) -> tuple[str, str]:
+    import yaml
+
+    return template.model.architecture, yaml.serialize(template.model.options.node)
 
 
 def stated_template(said: About | None, weights: Path, named: str | None = None) -> Template | None:

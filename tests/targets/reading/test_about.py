@@ -99,6 +99,20 @@ class TestTemplate:
         said = dataclasses.replace(about_export(yunet, None), score_threshold=0.9)
         assert template_for(yunet, said, FILE) is yunet
 
+    def test_another_one_is_given(self, yunet: Template, caplog: pytest.LogCaptureFixture) -> None:
+        """Of the same network there are templates for two sizes; a work dir may have a name of its own."""
+        named = {name: load_template(find_template(name)) for name in ("yunet-s", "ultralight-rfb-320")}
+        with pytest.raises(
+            FacekitError, match=r"^a\.mnn: is of the template yunet-n, and yunet-s was given.*`template="
+        ):
+            template_for(named["yunet-s"], about_export(yunet, None), FILE)
+        larger = about_export(load_template(find_template("ultralight-rfb-640")), None)
+        assert template_for(named["ultralight-rfb-320"], larger, FILE) is named["ultralight-rfb-320"]
+        assert not caplog.records
+        own = dataclasses.replace(named["yunet-s"], name="mine")
+        assert template_for(own, about_export(yunet, None), FILE) is own
+        assert "a.mnn: says that it is of yunet-n, not of the given mine" in caplog.text
+
     def test_thresholds_are_those_of_the_export(self, yunet: Template) -> None:
         """A work dir's template has the name of the one it was made of, and may differ from it."""
         said = dataclasses.replace(about_export(yunet, None), score_threshold=0.9, nms_iou_threshold=0.3)
