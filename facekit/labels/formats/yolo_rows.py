@@ -76,7 +76,13 @@ def read_rows(file: Path) -> list[tuple[int, Row]]:
         fractions = numbers[1:5] if len(numbers) == 6 else numbers[1:]
         is_class = numbers[0] >= 0 and numbers[0].is_integer()
         if not is_class or not all(abs(value) <= MAX_FRACTION for value in fractions) or not math.isfinite(numbers[-1]):
-            raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, "Divide pixels by the size.")
+            remedy = "Divide pixels by the size."
+            if len(numbers) == BOX_COLUMNS + 1 and all(abs(value) <= MAX_FRACTION for value in numbers[1:-1]):
+                remedy = (
+                    f"{len(numbers)} columns are class and three corners: behind a box only one of confidence and "
+                    f"track's number is read over, so leave the other out."
+                )
+            raise malformed(file, line, f"{COLUMNS}; the class a whole number", text, remedy)
         rows.append((line, numbers))
     return rows
 

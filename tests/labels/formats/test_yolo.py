@@ -236,6 +236,11 @@ class TestBad:
         path = label(root, "train/a", f"0 0.5 0.5 0.25 0.2\n{line}\n")
         assert complaint(root / "data.yaml:train").startswith(f"{path}:2: expected class cx cy w h")
 
+    def test_confidence_and_track(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2 0.9 3\n")
+        text = complaint(root / "data.yaml:train")
+        assert "7 columns are class and three corners: behind a box only one of confidence and track's number" in text
+
     def test_corners(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         corners = [(x, y, x + 0.06, y + 0.08) for x in (0.1, 0.3, 0.5, 0.85) for y in (0.2, 0.3, 0.6)]
         label(root, "train/a", "".join(f"0 {a} {b} {c} {d}\n" for a, b, c, d in corners))
