@@ -246,6 +246,14 @@ class TestDestination:
                 to(root, format_name, "out", force=force, **options)
         assert {path: path.read_bytes() for path in (root / "out").rglob("*") if path.is_file()} == before
 
+    def test_another_split_in_the_folder(self, root: Path) -> None:
+        """Its pictures would stay in images/train, and be in images/val, too."""
+        for _ in range(2):
+            to(root, "yolo", "out", split=(0.9, 0.1))
+        with pytest.raises(FacekitError, match=r"files of another data set.*first: labels/(train|val)/"):
+            to(root, "yolo", "out", split=(0.8, 0.2))
+        assert len(names(root / "out/data.yaml:train")) == 9
+
     def test_a_list_that_is_read_is_not_taken_away(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         to(root, "yolo", "out", split=(0.8, 0.2))
         (root / "out/val.txt").write_text("e/3.jpg\ne/5.jpg\n")

@@ -300,7 +300,10 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
     for named in parts.values():
         check_unique({name: f"{without_suffix(name)}.txt" for name, _ in named})
     lists = {part: f"{part}.txt" for part in parts}
-    check_no_others(destination, (f"{part}.txt" for part in PARTS), lists.values())
+    # Of pictures that another split had elsewhere, too: readers of folders would find them in two parts.
+    labelled = [label_file(Path("images", part, name)).as_posix() for part, named in parts.items() for name, _ in named]
+    patterns = [pattern for part in PARTS for pattern in (f"{part}.txt", f"labels/{part}/**/*.txt")]
+    check_no_others(destination, patterns, [*lists.values(), *labelled])
     take_lists_away(destination, lists.values())
     clipped = 0
     for part, named in parts.items():
