@@ -8,8 +8,8 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
@@ -129,6 +129,8 @@ class Detector:
                 f"`longest_side`: {self.template.name} looks at every picture at a size of its own "
                 f"({self.template.protocol()}). Leave it out, or take a detector of any size, such as yunet-n."
             )
+        if self.template.evaluation.resize != "none":  # faces of all sizes are fitted into its input
+            self.passes = replace(self.passes, large_faces=False)
         self.head = declared_head(self.template.model)
         self._priors = lru_cache(maxsize=8)(self.head.priors)
         # Most runtimes keep a picture between two calls: another thread's would take its place.
@@ -266,21 +268,27 @@ class Detector:
     def _at_sizes(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         """_one_pass(), and where large faces are asked for, of large pictures in smaller copies, too."""
         found = self._one_pass(images_bgr, factor)
-        rule = self.template.evaluation
-        if not self.passes.large_faces or rule.resize != "none":
+        if not self.passes.large_faces:
             return found
+        copies_bgr, places = [], []
         for index, image_bgr in enumerate(images_bgr):
-            longest, scale = max(image_bgr.shape[:2]), factor * self._shrink(image_bgr)
-            looks, finer = [found[index]], scale
-            for side in smaller_copies(longest * scale):
+            longest, finer = max(image_bgr.shape[:2]), factor * self._shrink(image_bgr)
+            for side in smaller_copies(round(longest * finer)):
                 copy_bgr, scale_xy = reduced(image_bgr, side / longest)
-                faces = enlarged(self._one_pass([copy_bgr], 1.0)[0], scale_xy)
-                # Smaller faces are better seen in the finer look.
-                looks.append(faces.at_least(LARGE_FACE / 2 / finer))
+                copies_bgr.append(copy_bgr)
+                places.append((index, scale_xy, LARGE_FACE / 2 / finer))
                 finer = side / longest
-            if len(looks) > 1:
-                found[index] = unite(looks, rule.nms_iou_threshold, LARGE_FACE / scale, rule.max_detections)
-        return found
+        looks = [[faces] for faces in found]
+        for faces, (index, scale_xy, least) in zip(self._one_pass(copies_bgr, 1.0), places, strict=True):
+            looks[index].append(
+                enlarged(faces, scale_xy).at_least(least)
+            )  # smaller ones are better seen in finer looks
+        rule = self.template.evaluation
+        return [
+            each[0] if len(each) == 1 else
+            unite(each, rule.nms_iou_threshold, LARGE_FACE / factor / self._shrink(image_bgr), rule.max_detections)
+            for each, image_bgr in zip(looks, images_bgr, strict=True)
+        ]  # fmt: skip
 
     def _one_pass(self, images_bgr: Sequence[NDArray[np.uint8]], factor: float) -> list[Detections]:
         if hasattr(self.backend, "many") and len(images_bgr) > 1:
@@ -386,10 +394,14 @@ def _several(pictures: Iterable[Picture]) -> list[Picture]:
         and pictures.dtype != object
         and (pictures.ndim == 2 or (pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)))
     )
-    if is_picture or isinstance(pictures, str | bytes | os.PathLike) or not isinstance(pictures, Iterable):
+    items = None
+    if not (is_picture or isinstance(pictures, str | bytes | os.PathLike)):
+        with suppress(TypeError):  # of what has no items
+            items = iter(pictures)
+    if items is None:
         got = f"an array of shape {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:80]
         raise ArgumentError(f"`pictures`: expected several, got {got}. Give a list, or call detect().")
-    return list(pictures)
+    return list(items)
 
 
 def mirror(faces: Detections, width: int) -> Detections:

@@ -41,6 +41,13 @@ def test_what_is_not_as_expected_is_said() -> None:
     for pictures in (None, 5):
         with pytest.raises(ArgumentError, match=f"`pictures`: expected several, got {pictures}. Give a list"):
             detector.detect_batch(pictures)
+
+    class Numbered:  # as torch's data sets are: no list, but items by their numbers
+        def __getitem__(self, number: int) -> Any:
+            return [np.zeros((32, 32, 3), np.uint8)][number]
+
+    pictures = Numbered()
+    assert len(detector.detect_batch(pictures)) == 1
     given: Any = "yes"
     with pytest.raises(ArgumentError, match="`int8`: expected True or False, got 'yes'"):
         Detector.bundled(int8=given)

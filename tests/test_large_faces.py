@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from facekit.feed import smaller_copies
 from facekit.ops.fusion import unite
 from facekit.structures import Detections
 from facekit.targets.writing.check_pictures import portrait
+from facekit.template import find_template, load_template
 
 LARGE = 8  # times the portrait's pixels: the face, 92 pixels wide there, has 730
 SMALL_BGR = np.asarray(cv2.imread(str(portrait()))[:240, 100:340])
@@ -55,6 +57,37 @@ def test_commands_find_and_cover_them(large_bgr: NDArray[np.uint8], tmp_path: Pa
     left, top, right, bottom = row.faces[0].box_xyxy.astype(int)
     middle = (slice(top + (bottom - top) // 4, bottom - (bottom - top) // 4), slice(left + (right - left) // 4, right))
     assert not cv2.imread(str(tmp_path / "covered.png"))[middle].any()
+
+
+def test_of_several_pictures_each_its_own(large_bgr: NDArray[np.uint8]) -> None:
+    """Also of a stream, which gives pictures and copies one after the other; small pictures have no copies."""
+    pictures = [SMALL_BGR, large_bgr[:1900:2, :1900:2], SMALL_BGR[:, ::-1], large_bgr[::2, 100::2]]
+    throughput: dict[str, Any] = {"backend": "openvino", "mode": "throughput"}
+    for options in ({}, throughput):
+        detector = Detector.open("bundled", threads=1, **options)
+        together = detector.detect_batch(pictures)
+        for picture, found in zip(pictures, together, strict=True):
+            alone = detector.detect(np.ascontiguousarray(picture)).above(0.5)
+            assert len(alone) == 1
+            np.testing.assert_allclose(found.above(0.5).boxes_xyxy, alone.boxes_xyxy, atol=0.5)
+
+
+def test_networks_of_one_size_need_no_copies() -> None:
+    """And their protocol speaks of none, so that runs that were broken off can be gone on with."""
+    template = load_template(find_template("scrfd-0.5g"))
+    backend: Any = SimpleNamespace(template=template, fixed_size_hw=None, is_parallel=True)
+    detector = Detector(backend, passes=Passes(large_faces=True))
+    assert not detector.passes.large_faces and "copies" not in detector.protocol()
+
+
+@pytest.mark.parametrize("width", [1050, 1051, 4032])
+def test_a_longest_side_of_640_is_one_look(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Any] = []
+    look = Detector._look
+    monkeypatch.setattr(Detector, "_look", lambda self, fed: looks.append(fed) or look(self, fed))
+    passes = Passes(longest_side=640, large_faces=True)
+    Detector.bundled(threads=1, passes=passes).detect(np.zeros((700, width, 3), np.uint8))
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from facekit.base.files import check_outputs, check_writable_folder, protecting, replacing
 from facekit.base.progress import progress_bar
-from facekit.commands.inputs import Choice
+from facekit.commands.inputs import Choice, passes_of
 from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
 from facekit.errors import ArgumentError, FacekitError, Interrupted, Loss
 from facekit.machine.signals import StopSignals
@@ -183,15 +183,12 @@ class _Work:
     def __init__(
         self, options: AnonymizeOptions, chosen: Choice, spans: Spans, areas: Areas, done: Anonymized, stop: StopSignals
     ) -> None:
-        from facekit.detector import Passes
-
         self.options, self.spans, self.areas, self.done, self.stop = options, spans, areas, done, stop
         self.cover = Cover(options.method, options.shape, options.margin)
         self.sheet = ContactSheet()
         self.read = PictureReader(options.max_pixels, on_white=True)
         self.cut_off: Path | None = None  # the video that it was stopped in
-        passes = Passes((options.scale,), longest_side=options.longest_side, large_faces=True)
-        self.detector: Detector = chosen.open(passes)
+        self.detector: Detector = chosen.open(passes_of(options.scale, options.longest_side))
         low = min(options.low_threshold, options.threshold)
         # A track waits as long as gaps are bridged, and more: then it keeps its number, and both sides are held.
         tracks = TrackSettings(options.threshold, low, keep=max(30, 2 * options.bridge))

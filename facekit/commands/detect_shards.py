@@ -17,6 +17,7 @@ from facekit.cluster.run import Done, Job, Numbered, output_of, rows_of_part, ru
 from facekit.cluster.sources import Sources, is_plain, ranged
 from facekit.cluster.stores import address_of, is_store
 from facekit.commands.detecting import LOW_SCORE
+from facekit.commands.inputs import passes_of
 from facekit.commands.watching import Looking, carried
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.listing import VIDEO_SUFFIXES
@@ -62,14 +63,11 @@ class DetectingShards:
     @cached_property
     def job(self) -> Job:
         """Opens the detector here first: what is wrong with it is said at once."""
-        from facekit.detector import Passes
-
         options = self.options
         threads = options.threads
         if threads is None and self.workers is not None and self._chosen.takes_threads():
             threads = self.workers.cpus
-        passes = Passes((options.scale,), longest_side=options.longest_side, large_faces=True)
-        packed = self._chosen.packed(passes, threads)
+        packed = self._chosen.packed(passes_of(options.scale, options.longest_side), threads)
         detector = packed.open()
         digest = hashlib.sha256(b"".join(content for _, content in packed.files)).hexdigest()
         made_with = Run(

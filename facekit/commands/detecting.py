@@ -20,6 +20,7 @@ from facekit import __version__
 from facekit.base.files import protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
+from facekit.commands.inputs import passes_of
 from facekit.commands.watching import Looking, Seen, carried, refuse_without_video, watch
 from facekit.errors import FacekitError, Interrupted, Loss
 from facekit.machine.memory import give_back_freed_memory
@@ -77,10 +78,7 @@ class Finding:
 
     @cached_property
     def detector(self) -> Detector:
-        from facekit.detector import Passes
-
-        passes = Passes((self.options.scale,), longest_side=self.options.longest_side, large_faces=True)
-        return self._chosen.open(passes)
+        return self._chosen.open(passes_of(self.options.scale, self.options.longest_side))
 
     @cached_property
     def made_with(self) -> Run:

@@ -161,6 +161,13 @@ def _newest(snapshot: Path, best: Path, latest: Path) -> Path:
     return snapshot
 
 
+def passes_of(scale: float = 1.0, longest_side: int | None = None) -> Passes:
+    """How commands that look for faces do so: for large ones, too."""
+    from facekit.detector import Passes
+
+    return Passes((scale,), longest_side=longest_side, large_faces=True)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Weights, and the template that the user names; without weights the bundled detector."""
@@ -174,9 +181,9 @@ class Choice:
     def open(self, passes: Passes | None = None) -> Detector:
         """`passes`: None for one plain look, and for large faces. Raises FacekitError for weights that are damaged, of
         another detector, or name no template themselves."""
-        from facekit.detector import Detector, Passes
+        from facekit.detector import Detector
 
-        passes = Passes(large_faces=True) if passes is None else passes
+        passes = passes or passes_of()
         if self.weights is None:
             return Detector.bundled(passes=passes, threads=self.threads, backend=self.backend)
         return Detector.open(

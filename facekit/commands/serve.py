@@ -12,7 +12,7 @@ from facekit.base.extras import optional_packages
 from facekit.base.options import BACKEND, LAYOUT, THREADS, Runtime, command_options, option, takes
 from facekit.base.reading import read_input
 from facekit.commands.detect import MODEL
-from facekit.commands.inputs import choose_model
+from facekit.commands.inputs import choose_model, passes_of
 from facekit.errors import ArgumentError, FacekitError
 
 TOKEN = "FACEKIT_TOKEN"
@@ -75,12 +75,10 @@ def serve(options: ServeOptions) -> None:
     model = _page_model(chosen.weights)
     if options.page and model is None:
         raise ArgumentError("`page`: browsers run .onnx files of facekit's alone. Export one, and serve it.")
-    from facekit.detector import Passes
-
     with optional_packages():
         from facekit.serving.run import listen, serve_forever
         from facekit.serving.settings import Settings
-    open_detector = functools.partial(chosen.open, Passes(longest_side=options.longest_side, large_faces=True))
+    open_detector = functools.partial(chosen.open, passes_of(longest_side=options.longest_side))
     settings = Settings(
         threshold=options.threshold, max_bytes=options.max_bytes, max_pixels=options.max_pixels,
         timeout_s=options.timeout, queue=options.queue, batch_size=options.batch_size, token=token,

@@ -69,7 +69,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def _has_metrics(content: dict[str, Any]) -> bool:
     """Unlike somebody's settings, or a template, which has metrics too: they would lose comments and keys."""
     rows = content.get("metrics")
-    if "model" in content or not isinstance(rows, list):
+    if isinstance(content.get("model"), dict) or not isinstance(rows, list):
         return False
     return all(isinstance(row, dict) and {"key", "value"} <= row.keys() for row in rows)
 

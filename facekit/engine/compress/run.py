@@ -78,6 +78,8 @@ def compress(
     what calibration gave. Raises FacekitError for weights that don't fit, a folder that can't be written, or
     validation pictures in which no face counts.
     """
+    check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
+    check_countable(val_pictures)
     check_writable_folder(options.save_checkpoints_to)
     with signs_of_life(), holding(options.save_checkpoints_to):
         return _compress(template, weights, train_pictures, val_pictures, options)
@@ -90,8 +92,6 @@ def _compress(
     val_pictures: list[PictureLabels],
     options: CompressOptions,
 ) -> tuple[Path, list[Footprint]]:
-    check_learnable(train_pictures, template.augmentation.min_face_size, "the fine-tuning of a compression")
-    check_countable(val_pictures)
     check_replaceable_checkpoint(options.save_checkpoints_to / "compressed.pth")
     for name in ("model.xml", "model.bin"):
         check_replaceable_model(options.save_checkpoints_to / name)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,10 @@ class TestDamaged:
         return tmp_path
 
     def flip(self, path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            numbers = max((archive.read(entry) for entry in archive.infolist()), key=len)
         data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
+        data[data.index(numbers) + len(numbers) // 2] ^= 1  # not of the padding between entries, which means nothing
         path.write_bytes(data)
 
     def cut(self, path: Path) -> None:

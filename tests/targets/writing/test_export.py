@@ -264,7 +264,7 @@ class TestBackendsRefuse:
     def test_other_detectors_files(
         self, yunet: Template, ssd: Template, yunet_export: Path, ssd_export: Path, name: str
     ) -> None:
-        with pytest.raises(FacekitError, match="outputs"):
+        with pytest.raises(FacekitError, match="is of the template yunet-n, and face-detection-0200 was given"):
             open_backend(yunet_export / name, ssd)
         other_size = dataclasses.replace(ssd, input=dataclasses.replace(ssd.input, size_hw=(384, 384)))
         with pytest.raises(FacekitError, match="256x256"):
