@@ -76,7 +76,7 @@ def read_yolo(
     listed = DataYaml(data_root or source.parent, data_root or source.parent, [source])
     if source.is_dir() and not (source / "data.yaml").is_file():
         root, folder = data_root or source, source / "images" if (source / "images").is_dir() else source
-        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))], _listed_names(source))
+        listed = DataYaml(root, root, [picture_path(folder, part or "", str(source))])
     elif source.is_dir() or source.suffix in (".yaml", ".yml"):
         listed = read_data_yaml(source / "data.yaml" if source.is_dir() else source, data_root, part)
     # A picture in two lists is one picture.
@@ -128,7 +128,8 @@ def _has_labels_beside(folder: Path) -> bool:
 
 
 def _listed_names(folder: Path) -> dict[int, str]:
-    """The classes' names that labelImg writes beside its label files, a line each."""
+    """The classes' names that labelImg writes beside its label files, a line each. Asked only where several classes are
+    labelled: labelImg and others list more than a set has."""
     file = folder / "classes.txt"
     return {line - 1: name.lower() for line, name in read_lines(file) if name} if file.is_file() else {}
 
@@ -250,6 +251,7 @@ def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: 
         for name in names.values():
             say_only_kind(name, str(source))
         return None
+    names = names or _listed_names(source)
     faces = face_names(names.values())
     face = next((number for number, name in names.items() if name in faces), None)
     if face is None and classes:

@@ -94,6 +94,19 @@ class TestGood:
         (folder / "a.txt").write_text("a photo of 2 faces\n")
         assert "no label format is recognised" in complaint(folder)
 
+    @pytest.mark.parametrize("names", [b"head\nbody\n", b"dog\nface\n", "t\xeate\n".encode("latin-1")])
+    def test_listed_classes_beside_labels_of_one(self, root: Path, names: bytes) -> None:
+        """A classes.txt chooses among several classes, and nothing else."""
+        (root / "data.yaml").unlink()
+        label(root, "val/c", "0 0.25 0.5 0.25 0.2\n")
+        (root / "classes.txt").write_bytes(names)
+        assert [len(picture.boxes_xywh) for picture in read_labels(root)] == [1, 0, 1]
+        label(root, "val/c", "1 0.25 0.5 0.25 0.2\n")
+        if b"face" in names:
+            assert [len(picture.boxes_xywh) for picture in read_labels(root)] == [0, 0, 1]
+        else:
+            assert str(root) in complaint(root)
+
     @pytest.mark.parametrize("place", ["labels/train/a.TXT", "images/train/a.TXT"])
     def test_label_file_in_capitals(self, root: Path, place: str) -> None:
         (root / "labels/train/a.txt").rename(root / place)
