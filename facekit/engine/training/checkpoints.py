@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import TextIO
 
-from facekit.base.files import check_not_input, link_or_copy
+from facekit.base.files import check_not_input, link_or_copy, real_path
 from facekit.errors import FacekitError
 from facekit.template import Template
 from facekit.weights.checkpoint import Checkpoint, save_checkpoint
@@ -23,20 +24,40 @@ log = logging.getLogger(__name__)
 LATEST, PREVIOUS, BEST = "latest.pth", "previous.pth", "best.pth"
 LOCK = ".facekit-run"  # there while a run goes on
 BESIDE = ("log.jsonl", "run.json")  # what a run writes besides
+# Folders of this process's runs, in all threads: the system's lock keeps only other processes out, and is gone as soon
+# as anything here closes its file.
+_held: set[Path] = set()
+_held_lock = threading.Lock()
 
 
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
     """Keeps other runs out of the folder, which is there, until the block or the process ends, however it does.
 
-    Raises FacekitError where another one runs. Systems and disks that know no locks go without.
+    Raises FacekitError where another one runs. Systems and disks that know no locks keep out only this process's runs.
     """
-    stream = _lock(folder / LOCK) if os.name == "posix" else None
-    with stream or nullcontext():
-        try:
-            yield
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
+    place = real_path(folder)
+    with _held_lock:
+        if place in _held:
+            raise _another_run(folder, str(os.getpid()))
+        _held.add(place)
+    try:
+        stream = _lock(folder / LOCK) if os.name == "posix" else None
+        with stream or nullcontext():
+            try:
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+    finally:
+        with _held_lock:
+            _held.discard(place)
+
+
+def _another_run(folder: Path, process: str) -> FacekitError:
+    return FacekitError(
+        f"{folder}: another run (process {process}) writes there. Give another `save_checkpoints_to`, or wait for its "
+        f"end."
+    )
 
 
 def _lock(path: Path) -> TextIO | None:
@@ -55,10 +76,7 @@ def _lock(path: Path) -> TextIO | None:
             with stream:
                 stream.seek(0)
                 number = stream.read(20).strip() or "unknown"
-            raise FacekitError(
-                f"{path.parent}: another run (process {number}) writes there. Give another `save_checkpoints_to`, or "
-                f"wait for its end."
-            ) from error
+            raise _another_run(path.parent, number) from error
         except OSError:
             stream.close()
             return None

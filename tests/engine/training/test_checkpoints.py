@@ -44,3 +44,17 @@ def test_one_run_a_folder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with holding(tmp_path):  # of a run that was killed nothing is in the way
         assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
     assert not (tmp_path / LOCK).exists()
+
+
+def test_one_run_a_folder_in_one_process(tmp_path: Path) -> None:
+    """Which the system's lock would let in, and which would take the lock away from the first."""
+    folder, link = tmp_path / "run", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    with holding(folder):
+        for place in (folder, link):
+            with pytest.raises(FacekitError, match=rf"{place}: another run \(process {os.getpid()}\)"), holding(place):
+                pass
+        assert (folder / LOCK).exists()
+    with holding(link):
+        pass
