@@ -254,6 +254,12 @@ class TestDestination:
             to(root, "yolo", "out", split=(0.8, 0.2))
         assert len(names(root / "out/data.yaml:train")) == 9
 
+    def test_fewer_pictures_in_the_same_parts(self, root: Path) -> None:
+        to(root, "yolo", "out")
+        (root / "some.txt").write_text("e/3.jpg\n")
+        to(root, "yolo", "out", subset=root / "some.txt")
+        assert names(root / "out/data.yaml") == ["e/3.jpg"]
+
     def test_a_list_that_is_read_is_not_taken_away(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         to(root, "yolo", "out", split=(0.8, 0.2))
         (root / "out/val.txt").write_text("e/3.jpg\ne/5.jpg\n")

@@ -302,10 +302,8 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
     for named in parts.values():
         check_unique({name: f"{without_suffix(name)}.txt" for name, _ in named})
     lists = {part: f"{part}.txt" for part in parts}
-    # Of pictures that another split had elsewhere, too: readers of folders would find them in two parts.
-    labelled = [label_file(Path("images", part, name)).as_posix() for part, named in parts.items() for name, _ in named]
-    patterns = [pattern for part in PARTS for pattern in (f"{part}.txt", f"labels/{part}/**/*.txt")]
-    check_no_others(destination, patterns, [*lists.values(), *labelled])
+    check_no_others(destination, [f"{part}.txt" for part in PARTS], lists.values())
+    _check_none_moved(destination, parts)
     take_lists_away(destination, lists.values())
     clipped = 0
     for part, named in parts.items():
@@ -326,6 +324,21 @@ def _write(destination: Path, parts: Parts, pictures: str, landmarks: bool) -> N
     write_text(destination / "data.yaml", yaml.safe_dump(content, sort_keys=False))
     if clipped:
         log.warning("%s: %d faces clipped to their picture, as YOLO's trainers demand.", destination.name, clipped)
+
+
+def _check_none_moved(destination: Path, parts: Parts) -> None:
+    """Raises FacekitError for pictures that an earlier set there has in another part: readers of folders would learn
+    from them and measure on them."""
+    named = [(part, name) for part, each in parts.items() for name, _ in each]
+    written = {label_file(Path("images", part, name)) for part, name in named}
+    elsewhere = {label_file(Path("images", part, name)) for _, name in named for part in PARTS} - written
+    moved = sorted(file for file in elsewhere if is_file(destination / file))
+    if moved:
+        raise FacekitError(
+            f"{destination}: holds files of another data set, with some of this one's pictures in other parts "
+            f"({len(moved)}, first: {moved[0]}): they would be learnt from and measured on. Give another folder, or "
+            f"delete this one if nobody needs it."
+        )
 
 
 def _list_lines(part: str, named: Any) -> Iterator[str]:
