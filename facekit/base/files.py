@@ -19,7 +19,7 @@ from facekit.errors import ArgumentError, FacekitError
 
 # What a file is known by, whatever it is called: its device and inode, or its path where there are none.
 FileKey = tuple[int, int] | str
-MAX_PART_BYTES = 200  # of a name that gets a process's number and .part besides
+MAX_NAME_BYTES = 255  # that disks take
 OTHERS_PART_S = 24 * 3600  # for so long what another machine or container left half-written may still be written to
 _HALF_WRITTEN = re.compile(r"\..*\.(?:([0-9a-f]{6})-\d+-)?(\d+)\.part(\.[^.]*)?", re.DOTALL)  # see _own_number()
 # Files that are read with another, of the same name but for the suffix.
@@ -173,8 +173,15 @@ def _own_folders() -> tuple[Path, ...]:
 
 def beside_name(path: Path) -> Path:
     """Where replacing() writes to before it moves the file to path: in the same folder, of the same kind."""
-    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_PART_BYTES])
-    return path.with_name(f".{stem}.{_own_number()}.part{path.suffix}")
+    return path.with_name(_part_name(path.stem, path.suffix))
+
+
+def _part_name(stem: str, suffix: str = "") -> str:
+    """Cut to what disks take, by whole characters: of halves no UTF-8 can be made, as OpenCV and others want it."""
+    end = f".{_own_number()}.part{suffix}"
+    while len(os.fsencode(f".{stem}{end}")) > MAX_NAME_BYTES:
+        stem, end = stem[:-1], end if stem else end[:-1]
+    return f".{stem}{end}"
 
 
 def _own_number() -> str:
@@ -379,7 +386,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         yield folder
         return
-    scratch = folder.absolute().parent / f".{folder.name[:MAX_PART_BYTES]}.{_own_number()}.part"
+    scratch = folder.absolute().parent / _part_name(folder.name)
     try:
         (scratch / folder.name).mkdir(parents=True, exist_ok=True)
         remove_leftovers(scratch.parent)

@@ -214,10 +214,15 @@ class TestInputsAreSacred:
         assert source.read_text() == "mine"
 
 
-def test_a_name_almost_too_long(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 240 + ".txt")
-    write_text(path, "new")
-    assert path.read_text() == "new"
+@pytest.mark.parametrize("name", ["n" * 240 + ".txt", "n" * 205 + "." + "s" * 40, "n." + "s" * 250, "写" * 84 + ".jp"])
+def test_a_name_almost_too_long(tmp_path: Path, name: str) -> None:
+    with replacing(tmp_path / name) as beside:
+        beside.write_text("new")
+        assert beside.name.encode() and is_half_written(beside)
+    assert (tmp_path / name).read_text() == "new"
+    with making_folder(tmp_path / "sets" / name) as folder:
+        (folder / "a").touch()
+    assert (tmp_path / "sets" / name / "a").is_file()
 
 
 class TestIsHalfWritten:
