@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from facekit.base.files import is_passed_over, sync_disk, write_text
+from facekit.base.files import is_passed_over, real_path, sync_disk, write_text
 from facekit.base.progress import progress_bar
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import (
@@ -206,7 +206,7 @@ def _read_all(
     labels = []
     for index, picture in enumerate(pictures):
         labels.append(_to_labels(picture, root, rows[index], as_written))
-    labels = _without_set(labels)
+    labels = _without_set(labels, source, root)
     places = list(pictures.values())
 
     def locate(picture: int, face: int | None) -> str:
@@ -290,10 +290,14 @@ def _to_labels(picture: Path, root: Path, rows: NDArray[np.float64], as_written:
     )
 
 
-def _without_set(labels: list[PictureLabels]) -> list[PictureLabels]:
-    """Names without the folder train, val or test where all are in the same one."""
+def _without_set(labels: list[PictureLabels], source: Path, root: Path) -> list[PictureLabels]:
+    """Names without the folder train, val or test where all are in the same one. Where that folder, or one in it, is
+    the source, they stay as they are: below the data root that was given."""
     first = {(picture.name or "").partition("/")[0] for picture in labels}
     if len(first) != 1 or not first <= set(PARTS) or any("/" not in (picture.name or "") for picture in labels):
+        return labels
+    is_plain = source.is_dir() and not (source / "data.yaml").is_file()
+    if is_plain and real_path(source).is_relative_to(real_path(root / first.pop())):
         return labels
     return [replace(picture, name=(picture.name or "").partition("/")[2]) for picture in labels]
 

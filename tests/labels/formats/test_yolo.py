@@ -73,12 +73,14 @@ class TestGood:
 
     def test_folder_with_a_data_root_above(self, root: Path) -> None:
         """Its own pictures, whatever else the root holds."""
-        for part in ("train", "valid"):
+        for part in ("train", "valid", "val"):
             shutil.copytree(root / "images/val", root / f"rf/{part}/images")
             shutil.copytree(root / "labels/val", root / f"rf/{part}/labels")
         for data_root, name in ((root / "rf", "valid/images/c.png"), (root / "rf/valid", "c.png")):
             [c] = read_labels(root / "rf/valid", data_root)
             assert (c.path, c.name) == (root / "rf/valid/images/c.png", name)
+        for source in ("rf/val", "rf/val/images"):
+            assert [p.name for p in read_labels(root / source, root / "rf")] == ["val/images/c.png"]
         text = complaint(root / "rf/valid", root / "rf/train")
         assert f"outside the data root {root / 'rf/train'}" in text and str(root / "rf/valid/images/c.png") in text
 
