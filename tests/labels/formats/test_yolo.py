@@ -218,11 +218,15 @@ class TestGood:
             assert (a.name, b.name) in (("a.png", "b.png"), ("set/images/train/a.png", "set/images/train/b.png"))
 
     def test_no_test_set_below_a_data_root(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-        (root / "data.yaml").write_text("train: ../images/train\nval: ../images/val\ntest: ../test/images\n")
-        assert len(read_labels(root / "data.yaml", root)) == 3
-        assert f"test is not there ({root / 'test/images'}): left out" in caplog.text
-        (root.parent / "test/images").mkdir(parents=True)
-        assert "'../test/images' leaves the data root" in complaint(root / "data.yaml", root)
+        below = root / "below"
+        below.mkdir()
+        for name in ("images", "labels"):
+            (root / name).rename(below / name)
+        (below / "data.yaml").write_text("train: ../images/train\nval: ../images/val\ntest: ../test/images\n")
+        assert len(read_labels(below / "data.yaml", below)) == 3
+        assert f"test is not there ({below / 'test/images'}): left out" in caplog.text
+        (root / "test/images").mkdir(parents=True)
+        assert "'../test/images' leaves the data root" in complaint(below / "data.yaml", below)
 
     def test_sets_beside_the_folder_of_the_yaml(self, root: Path) -> None:
         (root / "code").mkdir()
