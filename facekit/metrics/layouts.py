@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from facekit.metrics.matching import IOU_THRESHOLD
 from facekit.metrics.wider import WiderGroundTruth
-from facekit.ops.boxes import pairwise_iou
+from facekit.ops.boxes import area, pairwise_iou
 
 Boxes = NDArray[np.float64]
 PICTURES_TRIED = 200  # evenly over the set; a layout shows in fewer
 BOXES_TRIED = 100  # best-scored of each picture
 UNIT_LIMIT, UNIT_SHARE = 1.5, 0.99  # boxes of 0..1 may reach a little outside, and a few be broken
+FACTOR_STEP = 0.04  # of a factor's logarithm: faces are found by boxes that are so much too large
 LEAST_GAIN = 0.1  # of the faces, and
 LEAST_RATIO = 2.0  # how far another layout must find more of them
 
@@ -44,8 +45,9 @@ GIVEN = "x, y, w, h"
 def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTruth) -> str | None:
     """What the numbers seem to be, in words that end a sentence; None where x, y, w, h in pixels is as good as any.
 
-    They are taken for shares of the picture where all lie in 0..1, and for another layout where that finds at least
-    twice as many faces of the ground truth (IoU 0.5), and a tenth of all more.
+    They are taken for shares of the picture where all lie in 0..1, and for another layout, or for pixels of smaller or
+    larger pictures, where that finds at least twice as many faces of the ground truth (IoU 0.5), and a tenth of all
+    more.
 
     Args:
         predictions: "EVENT/NAME" to (N, 5) rows, as `results.wider.read_predictions` gives them.
@@ -57,7 +59,10 @@ def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTru
     if np.quantile(every_row[:, :4].max(axis=1), UNIT_SHARE) <= UNIT_LIMIT:
         return "shares of the picture's width and height, 0..1: multiply x and w by its width, y and h by its height"
     pairs = _sample(predictions, ground_truth)
-    found = {name: _share_found(layout, pairs) for name, layout in LAYOUTS.items()}
+    factor = _likely_factor(pairs)
+    scaled = f"x, y, w, h in pixels of pictures at {100 / factor:.0f} % of their size, not scaled back"
+    layouts = LAYOUTS | {scaled: lambda rows: factor * _xywh(rows)}
+    found = {name: _share_found(layout, pairs) for name, layout in layouts.items()}
     best = max(found, key=lambda name: found[name])
     if found[best] < found[GIVEN] + LEAST_GAIN or found[best] < LEAST_RATIO * found[GIVEN]:
         return None
@@ -73,6 +78,24 @@ def _sample(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTruth) ->
     both = [(predictions[name], faces) for name, faces in names if len(faces) and len(predictions.get(name, ()))]
     chosen = both[:: max(1, len(both) // PICTURES_TRIED)]
     return [(rows[np.argsort(-rows[:, 4], kind="stable")[:BOXES_TRIED]], _xywh(faces)) for rows, faces in chosen]
+
+
+def _likely_factor(pairs: Sequence[tuple[Boxes, Boxes]]) -> float:
+    """By which boxes x, y, w, h would have to be multiplied, if all by the same: what most pairs of a box and a face
+    want whose sizes and places agree on it; 1 where none does."""
+    wanted = [np.empty(0)]
+    for rows, faces_xyxy in pairs:
+        boxes_xyxy = _xywh(rows[(rows[:, 2:4] > 0).all(axis=1)])
+        ratio = np.sqrt(area(faces_xyxy)[:, None] / area(boxes_xyxy))
+        middle = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 * ratio[..., None]
+        agree = (middle > faces_xyxy[:, None, :2]) & (middle < faces_xyxy[:, None, 2:])
+        wanted.append(ratio[agree.all(axis=2)])
+    logarithms = np.log(np.concatenate(wanted).clip(1e-3, 1e3))
+    steps, counts = np.unique(np.round(logarithms / FACTOR_STEP), return_counts=True)
+    if not len(steps):
+        return 1.0
+    near = np.abs(logarithms - steps[counts.argmax()] * FACTOR_STEP) < FACTOR_STEP
+    return float(np.exp(np.median(logarithms[near])))
 
 
 def _share_found(layout: Callable[[Boxes], Boxes], pairs: Sequence[tuple[Boxes, Boxes]]) -> float:

@@ -53,6 +53,8 @@ def centres(rows: Rows) -> Rows:
         (lambda rows: rows[:, [1, 0, 3, 2, 4]], "y, x, h, w:"),
         (lambda rows: rows[:, [4, 0, 1, 2, 3]], "score first, then x, y, w, h:"),
         (lambda rows: corners(rows)[:, [4, 0, 1, 2, 3]], "score first, then corners x1, y1, x2, y2:"),
+        (lambda rows: rows * [0.5, 0.5, 0.5, 0.5, 1], "x, y, w, h in pixels of pictures at 50 % of their size"),
+        (lambda rows: rows * [2, 2, 2, 2, 1], "x, y, w, h in pixels of pictures at 200 % of their size"),
         (lambda rows: rows / [1024, 1024, 1024, 1024, 1], "shares of the picture's width and height"),
         (lambda rows: centres(rows) / [1100, 1100, 1100, 1100, 1], "shares of the picture's width and height"),
         (lambda rows: corners(rows) / [1100, 1100, 1100, 1100, 1], "shares of the picture's width and height"),
