@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.ops.boxes import area, intersections
 from facekit.ops.nms import suppress
 from facekit.structures import Detections
 
@@ -85,12 +86,9 @@ def unite(
     order = np.argsort(-scores, kind="stable")
     kept = order[suppress(values[order, :4], iou_threshold)]
     boxes_xyxy, copy = values[kept, :4], copy[kept]
-    sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clip(0)
-    areas = sides.prod(axis=1)
+    areas = area(boxes_xyxy)
     large = np.flatnonzero((areas > large_side**2) & (copy > 0))
-    common = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[large, 2:])
-    common -= np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[large, :2])
-    is_part = common.clip(0).prod(axis=2) > PART_SHARE * areas[:, None]
+    is_part = intersections(boxes_xyxy[:, None], boxes_xyxy[large]) > PART_SHARE * areas[:, None]
     is_part &= (copy[:, None] < copy[large]) & (np.arange(len(kept))[:, None] > large)
     kept = kept[~is_part.any(axis=1)][:max_detections]
     landmarks_xy = values[kept, 4:].reshape(-1, 5, 2) if values.shape[1] > 4 else None
