@@ -25,11 +25,20 @@ REPORTS = {
     "table": rb"name,detector,runtime,",
     "list of findings": rb'\{\s*"statistics":',
 }
-# What it leaves in exported models, all behind their numbers.
+# What it leaves in exported models, at their beginning or behind their numbers, and in what lies beside them.
 MODELS = {
     ".onnx": rb".*\n(\x0ffacekit_version|\x07facekit)\x12",
     ".xml": rb".*<facekit>",
     ".tflite": rb".*facekit(\.json|_version)",
+    ".pte": rb".*\nfacekit-sha256:",
+    ".mnn": rb".*\nfacekit-sha256:",
+    ".ts": rb".*/extra/facekitPK",
+    ".pt2": rb".*/extra/facekitPK",
+    ".mlmodel": rb".*\x07facekit",
+    ".hpp": rb"// .*facekit",
+    ".cpp": rb"// .*facekit",
+    ".yaml": rb"# What facekit must know",
+    ".json": rb'.*"has_landmarks"',
 }
 
 
@@ -45,11 +54,21 @@ def check_replaceable_report(kind: str, path: Path | None) -> None:
 
 
 def check_replaceable_model(path: Path) -> None:
-    """The same for a .onnx, .xml, .bin or .tflite; an IR's .bin is whose the .xml beside it is."""
-    says = path.with_suffix(".xml") if path.suffix == ".bin" else path
-    check_ours(
-        path, lambda _: says.is_file() and _begins(says, MODELS[says.suffix.lower()]), "is no model that facekit wrote"
-    )
+    """The same for a file of an exported model; files that look the same whoever wrote them are passed over."""
+    says = _whose(path)
+    if (known := MODELS.get(says.suffix.lower())) is not None:
+        check_ours(path, lambda _: says.is_file() and _begins(says, known), "is no model that facekit wrote")
+
+
+def _whose(path: Path) -> Path:
+    """The file that says who wrote this one: beside a .bin the .xml, beside ncnn's two the third, beside the page's
+    picture what it says of the detector; else itself."""
+    if path.name == "sample.jpg":
+        return path.with_name("detector.json")
+    for suffix in (".ncnn.param", ".ncnn.bin"):
+        if path.name.endswith(suffix):
+            return path.with_name(f"{path.name.removesuffix(suffix)}.ncnn.param.facekit.yaml")
+    return path.with_suffix(".xml") if path.suffix == ".bin" else path
 
 
 def _begins(path: Path, pattern: bytes) -> bool:

@@ -9,6 +9,9 @@ import pytest
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
 from facekit.results.existing import check_replaceable_model, check_replaceable_rows
+from facekit.targets.table import TARGETS
+from facekit.targets.writing.export import check_places
+from facekit.template import find_template, load_template
 from tests.cli.support import fails, run
 
 KINDS = ("json", "jsonl", "csv", "coco", "parquet")
@@ -146,6 +149,28 @@ def test_exported_models_of_others_stay(
         assert f"{tmp_path / name}: is there already, and is no " in fails(capsys, *command)
         assert (tmp_path / name).read_text() == "my notes on facekit"
         (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("format", "names"),
+    [
+        ("ncnn", ("model.ncnn.param", "model.ncnn.bin", "model.ncnn.param.facekit.yaml")), ("mnn", ("model.mnn",)),
+        ("executorch", ("model.pte",)), ("torchscript", ("model.ts", "model.pt2")),
+        ("cpp", ("cpp/facekit_yunet_n.hpp",)), ("libfacedetection", ("libfacedetection/facedetectcnn-data.cpp",)),
+        ("coreml", ("model.mlpackage/Data/com.apple.CoreML/model.mlmodel",)),
+        ("web", ("detector.onnx", "detector.json", "sample.jpg")),
+    ],
+)  # fmt: skip
+def test_models_of_others_in_every_format_stay(format: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    template = load_template(find_template("yunet-n"))
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"my notes on facekit")
+        with pytest.raises(FacekitError, match="is no model that facekit wrote: it would be lost"):
+            check_places([TARGETS[format]], tmp_path, template)
+        path.unlink()
+        check_places([TARGETS[format]], tmp_path, template)
 
 
 @pytest.mark.parametrize(("name", "ours"), [("a.xml", b"<net><facekit><version/></facekit></net>"),

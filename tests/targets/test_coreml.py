@@ -9,6 +9,7 @@ import pytest
 
 from facekit.targets.reading.about import KEY, parse_about
 from facekit.targets.table import TARGETS
+from facekit.targets.writing.export import check_places
 from facekit.template import find_template, load_template
 from tests.targets.support import draft_of, short_network
 
@@ -22,6 +23,7 @@ def test_package_describes_itself(tmp_path: Path) -> None:
     path = TARGETS["coreml"].paths(tmp_path, template.name)[0]
     write(draft, path)
     assert path.name == "model.mlpackage" and path.is_dir()
+    check_places([TARGETS["coreml"]], tmp_path, template)  # of the next export
     described = coremltools.models.MLModel(str(path), skip_model_load=True).get_spec().description
     assert [value.name for value in described.input] == ["image"]
     assert list(described.input[0].type.multiArrayType.shape) == [1, 3, 96, 160]

@@ -22,7 +22,8 @@ from facekit.structures import Detections
 from facekit.targets import open_backend
 from facekit.targets.cpp import HeaderBackend
 from facekit.targets.cpp.header import PARTS, check_template
-from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.table import TARGETS
+from facekit.targets.writing.export import ExportSettings, check_places, export_weights
 from facekit.targets.writing.verify import Tolerance, compare_faces
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
@@ -47,6 +48,7 @@ def yunet_header(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("yunet")
     template = load_template(find_template("yunet-n"))
     done = export_weights(YUNET_WEIGHTS, template, folder, ExportSettings(("cpp",)))
+    check_places([TARGETS["cpp"]], folder, template)  # of the next export
     assert done.written[0].differences is not None and done.written[0].differences.scores < 1e-5
     assert [path.name for path in done.files] == ["facekit_yunet_n.hpp", "main.cpp", "CMakeLists.txt", "README.md"]
     return done.files[0]

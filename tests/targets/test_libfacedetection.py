@@ -13,7 +13,8 @@ from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.models import build_model
 from facekit.pictures.read import read_picture
 from facekit.targets.libfacedetection import Row, read_data
-from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.table import TARGETS
+from facekit.targets.writing.export import ExportSettings, check_places, export_weights
 from facekit.template import find_template, load_template
 from facekit.weights.load import load_weights
 
@@ -91,6 +92,7 @@ class Interpreter:
 def export(name: str, weights: Path, folder: Path) -> Path:
     settings = ExportSettings(("libfacedetection",))
     written = export_weights(weights, load_template(find_template(name)), folder, settings).written[0]
+    check_places([TARGETS["libfacedetection"]], folder, load_template(find_template(name)))  # of the next export
     assert written.differences is None
     return written.files[0]
 

@@ -17,6 +17,7 @@ import pytest
 from facekit import Detector
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
+from facekit.results.existing import check_replaceable_model
 from facekit.targets import open_backend, torchscript
 from facekit.targets.pytorch import PyTorchBackend
 from facekit.targets.reading.about import write_beside
@@ -60,6 +61,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
             write_beside(draft.about, path)
         for file in target.paths(folder, name):
             assert file.is_file()
+            check_replaceable_model(file)  # by the next export
         return Exported(template, target.models(folder, name), PyTorchBackend(network, template))
 
     return export

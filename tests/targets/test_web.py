@@ -11,7 +11,7 @@ from facekit.base.download import Identity
 from facekit.detector import Detector
 from facekit.errors import FacekitError
 from facekit.targets.table import TARGETS
-from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.export import ExportSettings, check_places, export_weights
 from facekit.template import find_template, load_template
 from facekit.web import runtime
 from facekit.web.page import INDEX, MODEL
@@ -32,6 +32,7 @@ def small_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_export(small_runtime: Path, tmp_path: Path, drawn_weights: Path, drawn_dir: Path) -> None:
     template = load_template(find_template("yunet-n"))
     done = export_weights(drawn_weights, template, tmp_path / "page", ExportSettings(("web",)))
+    check_places([TARGETS["web"]], tmp_path / "page", template)  # of the next export
     (written,) = done.written
     assert written.files[0].name == INDEX and written.differences is not None
     assert sorted(path.name for path in (tmp_path / "page").iterdir()) == sorted([*TARGETS["web"].files, "README.md"])

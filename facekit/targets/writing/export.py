@@ -35,6 +35,7 @@ from facekit.template import Template
 log = logging.getLogger(__name__)
 
 COMPRESSED = "compressed.pth"  # of `facekit compress`, whose IR has the same names as an export's
+MODEL_OF_PACKAGE = Path("Data", "com.apple.CoreML", "model.mlmodel")  # below a .mlpackage
 KEPT = "is there already, edited or somebody's own, and stays. To have facekit's, move it away and export again."
 
 
@@ -107,7 +108,7 @@ def _refusal(target: Target, template: Template) -> str | None:
            f"{template.model.architecture}."  # fmt: skip
 
 
-def _check_places(targets: Sequence[Target], folder: Path, template: Template) -> None:
+def check_places(targets: Sequence[Target], folder: Path, template: Template) -> None:
     """Asked before minutes of work. Raises FacekitError where a file can't take its place, or would take the place of
     what `facekit compress` made, or of somebody's own model."""
     for target in targets:
@@ -118,9 +119,11 @@ def _check_places(targets: Sequence[Target], folder: Path, template: Template) -
                 f"move one of the two away first."
             )
         for file, path in zip(target.files, target.paths(folder, template.name), strict=True):
-            if not file.endswith("/"):
-                check_place(path)
-            if target.name in ("onnx", "openvino", "tflite"):
+            if file.endswith("/"):
+                check_replaceable_model(path / MODEL_OF_PACKAGE)
+                continue
+            check_place(path)
+            if path.suffix not in target.texts:  # those that people edited are kept, each by itself
                 check_replaceable_model(path)
 
 
@@ -133,7 +136,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
     """
     targets, losses = choose_formats(settings.formats, template, settings.size_hw)
     check_writable_folder(folder)
-    _check_places(targets, folder, template)
+    check_places(targets, folder, template)
     backend = PyTorchBackend.from_file(weights, template, device="cpu")
     if backend.is_compressed:
         raise FacekitError(f"{weights}: compressed weights; compress.py has written their IR beside them already.")
