@@ -40,6 +40,11 @@ def printable(text: object, kept: str = "") -> str:
     return "".join(map(shown, str(text)))
 
 
+def counted(count: int, what: str) -> str:
+    """Such as "1 face" and "2 faces" of "face"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 class FacekitError(Exception):
     """A mistake that the user can mend: its message says what, where, what was expected and got, and the remedy."""
 

@@ -21,7 +21,7 @@ from facekit.cluster.shards import Plan, write_plan
 from facekit.cluster.sources import Sources
 from facekit.cluster.stores import Entry, checked_name, is_store, names_in, read_bytes, remove_folder, writing
 from facekit.cluster.trials import Trial
-from facekit.errors import FacekitError, Interrupted, Loss, masked
+from facekit.errors import FacekitError, Interrupted, Loss, counted, masked
 from facekit.machine.cores import usable_cores
 from facekit.machine.signals import StopSignals
 from facekit.results.json_files import read_jsonl
@@ -80,7 +80,7 @@ class Done:
 
     def text(self) -> str:
         folders = ", ".join(output.folder for output in self.outputs)
-        return f"{folders}: {self.parts} parts, {self.rows} rows, {self.faces} faces"
+        return f"{folders}: {counted(self.parts, 'part')}, {counted(self.rows, 'row')}, {counted(self.faces, 'face')}"
 
 
 def output_of(format: Format, folder: str) -> Output:

@@ -20,7 +20,7 @@ from facekit.base.files import check_outputs, check_writable_folder, protecting,
 from facekit.base.progress import progress_bar
 from facekit.commands.inputs import Choice, passes_of
 from facekit.commands.watching import Looking, Seen, faces_of, refuse_without_video, watch
-from facekit.errors import ArgumentError, FacekitError, Interrupted, Loss
+from facekit.errors import ArgumentError, FacekitError, Interrupted, Loss, counted
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.contact_sheet import ContactSheet
@@ -71,12 +71,12 @@ class Anonymized:
 
     def text(self) -> str:
         seen = ", ".join(
-            f"{count} {kind}" for kind, count in (("pictures", self.pictures), ("frames", self.frames)) if count
+            counted(count, kind) for kind, count in (("picture", self.pictures), ("frame", self.frames)) if count
         )
         bridged = f", {self.bridged} of them bridged" if self.frames else ""
         places = [*self.written[-1:], *(path for path in (self.report, self.sheet) if path is not None)]
         more = f"; the last of {len(self.written)}" if len(self.written) > 1 else ""
-        return f"{seen}: {self.faces} faces covered{bridged}: {', '.join(map(str, places))}{more}"
+        return f"{seen}: {counted(self.faces, 'face')} covered{bridged}: {', '.join(map(str, places))}{more}"
 
 
 class Areas:

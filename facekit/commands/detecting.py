@@ -22,7 +22,7 @@ from facekit.base.progress import progress_bar
 from facekit.commands.detect_outputs import Outputs, plan_outputs
 from facekit.commands.inputs import passes_of
 from facekit.commands.watching import Looking, Seen, carried, refuse_without_video, watch
-from facekit.errors import FacekitError, Interrupted, Loss
+from facekit.errors import FacekitError, Interrupted, Loss, counted
 from facekit.machine.memory import give_back_freed_memory
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
@@ -96,11 +96,11 @@ class Finding:
     def text(self) -> str:
         """What was done, where something was written."""
         places = ", ".join(map(str, self.outputs.on_disk()))
-        crops = f", {self.outputs.crops_written} crops" if self.outputs.crops else ""
-        kinds = {"pictures": self.pictures - self.broken_videos, "frames": self.frames}
-        seen = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "nothing"
+        crops = f", {counted(self.outputs.crops_written, 'crop')}" if self.outputs.crops else ""
+        kinds = {"picture": self.pictures - self.broken_videos, "frame": self.frames}
+        seen = ", ".join(counted(count, kind) for kind, count in kinds.items() if count) or "nothing"
         dropped = f" ({self.dropped} more were dropped, to keep up)" if self.dropped else ""
-        return f"{seen}{dropped}, {self.faces} faces{crops}: {places}" if places else ""
+        return f"{seen}{dropped}, {counted(self.faces, 'face')}{crops}: {places}" if places else ""
 
     def kinds(self) -> str:
         """What it went through, without the number."""

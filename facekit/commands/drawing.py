@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facekit.base.files import check_outputs, check_writable_folder, protecting
 from facekit.base.progress import progress_bar
 from facekit.commands.watching import Seen, watch
-from facekit.errors import FacekitError, Interrupted, Loss, printable
+from facekit.errors import FacekitError, Interrupted, Loss, counted, printable
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
 from facekit.pictures.draw import draw_faces, draw_label
@@ -147,7 +147,7 @@ def visualize_pictures(detector: Detector, plan: PicturePlan, threshold: float, 
 def _drawn_faces(detector: Detector, path: Path, image_bgr: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     started = time.perf_counter()
     faces = detector.detect(image_bgr).above(threshold)
-    log.info("%s: %d faces in %.0f ms", printable(path), len(faces), 1e3 * (time.perf_counter() - started))
+    log.info("%s: %s in %.0f ms", printable(path), counted(len(faces), "face"), 1e3 * (time.perf_counter() - started))
     return draw_faces(image_bgr, faces)
 
 
@@ -272,5 +272,5 @@ class _Rate:
 
     def drawn(self, canvas: NDArray[np.uint8], faces: int) -> NDArray[np.uint8]:
         """On the canvas itself."""
-        draw_label(canvas, f"{self._fps:.1f} FPS  {faces} faces", 4, 24, 0.6)
+        draw_label(canvas, f"{self._fps:.1f} FPS  {counted(faces, 'face')}", 4, 24, 0.6)
         return canvas

@@ -16,7 +16,7 @@ from facekit.base.files import check_new, check_outputs, check_writable_folder, 
 from facekit.base.progress import progress_bar
 from facekit.base.reading import open_regular
 from facekit.detector import Detector
-from facekit.errors import FacekitError, Loss
+from facekit.errors import FacekitError, Loss, counted
 from facekit.labels.formats import read_labels
 from facekit.labels.formats.coco import to_coco
 from facekit.labels.layout import name_in
@@ -43,7 +43,7 @@ class Marked:
     stopped_by: int = 0  # the signal that asked for the end; the pictures behind are as those that can't be read
 
     def text(self) -> str:
-        return f"{self.faces} faces: {self.given} were given landmarks, {self.added} were added"
+        return f"{counted(self.faces, 'face')}: {self.given} were given landmarks, {self.added} were added"
 
 
 def plan_mark(

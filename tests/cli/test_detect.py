@@ -84,7 +84,7 @@ class TestPrinted:
         printed = capsys.readouterr().out
         assert run("detect", portrait, f"--{kind}", tmp_path / "a") == 0
         assert printed == (tmp_path / "a").read_text()
-        assert f"1 pictures, 1 faces: {tmp_path / 'a'}" in capsys.readouterr().out
+        assert f"1 picture, 1 face: {tmp_path / 'a'}" in capsys.readouterr().out
         assert written(tmp_path) == ["a"]  # the journal is gone
 
     def test_addresses(self, server: Server, capsys: pytest.CaptureFixture[str], portrait: Path) -> None:

@@ -23,7 +23,7 @@ class TestVisualize:
     ) -> None:
         photograph = project_dir / "data" / "demo" / "astronaut.jpg"
         assert run("visualize", "--images", photograph, "--output", tmp_path / "faces.jpg") == 0
-        assert "astronaut.jpg: 1 faces" in capsys.readouterr().err
+        assert "astronaut.jpg: 1 face in" in capsys.readouterr().err
         assert written(tmp_path) == ["faces.jpg"]
         assert run("visualize", photograph, "--output", tmp_path / "faces.jpg") == 0  # F5: pictures may be positional
         assert "Give --load-weights" in fails(capsys, "visualize", "--template", YUNET, "--images", photograph)

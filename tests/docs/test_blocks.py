@@ -16,7 +16,7 @@ from tests.docs.support import BLOCK, PAGES, PROJECT, block, name_of, numbers, r
 @pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md"])
 def test_first_look_finds_the_face(page: str, tmp_path: Path) -> None:
     done = run_bash(block(page, "first look").replace(" faces.jpg", f" {tmp_path}/faces.jpg"))
-    assert "astronaut.jpg: 1 faces in" in done.stderr
+    assert "astronaut.jpg: 1 face in" in done.stderr
     drawn, plain = cv2.imread(str(tmp_path / "faces.jpg")), cv2.imread(str(PROJECT / "data/demo/astronaut.jpg"))
     changed_y, changed_x = np.nonzero(np.abs(drawn.astype(int) - plain).max(axis=2) > 60)
     # Her face, as measured in the picture, the score above it, and nothing far from it.

@@ -29,7 +29,7 @@ from facekit.engine.evaluation.evaluate import (
 )
 from facekit.engine.evaluation.options import EvaluateOptions
 from facekit.engine.evaluation.published import published_figures
-from facekit.errors import ArgumentError, FacekitError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss, counted
 from facekit.labels.picture_labels import PictureLabels
 from facekit.machine.environment import describe, environment, versions
 from facekit.machine.processes import is_one_of_several, join_processes, leave_processes, lost_process, rank
@@ -241,16 +241,12 @@ def set_words(kind: str, pictures: Sequence[PictureLabels], files: Sequence[Path
     """Such as "12 labelled pictures, 1 unreadable left out, 34 faces, 2 crowds ignored (own/labels.json)"."""
     crowds = sum(int(picture.is_crowd.sum()) for picture in pictures)
     faces = sum(len(picture.is_crowd) for picture in pictures) - crowds
-    ignored = f", {_counted(crowds, 'crowd')} ignored" if crowds else ""
+    ignored = f", {counted(crowds, 'crowd')} ignored" if crowds else ""
     # With the folder, as many sets have a file of the same name; without what lies above it, which is the user's own.
     names = ", ".join("/".join(path.resolve().parts[-2:]) for path in files)
     of = f" ({names})" if names else ""
     unread = f", {lost} unreadable left out" if lost else ""
-    return f"{_counted(len(pictures), f'{kind} picture')}{unread}, {_counted(faces, 'face')}{ignored}{of}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return f"{counted(len(pictures), f'{kind} picture')}{unread}, {counted(faces, 'face')}{ignored}{of}"
 
 
 def _device_name() -> str:
