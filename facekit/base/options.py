@@ -231,6 +231,8 @@ def checked(options: O) -> O:
     for name, (field, _) in given.items():
         if info_of(field).reads and name in values:
             _check_there(name, values[name], info_of(field).names)
+        elif values.get(name) == Path("-") and "-" not in info_of(field).names:
+            raise ArgumentError(f"`{name}`: expected a name, got -; this can't be written to standard output.")
     return dataclasses.replace(options, **values)  # type: ignore[type-var]
 
 

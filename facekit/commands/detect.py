@@ -62,10 +62,12 @@ class DetectOptions:
     )  # fmt: skip
     end: tuple[str, ...] = option("Of videos: up to this time.", default=(), flag="--to", metavar="TIME")
     track: bool = option("Of videos: number faces, the same face by the same number.", default=False)
-    json: Path | None = option(f"Write one JSON object. {PRINTS}", default=None, writes=True)
-    jsonl: Path | None = option(f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True)
-    csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True)
-    coco: Path | None = option(f"Write COCO json. {PRINTS}", default=None, writes=True)
+    json: Path | None = option(f"Write one JSON object. {PRINTS}", default=None, writes=True, names=("-",))
+    jsonl: Path | None = option(
+        f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True, names=("-",)
+    )
+    csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True, names=("-",))
+    coco: Path | None = option(f"Write COCO json. {PRINTS}", default=None, writes=True, names=("-",))
     parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True, text=False)
     yolo: Path | None = option("Write YOLO's label files into this folder.", default=None)
     wider: Path | None = option("Write WIDER FACE's result files into this folder.", default=None)

@@ -81,6 +81,7 @@ class TestPython:
             ({"force": 1}, "`force`: expected True or False"),
             ({"output": 3}, "`output`: expected a path"),
             ({"output": "a\0b"}, "`output`: expected a path"),
+            ({"output": "-"}, "`output`: expected a name, got -; "),
             ({"names": 3}, "`names`: expected a text"),
             ({"factors": "fast"}, "`factors`: expected a number"),
             ({"files": 3}, "`files`: expected paths"),
