@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 
 from facekit.base import download
+from facekit.detector import BUNDLED_WEIGHTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -65,6 +66,15 @@ def shared_dir() -> Path:
 def drawn_weights() -> Path:
     """A yunet-n that finds the faces that tools/draw_pictures.py draws."""
     return PROJECT / "data" / "demo" / "yunet-n-drawn.pth"
+
+
+@pytest.fixture
+def bundled_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of the bundled detector for any size begin with the graph that comes with facekit: tracing takes
+    seconds."""
+    import onnx
+
+    monkeypatch.setattr("facekit.targets.onnx._traced", lambda *_, **__: onnx.load(BUNDLED_WEIGHTS))
 
 
 @pytest.fixture(scope="session")

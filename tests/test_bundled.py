@@ -88,6 +88,7 @@ def test_the_graph_is_the_checkpoints(project_dir: Path) -> None:
     np.testing.assert_allclose(graph.scores, checkpoint.scores, atol=1e-4)
 
 
+@pytest.mark.usefixtures("bundled_is_traced")
 def test_files_say_whose_weights_they_hold(tmp_path: Path, project_dir: Path) -> None:
     licence = own_licence(CHECKPOINT)
     assert licence is not None and licence.startswith("facekit's own weights: Apache-2.0")

@@ -107,12 +107,15 @@ def test_opencv_scores_are_the_root(exported_dir: Path) -> None:
 
 
 def test_decoding_one_size_finds_the_face(shared_dir: Path, tmp_path: Path) -> None:
-    from facekit.targets.writing.export import ExportSettings, export_weights
+    from facekit.targets.onnx import write_graph
+    from facekit.targets.pytorch import PyTorchBackend
+    from facekit.targets.writing.graph import ExportGraph
     from facekit.template import TEMPLATES_DIR, load_template
 
     weights = shared_dir / "weights" / "openvino" / "face-detection-0200.xml"
     template = load_template(TEMPLATES_DIR / "face-detection-0200" / "template.yaml")
-    export_weights(weights, template, tmp_path, ExportSettings(("onnx",)))
+    graph = ExportGraph(PyTorchBackend.from_file(weights, template, "cpu").network, template).eval()
+    write_graph(graph, tmp_path / "model.onnx", graph.about)
     printed = numbers(run_python(block("docs/deployment.md", "decode one size"), with_portrait(tmp_path)))
     assert printed[:4] == pytest.approx([180, 54, 93, 120], abs=20)
     assert len(printed) == 5 and 0.5 < printed[4] <= 1

@@ -132,6 +132,7 @@ def test_mnn_normalises_the_picture_itself(exported: Callable[..., Exported]) ->
     check_equal(decoded(open_backend(file), picture), decoded(reference, picture))
 
 
+@pytest.mark.usefixtures("bundled_is_traced")
 def test_mnn_is_written_into_a_folder_of_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("MNN")
     monkeypatch.chdir(tmp_path)

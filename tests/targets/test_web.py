@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from facekit.base.download import Identity
-from facekit.detector import Detector
+from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.targets.table import TARGETS
 from facekit.targets.writing.export import ExportSettings, check_places, export_weights
@@ -29,9 +29,10 @@ def small_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_an_export(small_runtime: Path, tmp_path: Path, drawn_weights: Path, drawn_dir: Path) -> None:
-    template = load_template(find_template("yunet-n"))
-    done = export_weights(drawn_weights, template, tmp_path / "page", ExportSettings(("web",)))
+@pytest.mark.usefixtures("bundled_is_traced")
+def test_an_export(small_runtime: Path, tmp_path: Path, project_dir: Path) -> None:
+    template, weights = load_template(find_template("yunet-n")), BUNDLED_WEIGHTS.with_suffix(".pth")
+    done = export_weights(weights, template, tmp_path / "page", ExportSettings(("web",)))
     check_places([TARGETS["web"]], tmp_path / "page", template)  # of the next export
     (written,) = done.written
     assert written.files[0].name == INDEX and written.differences is not None
@@ -39,10 +40,10 @@ def test_an_export(small_runtime: Path, tmp_path: Path, drawn_weights: Path, dra
     declared = json.loads((tmp_path / "page" / "detector.json").read_text())
     assert (declared["name"], declared["head"]["strides"]) == ("yunet-n", [8, 16, 32])
     assert (tmp_path / "page" / "sample.jpg").stat().st_size > 10_000
-    picture = next((drawn_dir / "images").glob("*.jpg"))
+    portrait = project_dir / "data" / "demo" / "astronaut.jpg"
     found, expected = (
-        Detector.open(weights, template, device="cpu", threads=1).detect(picture).above(0.5)
-        for weights in (tmp_path / "page" / MODEL, drawn_weights)
+        Detector.open(file, template, device="cpu", threads=1).detect(portrait).above(0.5)
+        for file in (tmp_path / "page" / MODEL, weights)
     )
     assert len(found) == len(expected) > 0
     assert found.boxes_xyxy == pytest.approx(expected.boxes_xyxy, abs=0.05)

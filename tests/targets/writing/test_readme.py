@@ -30,6 +30,8 @@ from facekit.template import Template, load_template
 from tests.targets.support import Draft
 
 PLAIN = GraphOptions()
+# Of the portrait's size here, which runs the same lines; tests/targets/test_runtimes.py has files of any size.
+SLOW_AT_ANY_SIZE = ("torchscript", "executorch")
 FORMATS_RUN = ("onnx", "openvino", "ncnn", "mnn", "torchscript", "executorch", "tflite")
 
 
@@ -60,7 +62,7 @@ def written(bundled: Bundled, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if format == "tflite" and not (overlay_folder(OVERLAY) / DONE).is_file():
             pytest.skip("needs the environment in the cache that the first `facekit export --formats tflite` makes")
         graph = bundled.graph
-        if not target.any_size:
+        if not target.any_size or format in SLOW_AT_ANY_SIZE:
             graph = ExportGraph(graph.network, bundled.template, read_picture(portrait()).shape[:2]).eval()
         draft = Draft(graph, bundled.template, graph.about, BUNDLED_WEIGHTS, options)
         if format == "onnx" and not options.nms:
