@@ -11,7 +11,7 @@ Errors stop a training or make its figures wrong:
   box-outside         wholly outside the picture
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
-  box-in-fractions    all boxes of the set lie in 0..1: they are no pixels
+  box-in-fractions    all boxes of the set lie in 0..1, or in per cent in 0..100: they are no pixels
   box-of-corners      boxes of the set are x1, y1, x2, y2 by their looks, where x, y, w, h should be
   shared-labels       beside a.jpg an a.png with the same faces: YOLO has one label file for both
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
@@ -54,6 +54,7 @@ from facekit.labels.picture_labels import (
     PictureLabels,
     are_corners,
     are_fractions,
+    are_percentages,
     has_some_landmarks,
 )
 from facekit.ops.boxes import pairwise_iou
@@ -283,7 +284,10 @@ def _of_the_whole_set(
 ) -> Iterator[Finding]:
     if are_fractions(pictures):
         yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 1")
-    if are_corners([picture.boxes_xywh for picture in pictures], sizes_wh):
+    boxes_xywh = [picture.boxes_xywh for picture in pictures]
+    if are_percentages(boxes_xywh, sizes_wh):
+        yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them in per cent, 0 to 100")
+    if are_corners(boxes_xywh, sizes_wh):
         yield Finding("box-of-corners", 0, WHOLE_SET, None, "x, y, width, height", "x1, y1, x2, y2, by their looks")
     counts = count_faces(pictures)
     reason = why_nothing_to_learn(counts) if pictures else None

@@ -24,6 +24,8 @@ MAX_PATH_BYTES = 3000  # below the data root
 LEAST_CORNERS = 10  # boxes, from which on their numbers tell what they are
 FAR_OUTSIDE = 0.1  # of the picture's side
 NEARLY_ALL = 0.95
+PERCENT = 101.0  # per cent, with a rounding over the edge
+LEAST_PERCENT_PICTURES = 3  # of which boxes in per cent are told from faces in one corner of large pictures
 
 # (position of the picture, position of the face) -> where its label stands; no face: where the picture is named
 Locate = Callable[[int, int | None], str]
@@ -133,6 +135,21 @@ def are_fractions(pictures: Iterable[PictureLabels]) -> bool:
     return bool(((xywh[:, :2] + xywh[:, 2:]).max() <= 1 + 1e-3) and (xywh != xywh.round()).any())
 
 
+def are_percentages(boxes_xywh: Sequence[NDArray[np.float64]], sizes_wh: Sequence[tuple[int, int] | None]) -> bool:
+    """Whether the boxes of pictures, an array each, are in per cent of their pictures, not pixels: all of several
+    pictures that are far larger end at 100 or before, some in the far half of that, and not all are whole numbers."""
+    pairs = [(boxes, size) for boxes, size in zip(boxes_xywh, sizes_wh, strict=True) if size is not None and len(boxes)]
+    if len(pairs) < LEAST_PERCENT_PICTURES or min(min(size) for _, size in pairs) < 2 * PERCENT:
+        return False
+    if pairs[0][0].max() > PERCENT:  # mostly the first tells
+        return False
+    xywh = np.concatenate([boxes for boxes, _ in pairs])
+    with np.errstate(all="ignore"):  # for checks, numbers may be anything
+        ends = xywh[:, :2] + xywh[:, 2:]
+    is_within = bool(xywh[:, :2].min() >= -1 and ends.max() <= PERCENT and (ends.max(axis=0) > PERCENT / 2).all())
+    return len(xywh) >= LEAST_CORNERS and is_within and bool((xywh != xywh.round()).any())
+
+
 def are_corners(boxes_xywh: Sequence[NDArray[np.float64]], sizes_wh: Sequence[tuple[int, int] | None]) -> bool:
     """Whether what was read as x, y, w, h is x1, y1, x2, y2: over a third would reach far outside the pictures, of
     which each array is one's boxes, and nearly all lie in them as corners."""
@@ -207,13 +224,13 @@ def drop_unusable_boxes(
 
     Says how many and names the first, as a warning, and adds them to `dropped`; boxes partly outside stay (training
     clips them) and are counted. reads_sizes: from the pictures where the labels have none, so that what is left out
-    doesn't depend on the format. Raises FacekitError where the boxes are corners by their looks.
+    doesn't depend on the format. Raises FacekitError where the boxes are corners or per cent by their looks.
     """
     pictures = list(pictures)
     sizes_wh = [
         _header_size(picture) if picture.size_wh is None and reads_sizes else picture.size_wh for picture in pictures
     ]
-    _check_no_corners(pictures, sizes_wh, where)
+    _check_are_pixels(pictures, sizes_wh, where)
     kept = []
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
     first: dict[str, str] = {}
@@ -245,10 +262,16 @@ def drop_unusable_boxes(
     return kept
 
 
-def _check_no_corners(
+def _check_are_pixels(
     pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None], where: str
 ) -> None:
-    if are_corners([picture.boxes_xywh for picture in pictures], sizes_wh):
+    boxes_xywh = [picture.boxes_xywh for picture in pictures]
+    if are_percentages(boxes_xywh, sizes_wh):
+        raise FacekitError(
+            f"{where}: no box reaches beyond the first 100 pixels of its picture, though all are far larger: they "
+            f"are in per cent of it, from 0 to 100. Write them in pixels, times the picture's width and height / 100."
+        )
+    if are_corners(boxes_xywh, sizes_wh):
         raise FacekitError(
             f"{where}: as x, y, width, height over a third of the boxes would reach far outside their pictures, as "
             f"x1, y1, x2, y2 nearly all lie in them: are they corners? Write x, y, width, height. If they are just "

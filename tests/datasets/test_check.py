@@ -238,6 +238,13 @@ class TestCheck:
         with pytest.raises(FacekitError, match=r"they are fractions of it, from 0 to 1\. Write them in pixels"):
             read_labels(made.save())
 
+    def test_boxes_in_per_cent(self, tmp_path: Path) -> None:
+        made = Set(tmp_path)
+        for seed in (1, 2, 3):
+            picture = encoded(cv2.resize(scene(seed), (400, 300)))
+            made.add(f"{seed}.jpg", picture, *[[5.5 + seed, 8, 3, 4 + n] for n in range(3)], [60, 55, 12, 20])
+        assert made.check().counts()["box-in-fractions"] == 1
+
     def test_a_set_without_a_face_is_told(self, tmp_path: Path) -> None:
         made = Set(tmp_path)
         made.add("a.jpg", encoded(scene(1)))

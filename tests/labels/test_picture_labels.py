@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,26 @@ class TestCorners:
         assert drop_unusable_boxes(self.set_of([[20, 15, 398, 298]] * 20), "labels.json")
         assert drop_unusable_boxes(self.set_of([[100, 90, 350, 250]] * 9), "labels.json")  # few boxes prove nothing
         assert "20 boxes reach outside" in caplog.text
+
+
+class TestPercentages:
+    BOXES = ([5.5, 8.25, 3, 4], [30, 20.5, 6, 9], [60, 55, 12.5, 20], [80, 70, 20, 30])
+
+    def read(self, boxes: Sequence[list[float]], size_wh: tuple[int, int], count: int = 3) -> list[PictureLabels]:
+        return drop_unusable_boxes([labels(list(boxes), size_wh)] * count, "labels.json")
+
+    def test_are_refused(self) -> None:
+        with pytest.raises(
+            FacekitError, match=r"labels\.json: .*in per cent of it, from 0 to 100\. Write them in pixels"
+        ):
+            self.read(self.BOXES, (640, 480))
+
+    def test_pixels_stay(self) -> None:
+        assert self.read(self.BOXES, (150, 120))  # small pictures
+        assert self.read(self.BOXES, (640, 480), count=2)
+        assert self.read([*self.BOXES, [200.5, 50, 40, 40]], (640, 480))
+        assert self.read(np.round(self.BOXES).tolist(), (640, 480))  # whole numbers may be anything
+        assert self.read([[box[0] / 8, *box[1:]] for box in self.BOXES], (640, 480))  # all at the left edge
 
 
 class TestPicturePath:
