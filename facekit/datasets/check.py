@@ -17,7 +17,8 @@ Errors stop a training or make its figures wrong:
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
   box-partly-outside  reaches more than a pixel beyond the picture
-  landmarks-outside   a point is further outside its box than a quarter of the box's side (see LANDMARK_SHARE)
+  landmarks-outside   a point is further outside its box than a quarter of the box's side: the face is learnt
+                      without landmarks (see picture_labels.LANDMARK_SHARE)
   landmarks-partial   some of the five points only: the face is learnt without landmarks
   landmarks-crossed   points contradict each other: sides exchanged, or the nose not between eyes and mouth
   no-face-at-all      not one picture of the set has a face: none to learn
@@ -53,6 +54,7 @@ from facekit.labels.picture_labels import (
     MAX_COORDINATE,
     PictureLabels,
     are_corners,
+    are_far_from_box,
     are_fractions,
     are_percentages,
     has_some_landmarks,
@@ -90,11 +92,6 @@ WHOLE_SET = "the whole set"  # where a finding is of no one picture
 EDGE_PX = 1.0  # annotators round: a pixel over the edge is nothing to report
 DOUBLE_IOU = 0.95
 SAME_PLACE_IOU = 0.2  # of two annotators' boxes of one face, with room
-# Boxes end at the forehead and chin, and in profile the far eye or mouth corner falls on the edge or beyond it, as do
-# guesses on faces cut off by the picture's border. A quarter of the side lets them pass; landmarks of another face,
-# or in another scale, lie further away. Two pixels, as small faces are labelled to the pixel.
-LANDMARK_SHARE = 0.25
-LANDMARK_PX = 2.0
 _IN_PROCESS = 64  # pictures for which starting processes takes longer than it saves
 
 
@@ -204,9 +201,7 @@ def face_defects(picture: PictureLabels, size_wh: tuple[int, int] | None) -> dic
             outside = usable & ((x + w <= 0) | (y + h <= 0) | (x >= width) | (y >= height))
             over = (x < -EDGE_PX) | (y < -EDGE_PX) | (x + w > width + EDGE_PX) | (y + h > height + EDGE_PX)
             partly = usable & ~outside & over
-        slack = np.maximum(LANDMARK_PX, LANDMARK_SHARE * boxes[:, 2:])[:, None]
-        near, far = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
-        strays = ((points < near) | (points > far)).any(axis=(1, 2))
+        strays = are_far_from_box(boxes, points)
     usable &= ~outside
     crossed = usable & ~bad_points & ~strays & contradict(points)
     return {

@@ -24,6 +24,11 @@ MAX_PATH_BYTES = 3000  # below the data root
 LEAST_CORNERS = 10  # boxes, from which on their numbers tell what they are
 FAR_OUTSIDE = 0.1  # of the picture's side
 NEARLY_ALL = 0.95
+# Boxes end at the forehead and chin, and in profile the far eye or mouth corner falls on the edge or beyond it, as do
+# guesses on faces cut off by the picture's border. A quarter of the side lets them pass; landmarks of another face,
+# or in another scale, lie further away. Two pixels, as small faces are labelled to the pixel.
+LANDMARK_SHARE = 0.25
+LANDMARK_PX = 2.0
 PERCENT = 101.0  # per cent, with a rounding over the edge
 LEAST_PERCENT_PICTURES = 3  # of which boxes in per cent are told from faces in one corner of large pictures
 
@@ -121,7 +126,8 @@ def finish_reading(
             f"{source}: no box reaches beyond the first pixel of its picture: they are fractions of it, from 0 to 1. "
             f"Write them in pixels, times the picture's width and height."
         )
-    whole = _without_partial_landmarks(pictures, str(source), locate)
+    near = _without_far_landmarks(pictures, str(source), locate)
+    whole = _without_partial_landmarks(near, str(source), locate)
     return drop_unusable_boxes(whole, str(source), locate, dropped, reads_sizes=True)
 
 
@@ -195,25 +201,42 @@ def has_some_landmarks(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((labelled > 0) & (labelled < landmarks_xy.shape[1]))
 
 
+def are_far_from_box(boxes_xywh: NDArray[np.float64], landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, 4), (N, 5, 2) -> (N,): whether a landmark lies further outside its box than faces have them."""
+    with np.errstate(all="ignore"):  # for checks, numbers may be anything
+        slack = np.maximum(LANDMARK_PX, LANDMARK_SHARE * boxes_xywh[:, 2:])[:, None]
+        near, far = boxes_xywh[:, None, :2] - slack, boxes_xywh[:, None, :2] + boxes_xywh[:, None, 2:] + slack
+        return np.asarray(((landmarks_xy < near) | (landmarks_xy > far)).any(axis=(1, 2)))
+
+
+def _without_far_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
+    """Unlabels the faces whose landmarks are another face's, in fractions, or counted from the box's corner."""
+    far = [are_far_from_box(picture.boxes_xywh, picture.landmarks_xy) for picture in pictures]
+    what = "have landmarks far from their box: are these in the picture's pixels? Read without landmarks"
+    return _unlabel(pictures, far, where, what, locate)
+
+
 def _without_partial_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
     """Unlabels the faces that have some of the five points only: losses and metrics know all or none."""
-    whole, count, first = [], 0, ""
-    for number, picture in enumerate(pictures):
-        partial = has_some_landmarks(picture.landmarks_xy)
-        if partial.any():
-            first = first or locate(number, int(partial.argmax()))
-            count += int(partial.sum())
-            landmarks_xy = np.where(partial[:, None, None], np.nan, picture.landmarks_xy)
-            picture = replace(picture, landmarks_xy=landmarks_xy)
-        whole.append(picture)
+    partial = [has_some_landmarks(picture.landmarks_xy) for picture in pictures]
+    what = "have some of the five landmarks only: read without landmarks"
+    return _unlabel(pictures, partial, where, what, locate)
+
+
+def _unlabel(
+    pictures: Sequence[PictureLabels], masks: Sequence[NDArray[np.bool_]], where: str, what: str, locate: Locate
+) -> list[PictureLabels]:
+    """Takes the landmarks off the faces of the masks (N,), one a picture, and warns of how many `what` is true."""
+    kept, count, first = [], 0, ""
+    for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+        if mask.any():
+            first = first or locate(number, int(mask.argmax()))
+            count += int(mask.sum())
+            picture = replace(picture, landmarks_xy=np.where(mask[:, None, None], np.nan, picture.landmarks_xy))
+        kept.append(picture)
     if count:
-        log.warning(
-            "%s: %d faces have some of the five landmarks only: read without landmarks (first: %s).",
-            where,
-            count,
-            first,
-        )
-    return whole
+        log.warning("%s: %d faces %s (first: %s).", where, count, what, first)
+    return kept
 
 
 def drop_unusable_boxes(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import (
@@ -16,6 +17,7 @@ from facekit.labels.picture_labels import (
     check_listed_once,
     check_pictures_exist,
     drop_unusable_boxes,
+    finish_reading,
     picture_path,
 )
 
@@ -131,6 +133,30 @@ class TestPercentages:
         assert self.read([*self.BOXES, [200.5, 50, 40, 40]], (640, 480))
         assert self.read(np.round(self.BOXES).tolist(), (640, 480))  # whole numbers may be anything
         assert self.read([[box[0] / 8, *box[1:]] for box in self.BOXES], (640, 480))  # all at the left edge
+
+
+class TestFarLandmarks:
+    """In the box 180, 54, 93, 120."""
+
+    POINTS = np.array([[203, 102], [245, 103], [222, 125], [204, 144], [240, 145]], np.float64)
+
+    def read(self, tmp_path: Path, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        (tmp_path / "a.png").touch()
+        picture = labels([[180, 54, 93, 120]], (512, 512), str(tmp_path / "a.png"))
+        picture = dataclasses.replace(picture, landmarks_xy=points[None])
+        [read] = finish_reading([picture], tmp_path / "x.json", tmp_path, lambda *_: "line 7", None)
+        return read.landmarks_xy
+
+    @pytest.mark.parametrize("points", [POINTS / 512, POINTS - (180, 54), POINTS - (0, -80)])
+    def test_are_left_out_and_said(
+        self, tmp_path: Path, points: NDArray[np.float64], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert np.isnan(self.read(tmp_path, points)).all()
+        assert "x.json: 1 faces have landmarks far from their box" in caplog.text and "line 7" in caplog.text
+
+    def test_those_somewhat_outside_stay(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        points = self.POINTS - (45, 0)
+        assert (self.read(tmp_path, points)[0] == points).all() and not caplog.text
 
 
 class TestPicturePath:

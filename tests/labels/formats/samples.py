@@ -13,7 +13,7 @@ import numpy as np
 WIDTH, HEIGHT = 40, 30
 BOXES = [[1, 2, 5, 6], [3, 4, 5, 6]]  # of the first picture; the second has no face
 NAMES = ("e/a.jpg", "e/b c.jpg")
-POINTS = "7 8 0 9 8 0 8 9 0 7 10 0 9 10 0"
+POINTS = "2 4 0 5 4 0 3 5 0 2 7 0 5 7 0"
 UPRIGHT = "1.5707963267948966"  # radians
 SHAPE = '{"label": "face", "points": %s, "group_id": null, "shape_type": "rectangle", "flags": {}}'
 BOX = '<box label="face" xtl="{}" ytl="{}" xbr="{}" ybr="{}" occluded="0" z_order="0"></box>'

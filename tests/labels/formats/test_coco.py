@@ -140,7 +140,7 @@ class TestGood:
 
 
 class TestLandmarks:
-    POINTS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10))
+    POINTS = ((6, 8), (13, 9), (10, 12), (7, 15), (12, 16))
 
     def keypoints(self, visibility: tuple[int, ...]) -> list[int]:
         return [n for point, v in zip(self.POINTS, visibility, strict=True) for n in (*point, v)]

@@ -29,7 +29,7 @@ def faces(rng: np.random.Generator, count: int, whole: bool, partly: bool) -> di
     corners = np.sort(rng.uniform(0, 1, (count, 2, 2)), axis=1) * [WIDTH - 2, HEIGHT - 2]
     corners = corners.round() if whole else corners
     boxes_xywh = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0] + 1], axis=1)
-    landmarks_xy = rng.uniform(0, 1, (count, 5, 2)) * [WIDTH, HEIGHT]
+    landmarks_xy = boxes_xywh[:, None, :2] + rng.uniform(0, 1, (count, 5, 2)) * boxes_xywh[:, None, 2:]
     landmarks_xy = landmarks_xy.round() if whole else landmarks_xy
     landmarks_xy[rng.uniform(size=count) > 1 / 3] = np.nan
     if partly:

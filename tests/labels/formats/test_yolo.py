@@ -178,11 +178,11 @@ class TestGood:
 
     @pytest.mark.parametrize("visible", [("2", True), ("1", True), ("0", False)])
     def test_landmarks_with_visibility(self, root: Path, visible: tuple[str, bool]) -> None:
-        points = " ".join(f"0.{i} 0.5 {visible[0]}" for i in range(1, 6))
+        points = " ".join(f"0.{47 + i} 0.5 {visible[0]}" for i in range(1, 6))
         label(root, "train/a", f"0 0.5 0.5 0.25 0.2 {points}\n")
         [points_xy] = read_labels(root / "data.yaml:train")[0].landmarks_xy
-        expected = [[4 * i, 15] for i in range(1, 6)] if visible[1] else [[np.nan] * 2] * 5
-        np.testing.assert_array_equal(points_xy, expected)
+        expected = [[0.4 * (47 + i), 15] for i in range(1, 6)] if visible[1] else [[np.nan] * 2] * 5
+        np.testing.assert_allclose(points_xy, expected)
 
     @pytest.mark.parametrize(
         ("place", "content"),
