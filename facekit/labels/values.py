@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -54,6 +55,32 @@ def as_flag(value: Any) -> bool | None:
         text = value.strip().lower()
         return _FLAGS.get(text, _FLAGS.get(str(as_whole(text))))
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
+def is_ignored(flags: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether one of (name, value) is of IGNORED_NAMES and set. Raises ValueError for one that is no flag."""
+    is_set = False
+    for name, value in flags:
+        if not isinstance(name, str) or not _is_ignored_name(name):
+            continue
+        flag = as_flag(value)
+        if flag is None:
+            raise ValueError(f"{name}: expected 0 or 1, got {repr(value)[:60]}.")
+        is_set |= flag
+    return is_set
+
+
+def named_values(attributes: Any) -> Iterable[tuple[Any, Any]]:
+    """The pairs of a mapping, or of a list of mappings with name and value; none of anything else."""
+    if isinstance(attributes, dict):
+        return attributes.items()
+    listed = attributes if isinstance(attributes, list) else []
+    return [(each.get("name"), each.get("value")) for each in listed if isinstance(each, dict)]
+
+
+@lru_cache(maxsize=1024)  # a file of a million faces has few names
+def _is_ignored_name(name: str) -> bool:
+    return class_name(name) in IGNORED_NAMES
 
 
 def class_name(value: Any) -> str:

@@ -4,7 +4,7 @@
 "image_id": 1, "category_id": 1, "bbox": [449, 330, 122, 149], "keypoints": [488.9, 373.6, 2, ...],
 "attributes": {"blur": 0, "expression": 0, "illumination": 0, "invalid": 0, "occlusion": 0, "pose": 0}}]}
 
-Ids and flags are compared by value: "27" is 27. iscrowd, ignore, and an attribute that says so (values.IGNORED_NAMES)
+Ids and flags are compared by value: "27" is 27. Flags and attributes of values.IGNORED_NAMES (iscrowd, ignore, ...)
 make a crowd. Points are mapped by their category's names (keypoints.py). A folder is read whose files are
 annotations/*.json beside images/ (CVAT), or _annotations.coco.json in it or in a set's folder (Roboflow).
 

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
-from facekit.labels.formats.text_lines import shorten
 from facekit.labels.picture_labels import MAX_COORDINATE, WIDER_ATTRIBUTES
-from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
+from facekit.labels.values import as_number, as_whole, is_ignored, named_values
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +36,12 @@ def polygon_box(segmentation: Any) -> list[float] | None:
 
 
 def is_crowd(annotation: dict[str, Any], where: str) -> bool:
-    """Whether iscrowd, ignore, or an attribute (IGNORED_NAMES) says so. Raises FacekitError for a flag that is none."""
-    is_set = False
-    for name in ("iscrowd", "ignore"):
-        flag = as_flag(annotation.get(name))
-        if flag is None:
-            raise FacekitError(f"{where}.{name}: expected 0 or 1, got {shorten(annotation[name])}.")
-        is_set |= flag
-    attributes = annotation.get("attributes")
-    if not is_set and isinstance(attributes, dict):
-        is_set = any(class_name(key) in IGNORED_NAMES and as_flag(value) for key, value in attributes.items())
-    return is_set
+    """Whether iscrowd, or another flag or attribute of IGNORED_NAMES says so. Raises FacekitError for a flag that is
+    none."""
+    try:
+        return is_ignored(annotation.items()) | is_ignored(named_values(annotation.get("attributes")))
+    except ValueError as error:
+        raise FacekitError(f"{where}.{error}") from error
 
 
 def known_attributes(attributes: dict[Any, list[list[int] | None]], path: Path) -> dict[Any, NDArray[np.int8]]:

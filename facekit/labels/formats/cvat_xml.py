@@ -27,7 +27,7 @@ from facekit.labels.formats.text_lines import shorten
 from facekit.labels.formats.voc_xml import read_xml_text
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder, guesses_beside
-from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
+from facekit.labels.values import as_number, as_whole, class_name, is_ignored
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _add(drawing: Drawing, shape: ElementTree.Element, place: str) -> None:
         drawing.passed_over[f"<{shorten(shape.tag)[1:-1]}>"] += 1
         return
     flags = [(part.get("name"), part.text) for part in shape.iterfind("attribute")]
-    is_crowd = any(class_name(key) in IGNORED_NAMES and as_flag(value) for key, value in flags)
+    is_crowd = is_ignored(flags)
     drawing.boxes.append(DrawnBox(class_name(shape.get("label")), box, group, is_crowd, place))
 
 

@@ -5,7 +5,7 @@
 "imageWidth": 512}
 
 Rectangles, polygons, circles and masks give their box. Points that are named as landmarks belong to the face of their
-group_id, or that they lie in. A shape with `difficult` or a flag that says so (values.IGNORED_NAMES) is a crowd. Give
+group_id, or that they lie in. A flag or attribute of values.IGNORED_NAMES makes a crowd. Give
 the folder, or one file. Read alone.
 """
 
@@ -30,7 +30,7 @@ from facekit.labels.formats.text_lines import (
 )
 from facekit.labels.picture_labels import PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
-from facekit.labels.values import IGNORED_NAMES, as_flag, as_number, as_whole, class_name
+from facekit.labels.values import as_number, as_whole, class_name, is_ignored, named_values
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _drawing(content: dict[str, Any], file: Path) -> Drawing:
                 (x, y), radius = points[0], math.dist(*points[:2])
                 points = [(x - radius, y - radius), (x + radius, y + radius)]
             label = class_name(shape["label"])
-            drawing.boxes.append(DrawnBox(label, box_around(points), group, _is_crowd(shape), where))
+            drawing.boxes.append(DrawnBox(label, box_around(points), group, _is_crowd(shape, where), where))
         else:
             drawing.passed_over[f"{shorten(kind)} of {len(points)} points"] += 1
     return drawing
@@ -131,10 +131,13 @@ def _points(value: Any, where: str) -> list[tuple[float, float]]:
     return points
 
 
-def _is_crowd(shape: dict[str, Any]) -> bool:
-    flags = shape["flags"] if isinstance(shape.get("flags"), dict) else {}
-    is_set = any(class_name(key) in IGNORED_NAMES and as_flag(value) for key, value in flags.items())
-    return is_set or bool(as_flag(shape.get("difficult")))
+def _is_crowd(shape: dict[str, Any], where: str) -> bool:
+    """By its own flags, labelme's `flags` and X-AnyLabeling's `attributes`."""
+    try:
+        flags = [*shape.items(), *named_values(shape.get("flags")), *named_values(shape.get("attributes"))]
+        return is_ignored(flags)
+    except ValueError as error:
+        raise FacekitError(f"{where}.{error}") from error
 
 
 def _size_wh(content: dict[str, Any]) -> tuple[int, int] | None:

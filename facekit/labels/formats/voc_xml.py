@@ -6,8 +6,8 @@
 <has_lm>1</has_lm><lm><x1>488.9</x1><y1>373.6</y1> ... <y5>431.5</y5></lm></object></annotation>
 
 Corners are taken as they stand, without the pixel that some VOC readers take off. Objects marked difficult become
-is_crowd: neither learnt nor counted as missed, as VOC has it; so do those of <ignore> or <iscrowd>. Flags count by
-value: true is 1.
+is_crowd: neither learnt nor counted as missed, as VOC has it; so do those of <ignore> or <iscrowd>, and of CVAT's
+<attributes> of such names (values.IGNORED_NAMES). Flags count by value: true is 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from facekit.labels.formats.text_lines import format_number, pictures_beside, re
 from facekit.labels.layout import known_size
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
-from facekit.labels.values import as_flag, kinds_to_read
+from facekit.labels.values import as_flag, is_ignored, kinds_to_read
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,8 @@ def _add_object(found: VocFile, element: ElementTree.Element) -> None:
     flags = {tag: as_flag(texts.get(tag)) for tag in ("difficult", "ignore", "iscrowd")}
     if wrong := [tag for tag, flag in flags.items() if flag is None]:
         raise ValueError(f"expected <{wrong[0]}> 0 or 1, got {shorten(texts[wrong[0]])}.")
-    found.difficult.append(any(flags.values()))
+    attributes = [(part.findtext("name"), part.findtext("value")) for part in element.iterfind("attributes/attribute")]
+    found.difficult.append(any(flags.values()) | is_ignored(attributes))
 
 
 def _numbers(parent: ElementTree.Element | None, name: str, tags: Sequence[str]) -> list[float]:

@@ -26,7 +26,14 @@ class TestCocoByValue:
         assert labels.is_crowd.tolist() == [True, True, False, True]
 
     @pytest.mark.parametrize(
-        "face", [{"ignore": 1}, {"attributes": {"difficult": True}}, {"attributes": {"Is_Crowd": "true", "blur": 0}}]
+        "face",
+        [
+            {"ignore": 1},
+            {"attributes": {"difficult": True}},
+            {"attributes": {"Is_Crowd": "true", "blur": 0}},
+            {"isCrowd": 1},
+            {"attributes": [{"name": "ignore", "value": "true"}]},
+        ],
     )
     def test_other_flags_of_faces_to_ignore(self, root: Path, face: dict[str, Any]) -> None:
         assert read_labels(coco(root, face))[0].is_crowd.tolist() == [True]
@@ -34,6 +41,7 @@ class TestCocoByValue:
     @pytest.mark.parametrize("flag", ["maybe", 7, [1], {}])
     def test_flags_that_are_none(self, root: Path, flag: Any) -> None:
         assert "annotations[0].iscrowd: expected 0 or 1, got" in complaint(coco(root, {"iscrowd": flag}))
+        assert "annotations[0].ignore: expected 0" in complaint(coco(root, {"attributes": {"ignore": flag}}))
 
     @pytest.mark.parametrize(("category", "image"), [("0", 0), (0.0, "0"), ("0.0", 0.0), (False, False)])
     def test_ids(self, root: Path, category: Any, image: Any, said: pytest.LogCaptureFixture) -> None:

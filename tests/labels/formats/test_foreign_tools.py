@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels, recognise
 from facekit.labels.picture_labels import PictureLabels
 from tests.labels.formats.support import complaint, picture, write
@@ -71,7 +72,8 @@ class TestLabelme:
         self.read(root, shape("face", self.RECTANGLE), *lost)
         assert "1 'line' of 2 points, 1 points with another name, 1 points in no box" in said.text
 
-    @pytest.mark.parametrize("more", [{"difficult": True}, {"flags": {"difficult": True}}, {"flags": {"ignore": "1"}}])
+    @pytest.mark.parametrize("more", [{"difficult": True}, {"flags": {"difficult": True}}, {"flags": {"ignore": "1"}},
+                                      {"attributes": {"ignore": True}}])  # fmt: skip
     def test_difficult(self, root: Path, more: dict[str, Any]) -> None:
         assert self.read(root, shape("face", self.RECTANGLE, **more)).is_crowd.tolist() == [True]
 
@@ -132,6 +134,8 @@ class TestCvatXml:
             ("difficult", "false", False),
         ):
             assert self.read(root, box.format(name, value)).is_crowd.tolist() == [is_crowd]
+        with pytest.raises(FacekitError, match=r"<image> 0, shape 0: ignore: expected 0 or 1, got 'maybe'"):
+            self.read(root, box.format("ignore", "maybe"))
 
     def test_name_of_another_machine(self, root: Path) -> None:
         assert self.read(root, "", name="D:\\task 5\\a.jpg").path == root / "a.jpg"
