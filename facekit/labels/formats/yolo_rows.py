@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import malformed, read_lines
 from facekit.labels.keypoints import MAX_POINTS, warn_of_contradictions
 from facekit.labels.picture_labels import FAR_OUTSIDE, LEAST_CORNERS, NEARLY_ALL
@@ -107,6 +108,11 @@ def faces_of(
     said: Counter[str] = Counter()
     for columns, group in groups.items():
         values = np.array([row for _, _, row in group], np.float64)
+        if columns == BOX_COLUMNS and is_confidence_first(values[:, 1:]):
+            raise FacekitError(
+                f"{where}: as class, box and confidence many boxes would reach outside their pictures, and nearly "
+                f"all lie in them if the confidence stands before the box. Write it behind: class cx cy w h confidence."
+            )
         meaning = meaning_of(values[:, 1:], kpt_shape, are_contours)
         wrong = np.ones(len(values), bool) if meaning is None else _no_polygons(values, meaning)
         if meaning is None or wrong.any():
@@ -162,6 +168,18 @@ def are_corners(boxes: NDArray[np.float64]) -> bool:
     far = ((first + second / 2 > 1 + FAR_OUTSIDE) | (first - second / 2 < -FAR_OUTSIDE)).any(axis=1).mean()
     are_some_small = (second < 0.5).any(axis=1).mean() > 1 / 3
     return bool(as_corners.mean() > NEARLY_ALL and (far > 1 / 3 or (far >= 0.1 and are_some_small)))
+
+
+def is_confidence_first(values: NDArray[np.float64]) -> bool:
+    """Whether (N, 5) numbers behind the class are a confidence and a box, as DeepStream has them: over a third of the
+    boxes would reach outside if they came first, and nearly all lie in the picture if they come last."""
+    if len(values) < LEAST_CORNERS:
+        return False
+    first, last = values[:, :4], values[:, 1:]
+    is_far = (np.abs(first[:, :2] - 0.5) + first[:, 2:] / 2 > 0.5 + ROUNDED).any(axis=1)
+    is_inside = ((np.abs(last[:, :2] - 0.5) + last[:, 2:] / 2 <= 0.5 + ROUNDED) & (last[:, 2:] > 0)).all(axis=1)
+    are_shares = ((values[:, 0] >= 0) & (values[:, 0] <= 1)).all()
+    return bool(are_shares and is_far.mean() > 1 / 3 and is_inside.mean() > NEARLY_ALL)
 
 
 def _are_points(values: NDArray[np.float64], count: int, each: int) -> bool:

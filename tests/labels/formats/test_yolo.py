@@ -260,6 +260,10 @@ class TestBad:
         text = complaint(root / "data.yaml:train")
         assert "7 columns are class and three corners: behind a box only one of confidence and track's number" in text
 
+    def test_confidence_before_the_box(self, root: Path) -> None:
+        label(root, "train/a", "0 0.91 0.44 0.22 0.18 0.23\n" * 12)
+        assert "Write it behind: class cx cy w h confidence." in complaint(root / "data.yaml:train")
+
     def test_corners(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         corners = [(x, y, x + 0.06, y + 0.08) for x in (0.1, 0.3, 0.5, 0.85) for y in (0.2, 0.3, 0.6)]
         label(root, "train/a", "".join(f"0 {a} {b} {c} {d}\n" for a, b, c, d in corners))

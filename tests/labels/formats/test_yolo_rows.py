@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facekit.labels.formats.yolo_rows import are_corners
+from facekit.labels.formats.yolo_rows import are_corners, is_confidence_first
 
 
 def some_boxes(generator: np.random.Generator, least: float, most: float, centre: float) -> NDArray[np.float64]:
@@ -30,3 +30,14 @@ def test_corners(least: float, most: float, centre: float) -> None:
     corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1).clip(0, 1)
     assert are_corners(corners)
     assert not are_corners(corners[:9])  # too few to tell
+
+
+def test_confidence_first() -> None:
+    rng = np.random.default_rng(0)
+    centre_size = np.concatenate([rng.uniform(0.2, 0.8, (40, 2)), rng.uniform(0.05, 0.3, (40, 2))], axis=1)
+    confidence = rng.uniform(0.4, 1, (40, 1))
+    first = np.concatenate([confidence, centre_size], axis=1)
+    assert is_confidence_first(first)
+    assert not is_confidence_first(first[:9])  # too few to tell
+    assert not is_confidence_first(np.concatenate([centre_size, confidence], axis=1))
+    assert not is_confidence_first(np.full((40, 5), 0.5))
