@@ -197,10 +197,10 @@ def _read_all(
     _say_shared(list(pictures), files, source)
     rows = faces_of(files, numbered, listed.kpt_shape, str(source))
     lines = [[line for line, _ in each] for each in numbered]
-    face_class = _face_class(rows, listed.names, source)
-    if face_class is not None:
+    face_classes = _face_classes(rows, listed.names, source)
+    if face_classes is not None:
         for index in range(len(rows)):
-            keep = rows[index][:, 0] == face_class
+            keep = np.isin(rows[index][:, 0], face_classes)
             rows[index], lines[index] = rows[index][keep], np.array(lines[index], int)[keep].tolist()
     _check_no_corners(np.concatenate(rows)[:, 1:5], source, as_written)
     labels = []
@@ -244,8 +244,8 @@ def _say_shared(pictures: list[Path], files: list[Path], source: Path) -> None:
         )  # fmt: skip
 
 
-def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> int | None:
-    """The class to read; None: there is but one, so all."""
+def _face_classes(rows: list[NDArray[np.float64]], names: dict[int, str], source: Path) -> list[int] | None:
+    """The classes to read, several where names are alike but for capitals; None: there is but one, so all."""
     classes = {int(number) for array in rows for number in array[:, 0]}
     if len(classes | set(names)) < 2:
         for name in names.values():
@@ -253,17 +253,18 @@ def _face_class(rows: list[NDArray[np.float64]], names: dict[int, str], source: 
         return None
     names = names or _listed_names(source)
     faces = face_names(names.values())
-    face = next((number for number, name in names.items() if name in faces), None)
-    if face is None and classes:
+    wanted = [number for number, name in names.items() if name in faces]
+    if not wanted and classes:
         found = ", ".join(f"{number} ({names.get(number, 'no name')})" for number in sorted(classes))
         raise FacekitError(
             f"{source}: several classes and none named 'face': {found}. Name it in data.yaml's names, or in "
             f"a classes.txt beside the labels."
         )
-    if face is not None and classes - {face}:
-        others = ", ".join(str(number) for number in sorted(classes - {face}))
-        log.warning("%s: only the class %d, 'face', is read; left alone: %s.", source, face, others)
-    return face
+    if wanted and classes - set(wanted):
+        others = ", ".join(str(number) for number in sorted(classes - set(wanted)))
+        read = ", ".join(map(str, wanted))
+        log.warning("%s: only the class %s, 'face', is read; left alone: %s.", source, read, others)
+    return wanted or None
 
 
 def _to_labels(picture: Path, root: Path, rows: NDArray[np.float64], as_written: bool) -> PictureLabels:

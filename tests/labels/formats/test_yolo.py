@@ -176,6 +176,11 @@ class TestGood:
         np.testing.assert_allclose(a.boxes_xywh, [[6, 3, 8, 12]] * (1 + lines))
         assert np.isfinite(a.landmarks_xy).all(axis=(1, 2)).tolist() == [True] + [False] * lines
 
+    def test_two_classes_of_one_name(self, root: Path) -> None:
+        label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.2 0.2 0.1 0.1\n")
+        (root / "data.yaml").write_text("train: images/train\nnames: [face, Face]\n")
+        assert len(read_labels(root / "data.yaml")[0].boxes_xywh) == 2
+
     @pytest.mark.parametrize("visible", [("2", True), ("1", True), ("0", False)])
     def test_landmarks_with_visibility(self, root: Path, visible: tuple[str, bool]) -> None:
         points = " ".join(f"0.{47 + i} 0.5 {visible[0]}" for i in range(1, 6))
