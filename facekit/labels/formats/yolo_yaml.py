@@ -45,7 +45,9 @@ class DataYaml:
 def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> DataYaml:
     """part: one of its sets; None: all of them. Raises FacekitError with the file and the key or line."""
     try:
-        content = yaml.safe_load(read_text(file, MAX_YAML_BYTES))
+        text = read_text(file, MAX_YAML_BYTES)
+        content = yaml.safe_load(text)
+        _check_no_doubles(yaml.compose(text, Loader=yaml.SafeLoader), file)
     # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -99,6 +101,20 @@ def _without_missing(places: dict[str, list[Path]], part: str | None, file: Path
     for key, each in missing.items():
         log.warning("%s: %s is not there (%s): left out.", file, key, ", ".join(map(str, each)))
     return {key: each for key, each in places.items() if key not in missing}
+
+
+def _check_no_doubles(node: yaml.Node | None, file: Path) -> None:
+    """Raises FacekitError for a key that is there twice, of which YAML's readers keep the last in silence."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise FacekitError(f"{file}:{key.start_mark.line + 1}: {key.value}: given twice; keep one.")
+            seen.add(key.value)
+        if key.value == "names":  # the classes' numbers
+            _check_no_doubles(value, file)
 
 
 def _folder_above(folder: Path) -> Path:

@@ -198,6 +198,15 @@ class TestFile:
         with pytest.raises(FacekitError, match=r"a folder without COCO files; looked for annotations/\*\.json"):
             read_coco(root, root)
 
+    @pytest.mark.parametrize("twice", ["annotations", "width"])
+    def test_keys_that_stand_twice(self, root: Path, twice: str) -> None:
+        path = write(root, [image()], [face()])
+        path.write_text(path.read_text().replace(f'"{twice}"', f'"{twice}": [],\n"{twice}"', 1))
+        with pytest.raises(
+            FacekitError, match=rf"labels\.json:2: the key '{twice}' is given twice in a mapping; keep one"
+        ):
+            read_coco(path, root)
+
     def test_invalid_json_names_the_line(self, root: Path) -> None:
         path = root / "labels.json"
         path.write_text('{"images": [],\n "annotations": [\n  {"id": 1,}\n]}')

@@ -265,6 +265,14 @@ class TestBad:
         text = complaint(root / "data.yaml:train")
         assert "7 columns are class and three corners: behind a box only one of confidence and track's number" in text
 
+    @pytest.mark.parametrize(
+        "twice", ["train: a\ntrain: images/train\n", "train: images/train\nnames: {0: face, 0: car}\n"]
+    )
+    def test_keys_that_stand_twice(self, root: Path, twice: str) -> None:
+        (root / "data.yaml").write_text(twice)
+        assert complaint(root / "data.yaml").endswith("given twice; keep one.")
+        assert "data.yaml:2: " in complaint(root / "data.yaml")
+
     def test_confidence_before_the_box(self, root: Path) -> None:
         label(root, "train/a", "0 0.91 0.44 0.22 0.18 0.23\n" * 12)
         assert "Write it behind: class cx cy w h confidence." in complaint(root / "data.yaml:train")
