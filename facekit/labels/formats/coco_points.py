@@ -37,7 +37,10 @@ class CocoPoints:
 
     def know_category(self, category_id: Any, names: Any) -> None:
         """The names of its points, if it has any; points that are but numbered come in our order."""
-        if not isinstance(names, list) or not names or say_nothing(names):
+        if not names or (isinstance(names, list) and say_nothing(names)):
+            return
+        if not isinstance(names, list):
+            self._orders[category_id] = (0, None)
             return
         self._named = True
         self._orders[category_id] = (len(names), order_by_names(names))
@@ -47,6 +50,8 @@ class CocoPoints:
         if keypoints is None or keypoints == []:
             return UNLABELLED
         count, order = self._orders.get(category_id, (len(LANDMARK_NAMES), list(range(len(LANDMARK_NAMES)))))
+        if not count:
+            return self._leave_out("their category's keypoints are no list of names", where)
         if order is None:
             return self._leave_out("with names other than the five landmarks'", where)
         if not isinstance(keypoints, list) or len(keypoints) not in (3 * count, 2 * count):

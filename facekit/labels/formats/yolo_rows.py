@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import malformed, read_lines
-from facekit.labels.keypoints import MAX_POINTS, warn_of_contradictions
+from facekit.labels.keypoints import MAX_POINTS, as_seen, order_by_names, say_nothing, warn_of_contradictions
 from facekit.labels.picture_labels import FAR_OUTSIDE, LEAST_CORNERS, NEARLY_ALL
 from facekit.structures import LANDMARK_NAMES
 
@@ -90,10 +90,11 @@ def read_rows(file: Path) -> list[tuple[int, Row]]:
 
 def faces_of(
     files: Sequence[Path], numbered: Sequence[Sequence[tuple[int, Row]]], kpt_shape: tuple[int, int] | None,
-    where: str,
+    where: str, kpt_names: Sequence[Any] = (),
 ) -> list[NDArray[np.float64]]:  # fmt: skip
     """An array (N, 15) a file: class, box (centre and size) and x, y of the five landmarks, -1 for those that aren't
-    labelled. kpt_shape: how many points and values a point, of data.yaml. Says once what was not read as it stands.
+    labelled. kpt_shape: how many points and values a point, of data.yaml; kpt_names: what
+    the points are called there, if they are. Says once what was not read as it stands.
 
     Raises FacekitError with the line for a number of columns that nothing explains.
     """
@@ -130,9 +131,24 @@ def faces_of(
             picked[number] = read[len(row)][place[len(row)]]
             place[len(row)] += 1
         faces.append(picked)
-    points = np.concatenate([np.empty((0, 15)), *faces])[:, 5:].reshape(-1, 5, 2)
-    warn_of_contradictions(np.where((points == -1).all(axis=2, keepdims=True), np.nan, points), where)
+    whole = np.concatenate([np.empty((0, 15)), *faces])
+    points = whole[:, 5:].reshape(-1, 5, 2)
+    points = np.where((points == -1).all(axis=2, keepdims=True), np.nan, points)
+    if kpt_names and not say_nothing(kpt_names):
+        whole[:, 5:] = np.nan_to_num(_by_names(points, kpt_names, where), nan=-1).reshape(-1, 10)
+        return np.split(whole, np.cumsum([len(each) for each in faces])[:-1]) if faces else []
+    warn_of_contradictions(points, where)
     return faces
+
+
+def _by_names(points: NDArray[np.float64], names: Sequence[Any], where: str) -> NDArray[np.float64]:
+    """(N, 5, 2) points of those names as the five landmarks; NaN where the names are others."""
+    order = order_by_names(names)
+    if len(names) == points.shape[1] and order is not None:
+        return as_seen(points[:, order], where)
+    if count := int(np.isfinite(points).all(axis=(1, 2)).sum()):
+        log.warning("%s: %d faces are read without landmarks: kpt_names aren't the five landmarks'.", where, count)
+    return np.full_like(points, np.nan)
 
 
 def meaning_of(

@@ -23,7 +23,7 @@ from facekit.labels.formats.text_lines import read_text
 from facekit.labels.keypoints import MAX_POINTS
 from facekit.labels.picture_labels import check_name_length, has_drive, picture_path
 from facekit.labels.picture_paths import plain_path, tails_of
-from facekit.labels.values import as_whole, say_read_together
+from facekit.labels.values import as_whole, face_names, say_read_together
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class DataYaml:
     places: list[Path]  # folders and lists of pictures
     names: dict[int, str] = field(default_factory=dict)  # of the classes, in lower case
     kpt_shape: tuple[int, int] | None = None  # points a face, and values a point
+    kpt_names: list[Any] = field(default_factory=list)  # of a face's points; empty: none are given
 
 
 def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> DataYaml:
@@ -75,7 +76,7 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
     say_read_together(file, list(places))
     return DataYaml(
         root, top, [place for each in places.values() for place in each], _class_names(content.get("names")),
-        _kpt_shape(content.get("kpt_shape")),
+        _kpt_shape(content.get("kpt_shape")), _kpt_names(content.get("kpt_names"), content.get("names")),
     )  # fmt: skip
 
 
@@ -192,6 +193,17 @@ def _class_names(names: Any) -> dict[int, str]:
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
     numbered = ((as_whole(key), name) for key, name in pairs if isinstance(name, str))  # '0': face, too
     return {number: name.lower() for number, name in numbered if number is not None}
+
+
+def _kpt_names(value: Any, names: Any) -> list[Any]:
+    """Of Ultralytics' pose sets: a list by class, or one list. Of several classes the face's."""
+    listed = value.items() if isinstance(value, dict) else enumerate([value])
+    by_class = {as_whole(key): each for key, each in listed if isinstance(each, list)}
+    classes = _class_names(names)
+    faces = face_names(classes.values())
+    return next((each for number, each in by_class.items() if classes.get(number or 0) in faces), []) or next(
+        iter(by_class.values()), []
+    )
 
 
 def _kpt_shape(value: Any) -> tuple[int, int] | None:

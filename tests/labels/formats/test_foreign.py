@@ -121,6 +121,11 @@ class TestCocoPoints:
         assert np.isnan(self.read(root, keypoints(POINTS), names, count=3)).all()
         assert "3 faces are read without landmarks: with names other than" in said.text
 
+    @pytest.mark.parametrize("names", ["nose,left_eye", {"0": "nose"}])
+    def test_names_that_are_no_list(self, root: Path, names: Any, said: pytest.LogCaptureFixture) -> None:
+        assert np.isnan(self.read(root, keypoints(POINTS), names)).all()
+        assert "their category's keypoints are no list of names" in said.text
+
     def test_numbered_names_say_nothing(self, root: Path) -> None:
         assert self.read(root, keypoints(POINTS), ["1", "2", "3", "4", "5"]).tolist() == [POINTS]
 

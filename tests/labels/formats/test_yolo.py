@@ -176,6 +176,19 @@ class TestGood:
         np.testing.assert_allclose(a.boxes_xywh, [[6, 3, 8, 12]] * (1 + lines))
         assert np.isfinite(a.landmarks_xy).all(axis=(1, 2)).tolist() == [True] + [False] * lines
 
+    @pytest.mark.parametrize("form", ["[{}]", "{{0: [{}]}}"])
+    def test_names_of_landmarks(self, root: Path, form: str, caplog: pytest.LogCaptureFixture) -> None:
+        marks = [(0.5, 0.5), (0.45, 0.45), (0.55, 0.45), (0.46, 0.56), (0.54, 0.56)]  # the nose first
+        label(root, "train/a", f"0 0.5 0.5 0.25 0.2 {' '.join(f'{x} {y} 2' for x, y in marks)}\n")
+        names = "nose, left_eye, right_eye, left_mouth, right_mouth"
+        for said in (names, names.replace("nose", "chin")):
+            shape = f"train: images/train\nkpt_shape: [5, 3]\nkpt_names: {form.format(said)}\n"
+            (root / "data.yaml").write_text(shape)
+            points = read_labels(root / "data.yaml")[0].landmarks_xy[0]
+            expected = [marks[i] for i in (1, 2, 0, 3, 4)] if said == names else np.full((5, 2), np.nan)
+            np.testing.assert_allclose(points, np.multiply(expected, (40, 30)))
+        assert "1 faces are read without landmarks: kpt_names" in caplog.text
+
     def test_two_classes_of_one_name(self, root: Path) -> None:
         label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.2 0.2 0.1 0.1\n")
         (root / "data.yaml").write_text("train: images/train\nnames: [face, Face]\n")
