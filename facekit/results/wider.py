@@ -84,7 +84,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, ArrayLike]) -> Non
     """
     checked = {}
     for name, rows in predictions.items():
-        _check_name(name)
+        check_name(name)
         checked[name] = checked_xywhs(rows, name)
     for name, xywhs in checked.items():
         _write(folder / f"{name}.txt", xywhs)
@@ -107,7 +107,7 @@ def write_wider(
         place = PurePosixPath(row.name).with_suffix("")
         event = "_".join(place.parent.parts).strip() or "pictures"
         name = names.of(f"{event}/{place.name.strip() or '_'}.txt").removesuffix(".txt")
-        _check_name(name)
+        check_name(name)
         boxes = row.faces.boxes_xyxy.astype(np.float64)
         corner, size = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clip(0)
         xywhs = np.concatenate([corner, size, row.faces.scores[:, None].astype(np.float64)], axis=1)
@@ -152,7 +152,8 @@ def _write(target: Path, xywhs: NDArray[np.float64]) -> None:
     write_text(target, "\n".join(lines) + "\n", sync=False)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises FacekitError for a name that no result file may have."""
     parts = name.split("/")
     if (
         len(parts) != 2
@@ -161,7 +162,10 @@ def _check_name(name: str) -> None:
         or not is_printable(name)
         or any(PureWindowsPath(part).drive for part in parts)
     ):
-        raise FacekitError(f"predictions: the picture name {name!r} isn't EVENT/NAME, so no file is written for it.")
+        raise FacekitError(
+            f"predictions: the picture name {name!r} isn't EVENT/NAME, so no file is written for it. "
+            f"Rename the picture or its folder."
+        )
 
 
 def _read_folder(path: Path, files: Mapping[str, Path]) -> dict[str, NDArray[np.float64]]:

@@ -28,6 +28,7 @@ from facekit.metrics.size_ap import ap_by_height
 from facekit.metrics.wider import Curve, WiderGroundTruth
 from facekit.pictures.read_ahead import read_each
 from facekit.records.evaluation import Metric
+from facekit.results.wider import check_name
 from facekit.structures import Detections
 from facekit.targets.reading.complexity import file_complexity
 from facekit.targets.reading.outputs import is_foreign
@@ -214,11 +215,13 @@ def wider_pictures(wider_dir: Path, ground_truth: WiderGroundTruth) -> list[Pict
 
 
 def result_names(pictures: Sequence[PictureLabels]) -> list[str]:
-    """EVENT/NAME of each picture's WIDER result file: its file and the folder above it.
+    """EVENT/NAME of each picture's WIDER result file: its file and the folder above it, `pictures` where there is none.
 
-    Raises FacekitError where two pictures would have one.
+    Raises FacekitError where two pictures would have one, and for a name that none may have.
     """
-    names = [f"{picture.path.parent.name}/{picture.path.stem}" for picture in pictures]
+    names = [f"{picture.path.parent.name or 'pictures'}/{picture.path.stem}" for picture in pictures]
+    for name in names:
+        check_name(name)
     if len(set(names)) < len(names):
         doubled = next(name for name, count in Counter(names).items() if count > 1)
         raise FacekitError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from facekit.engine.evaluation.evaluate import (
     detect_over_processes,
     detect_pictures,
     evaluate_labelled,
+    result_names,
 )
 from facekit.errors import FacekitError
 from facekit.labels.picture_labels import PictureLabels
@@ -109,3 +111,13 @@ def test_what_one_cannot_read_ends_all(pictures: list[PictureLabels], monkeypatc
     pictures[4].path.write_bytes(b"no picture")
     ends = Processes(monkeypatch, 3).run(lambda: detect_over_processes(DETECTOR, pictures, None, "x", True))
     assert all(isinstance(end, FacekitError) and "4.png" in str(end) for end in ends)
+
+
+def test_result_names(pictures: list[PictureLabels]) -> None:
+    def named(path: str) -> list[str]:
+        return result_names([replace(pictures[0], path=Path(path))])
+
+    assert named("/set/event/a.jpg") == ["event/a"]
+    assert named("a.jpg") == ["pictures/a"]  # as detect has it
+    with pytest.raises(FacekitError, match=r"'event /a' isn't EVENT/NAME.*Rename the picture or its folder"):
+        named("event /a.jpg")
