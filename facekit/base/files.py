@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from facekit.base.installation import demo_dir, package_dir, templates_dir
 from facekit.errors import ArgumentError, FacekitError
@@ -230,12 +230,12 @@ def replacing(path: Path, sync: bool = True, beside: Path | None = None) -> Iter
             beside.unlink()
 
 
-def is_passed_over(path: Path) -> bool:
+def is_passed_over(path: PurePath) -> bool:
     """Whether readers of folders leave the file alone: half-written, or what macOS puts beside files that it copies."""
     return path.name.startswith("._") or is_half_written(path)
 
 
-def is_half_written(path: Path) -> bool:
+def is_half_written(path: PurePath) -> bool:
     """Whether replacing() left this file behind in a power cut."""
     return _HALF_WRITTEN.fullmatch(path.name) is not None
 

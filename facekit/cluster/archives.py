@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from facekit.base.files import is_passed_over
 from facekit.base.reading import open_regular, shown
 from facekit.cluster.stores import Entry, bare, file_system, is_store, trying
 from facekit.errors import FacekitError
@@ -22,8 +23,8 @@ Named = tuple[str, bytes | FacekitError]
 
 def pictures_in(entry: Entry) -> Iterator[Named]:
     """The name tar://NAME::ARCHIVE and the bytes of each picture, in the archive's order; in the place of the bytes
-    the reason why there are none. Files of other suffixes, such as labels, are passed over. Where the archive breaks
-    off, a last one of the archive's own name tells the reason.
+    the reason why there are none. Files of other suffixes, such as labels, and macOS's ._a.jpg are passed over. Where
+    the archive breaks off, a last one of the archive's own name tells the reason.
     """
     members, taken = 0, set[str]()
     try:
@@ -33,7 +34,8 @@ def pictures_in(entry: Entry) -> Iterator[Named]:
                 members += 1
                 if members > MAX_MEMBERS:
                     raise FacekitError(f"{entry.name}: over {MAX_MEMBERS} files. Divide the archive.")
-                if PurePosixPath(info.name).suffix.lower() in PICTURE_SUFFIXES and not info.isdir():
+                path = PurePosixPath(info.name)
+                if path.suffix.lower() in PICTURE_SUFFIXES and not info.isdir() and not is_passed_over(path):
                     name = f"tar://{info.name}::{entry.name}"
                     yield name, _content(archive, info, stream, taken, name)
     except FacekitError as error:

@@ -22,6 +22,11 @@ class TestPictures:
         path = written(tmp_path / "a.tar", tar_of([("b/1.jpg", one), ("b/1.json", b"{}"), ("a/2.PNG", two)]))
         assert read(path) == [(f"tar://b/1.jpg::{path}", one), (f"tar://a/2.PNG::{path}", two)]
 
+    def test_what_macos_puts_beside_files_is_passed_over(self, tmp_path: Path) -> None:
+        names = ("a.jpg", "._a.jpg", "__MACOSX/._a.jpg")
+        path = written(tmp_path / "a.tar", tar_of([(name, jpeg(1)) for name in names]))
+        assert read(path) == [(f"tar://a.jpg::{path}", jpeg(1))]
+
     def test_none(self, tmp_path: Path) -> None:
         assert read(written(tmp_path / "a.tar", tar_of([]))) == []
 
