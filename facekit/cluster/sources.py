@@ -65,11 +65,11 @@ class Sources:
         """Lists everything, anew each time; what stands for nothing goes to the losses."""
         taken: set[str] = set()
         names = (checked_name(name) for given in self.names for name in ranged(given))
-        for plain, some in itertools.groupby(dict.fromkeys(names), is_plain):
-            if plain:
+        for plain, some in itertools.groupby(names, is_plain):
+            if plain:  # the plain run looks at a name as often as it is given
                 yield from self._pictures(list(some), None)
                 continue
-            for name in some:
+            for name in dict.fromkeys(some):
                 try:
                     for entry in self._in_store(name) if is_store(name) else _on_disk(name):
                         if entry.name not in taken:

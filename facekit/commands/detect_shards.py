@@ -110,11 +110,28 @@ class DetectingShards:
 def joined(numbered: Iterable[Numbered], looking: Looking) -> Iterator[Numbered]:
     """Of a video's frames in their order, and all that the detector says of them, the plain run's rows: tracks go over
     from shard to shard. What several shards say of a damaged video is one row behind them."""
-    for source, rows in groupby(numbered, key=lambda each: each[1].source):
+    for (source, _), rows in groupby(numbered, key=_Listing()):
         if Path(source).suffix.lower() in VIDEO_SUFFIXES:
             yield from _one_video(source, rows, looking)
         else:
             yield from rows
+
+
+class _Listing:
+    """A row's source, and which of its listings in a row it is of: a video that is listed again begins anew."""
+
+    def __init__(self) -> None:
+        self._source: str | None = None
+        self._frame, self._count = -1, 0
+
+    def __call__(self, numbered: Numbered) -> tuple[str, int]:
+        row = numbered[1]
+        if row.source != self._source:
+            self._source, self._frame, self._count = row.source, -1, 0
+        if row.frame is not None:
+            self._count += row.frame <= self._frame
+            self._frame = row.frame
+        return row.source, self._count
 
 
 def _one_video(source: str, rows: Iterator[Numbered], looking: Looking) -> Iterator[Numbered]:

@@ -75,6 +75,16 @@ class TestRows:
         assert len(list((tmp_path / "out").glob("part-*"))) == 3
         assert not (tmp_path / "out" / "_facekit" / "raw").exists()
 
+    @pytest.mark.parametrize("options", [{"every": 3}, {"track": True}], ids=str)
+    def test_a_video_that_is_given_twice(self, options: dict[str, Any], tmp_path: Path, video: Path) -> None:
+        (tmp_path / "empty.tar").write_bytes(tar_of([]))
+        options = options | {"threads": 1, "longest_side": 160}
+        facekit.detect((str(video), str(video)), jsonl=tmp_path / "plain.jsonl", **options).run()
+        given = (str(video), str(video), str(tmp_path / "empty.tar"))
+        facekit.detect(given, jsonl=tmp_path / "out", **options).run()
+        text = "".join(path.read_text() for path in sorted((tmp_path / "out").glob("part-*")))
+        assert text == (tmp_path / "plain.jsonl").read_text()
+
     def test_tracks_go_over_from_shard_to_shard(self, video: Path, tmp_path: Path) -> None:
         _, shared = both(video, tmp_path, longest_side=160, track=True)
         tracks = {line.partition('"track":')[2].partition(",")[0].rstrip("}]") for line in shared.splitlines()}
