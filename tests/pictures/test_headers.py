@@ -143,6 +143,21 @@ def test_kinds_that_are_not_read(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer, .*`git lfs pull`"),
+        (b"PK\x03\x04" + bytes(40), "a zip archive: unpack it first"),
+        (b"\x1f\x8b" + bytes(40), "a gzip archive: unpack it first"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+    ],
+)
+def test_what_stands_in_a_pictures_place(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(FacekitError, match=rf"a\.jpg: not a picture: {words}"):
+        read_picture(tmp_path / "a.jpg")
+
+
 class TestHeic:
     def heic(self, folder: Path) -> Path:
         boxes = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0\0\0\x14ispe\0\0\0\0" + struct.pack(">II", *SIZE_WH)
