@@ -15,7 +15,7 @@ from facekit.base.reading import open_file, shown
 from facekit.base.urls import path_of
 from facekit.cluster import tables, videos
 from facekit.cluster.shards import Shard, gathered
-from facekit.cluster.stores import Entry, checked_name, found_in, is_store, scheme_of
+from facekit.cluster.stores import Entry, checked_name, found_in, has_wildcards, is_store, scheme_of
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.inputs import ADDRESS_SCHEMES, MAX_LIST_BYTES, Input, find_inputs
 from facekit.pictures.listing import VIDEO_SUFFIXES
@@ -77,7 +77,10 @@ class Sources:
                         if len(self.names) > 1:  # else a set of millions for nothing
                             taken.add(entry.name)
                 except FacekitError as error:
-                    self.losses.append(Loss.of(name, error))
+                    if is_store(name) and _suffix(name) in PICTURE_SUFFIXES and not has_wildcards(name):
+                        yield Entry(name, None)  # a picture that is named has a row, which says what is wrong
+                    else:
+                        self.losses.append(Loss.of(name, error))
         if self.list_file is not None:
             yield from self._pictures([], Path(self.list_file))
 

@@ -28,6 +28,7 @@ SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "file": None}
 ATTEMPTS = 6  # of a request to a store; its own library makes some of each
 FIRST_PAUSE_S = 0.2  # doubled with each attempt
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_WILDCARDS = re.compile(r"[*?\[]")
 
 R = TypeVar("R")
 
@@ -178,6 +179,11 @@ def exists(name: str) -> bool:
     return bool(trying(name, lambda: files.exists(bare(name))))
 
 
+def has_wildcards(name: str) -> bool:
+    """Whether a name has a sign of globs."""
+    return _WILDCARDS.search(name) is not None
+
+
 def found_in(name: str) -> Iterator[Entry]:
     """The files of an object store that an address stands for: itself, a glob's, or all below it, sorted.
 
@@ -185,8 +191,8 @@ def found_in(name: str) -> Iterator[Entry]:
     """
     files, scheme = file_system(name), scheme_of(name)
     pattern = bare(name)
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    is_glob = fixed != pattern
+    fixed = _WILDCARDS.split(pattern, maxsplit=1)[0]
+    is_glob = fixed != pattern and not exists(name)  # a file may be called [1].jpg
     top = fixed.rpartition("/")[0] if is_glob else pattern.rstrip("/")
     found: dict[str, Any] = trying(name, lambda: files.find(top, detail=True))
     count = 0

@@ -95,6 +95,11 @@ class TestOfStores:
         with pytest.raises(FacekitError, match="no files there"):
             names("*.gif")
 
+    def test_a_name_with_the_signs_of_globs(self, s3: FaultyS3) -> None:
+        name = put("br/[1].jpg", b"-")
+        put("br/1.jpg", b"-")
+        assert list(found_in(name)) == [Entry(name, 1)]
+
     def test_missing_too_large_and_empty(self, s3: FaultyS3) -> None:
         with pytest.raises(FacekitError, match="no such file"):
             read_bytes(Entry("s3://faces/no.jpg", None), 9)
@@ -119,6 +124,12 @@ class TestOfSources:
         ]  # fmt: skip
         assert sources.passed_over == 1
         assert [loss.what for loss in sources.losses] == ["s3://faces/nowhere"]
+
+    def test_a_missing_picture_has_a_row(self, s3: FaultyS3) -> None:
+        there = put("mi/1.jpg", jpeg(1))
+        sources = Sources([there, "s3://faces/mi/no.jpg", "s3://faces/mi/*.gif"])
+        assert [entry.name for entry in sources.entries()] == [there, "s3://faces/mi/no.jpg"]
+        assert [loss.what for loss in sources.losses] == ["s3://faces/mi/*.gif"]
 
     def test_through_faults(self, s3: FaultyS3) -> None:
         """One request in ten fails, and one answer in ten breaks off: all comes, and is whole."""
