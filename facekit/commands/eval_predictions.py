@@ -47,7 +47,7 @@ class Scored:
 def eval_predictions(options: EvalPredictionsOptions) -> Scored:
     """Scores result files by the official WIDER FACE protocol, as x, y, w, h in pixels; warns where they seem to be
     something else. Raises FacekitError for files that are none."""
-    from facekit.metrics.layouts import likely_layout
+    from facekit.metrics.layouts import doubtful_scores, likely_layout
     from facekit.metrics.wider import read_wider_ground_truth, wider_ap
     from facekit.results.wider import read_predictions
 
@@ -60,6 +60,8 @@ def eval_predictions(options: EvalPredictionsOptions) -> Scored:
             "%s: scored as x, y, w, h in pixels, which WIDER FACE's result files hold, but they seem to be %s. Write "
             "them again, or the figures mean nothing.", options.predictions, layout,
         )  # fmt: skip
+    elif (reason := doubtful_scores(predictions, ground_truth, max(figures_percent.values()) / 100)) is not None:
+        log.warning("%s: %s. Write scores that are higher the surer a face is.", options.predictions, reason)
     known = set(ground_truth.names)
     others = [len(rows) for name, rows in predictions.items() if name not in known]
     if others:

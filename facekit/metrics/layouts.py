@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.metrics.matching import IOU_THRESHOLD
-from facekit.metrics.wider import WiderGroundTruth
+from facekit.metrics.wider import WiderGroundTruth, wider_ap
 from facekit.ops.boxes import area, pairwise_iou
 
 Boxes = NDArray[np.float64]
@@ -18,6 +18,7 @@ UNIT_LIMIT, UNIT_SHARE = 1.5, 0.99  # boxes of 0..1 may reach a little outside, 
 FACTOR_STEP = 0.04  # of a factor's logarithm: faces are found by boxes that are so much too large
 LEAST_GAIN = 0.1  # of the faces, and
 LEAST_RATIO = 2.0  # how far another layout must find more of them
+GOOD_AP, BACKWARDS_GAIN = 0.8, 0.1  # above which AP scores rank rightly; by which it is better the other way round
 
 
 def _xywh(rows: Boxes) -> Boxes:
@@ -69,6 +70,26 @@ def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTru
     return (
         f"{best}: read so, they find {100 * found[best]:.0f} % of the faces in {len(pairs)} pictures, and as {GIVEN} "
         f"{100 * found[GIVEN]:.0f} %"
+    )
+
+
+def doubtful_scores(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTruth, best_ap: float) -> str | None:
+    """Why the scores rank nothing, or backwards, as distances do; None where neither seems so.
+
+    best_ap: of the subsets, as the scores are. The other order is tried only where that isn't good.
+    """
+    every_row = np.concatenate([np.empty((0, 5)), *predictions.values()])
+    if len(every_row) > 1 and np.ptp(every_row[:, 4]) == 0:
+        return f"all {len(every_row)} scores are {every_row[0, 4]:g}, so no box ranks before another"
+    if not best_ap < GOOD_AP:  # NaN too
+        return None
+    turned = {name: np.concatenate([rows[:, :4], -rows[:, 4:]], axis=1) for name, rows in predictions.items()}
+    best_turned = max(wider_ap(turned, ground_truth).values())
+    if not best_turned >= best_ap + BACKWARDS_GAIN:
+        return None
+    return (
+        f"the scores seem to rank backwards, as distances do: negated, the best AP would be {100 * best_turned:.0f} %, "
+        f"not {100 * best_ap:.0f} %"
     )
 
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facekit.metrics.layouts import likely_layout
-from facekit.metrics.wider import WiderGroundTruth, read_wider_ground_truth
+from facekit.metrics.layouts import doubtful_scores, likely_layout
+from facekit.metrics.wider import WiderGroundTruth, read_wider_ground_truth, wider_ap
 from facekit.results.wider import read_predictions
 
 Rows = NDArray[np.float64]
@@ -67,6 +68,24 @@ def test_other_layouts_are_recognised(change: Callable[[Rows], Rows], words: str
 @pytest.mark.parametrize("noise", [0.0, 2.0, 12.0, 60.0, 500.0])
 def test_good_and_bad_detectors_are_left_alone(noise: float) -> None:
     assert likely_layout(predictions(lambda rows: rows, noise), truth()) is None
+
+
+def test_scores_that_rank_backwards_or_not_at_all() -> None:
+    counting = tuple(np.ones(6, bool) for _ in truth().names)
+    ground_truth = replace(truth(), counting=dict.fromkeys(("easy", "medium", "hard"), counting))
+
+    def ranked(sign: float) -> dict[str, Rows]:
+        """The six that are right before many that are wrong."""
+        rows = predictions(lambda rows: np.concatenate([rows[:6], np.repeat(rows[6:], 20, axis=0)]))
+        score = sign * np.arange(126, 0, -1, dtype=np.float64)
+        return {name: np.concatenate([each[:, :4], score[:, None]], axis=1) for name, each in rows.items()}
+
+    def said(sign: float) -> str | None:
+        return doubtful_scores(ranked(sign), ground_truth, max(wider_ap(ranked(sign), ground_truth).values()))
+
+    assert said(1) is None
+    assert "seem to rank backwards" in (said(-1) or "")
+    assert said(0) == "all 1512 scores are 0, so no box ranks before another"
 
 
 def test_nothing_to_look_at() -> None:
