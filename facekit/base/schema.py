@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import yaml
 
 from facekit.base.nearest import did_you_mean
-from facekit.base.reading import read_text, shown
+from facekit.base.reading import HEAD_BYTES, read_text, shown, stand_in
 from facekit.errors import FacekitError
 
 MAX_YAML_BYTES = 100_000  # a template is some kilobytes; anything huge is no template
@@ -119,6 +119,8 @@ def compose_yaml(text: str, path: Path, keys: tuple[str, ...] = ()) -> yaml.Node
     more values than any template has; `keys` are named where there is nothing."""
     if len(text) > MAX_YAML_BYTES:
         raise FacekitError(f"{path}: over {MAX_YAML_BYTES} bytes, too large for a template.")
+    if (what := stand_in(text[:HEAD_BYTES].encode())) is not None:
+        raise FacekitError(f"{path}: is {what}.")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an escape of a character that is none

@@ -225,6 +225,11 @@ class TestFiles:
         assert "not valid YAML" in message
         assert "line " in message
 
+    def test_a_pointer_in_its_place(self, tmp_path: Path) -> None:
+        path = tmp_path / "car.yaml"
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        assert "car.yaml: is a Git LFS pointer, not the file itself: run `git lfs pull`" in complaint(path)
+
     def test_two_documents(self, tmp_path: Path) -> None:
         path = write(tmp_path)
         path.write_text(path.read_text() + "---\nname: b\n")
