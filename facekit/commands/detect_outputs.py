@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import check_outputs, check_writable_folder, replacing
+from facekit.base.files import check_outputs, check_writable_folder, protecting, replacing
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
@@ -71,16 +71,17 @@ class Outputs:
         """Draws and crops. Raises FacekitError where the disk refuses, and where another's file is in the way."""
         if self.draw is not None:
             target = self.draw if self.is_draw_file else self.draw / _as_written(row.name)
-            self._write(target, draw_faces(image_bgr, row.faces))
+            self._write(row, target, draw_faces(image_bgr, row.faces))
         self.frame(row, image_bgr)
 
-    def video(self, name: str) -> Path | None:
-        """Where a video of that name is drawn to. Raises FacekitError where another's file is in the way."""
+    def video(self, name: str, source: str) -> Path | None:
+        """Where a video is drawn to. Raises FacekitError where another's file, or the video itself, is in the way."""
         if self.draw is None or self.is_draw_file:
             return self.draw
         path = PurePosixPath(name)
         target = self.draw / (name if path.suffix.lower() in VIDEO_WRITTEN else str(path.with_suffix(".mp4")))
-        check_replaceable(target)
+        with protecting([Path(source)]):
+            check_replaceable(target)
         return target
 
     def frame(self, row: Row, image_bgr: NDArray[np.uint8]) -> None:
@@ -95,12 +96,13 @@ class Outputs:
             if cut is None:
                 self.losses.append(Loss(f"{row.source}, face {number}", "not cut out: it lies outside the picture"))
                 continue
-            self._write(self.crops / f"{plain}_{number}.jpg", cut, CUT_SIGNATURE)
+            self._write(row, self.crops / f"{plain}_{number}.jpg", cut, CUT_SIGNATURE)
             self.crops_written += 1
 
-    def _write(self, target: Path, image_bgr: NDArray[np.uint8], signature: bytes = SIGNATURE) -> None:
-        check_replaceable(target)
-        write_picture(target, image_bgr, signature=signature)
+    def _write(self, row: Row, target: Path, image_bgr: NDArray[np.uint8], signature: bytes = SIGNATURE) -> None:
+        with protecting([Path(row.source)]):  # which a list may name, that is not kept
+            check_replaceable(target)
+            write_picture(target, image_bgr, signature=signature)
 
     def text(self, kind: str, rows: Rows, run: Run) -> Iterator[str]:
         """The format's text, in parts."""

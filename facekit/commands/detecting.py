@@ -121,7 +121,8 @@ class Finding:
             name = self.detector.template.name
             raise FacekitError(f"`align`: {name} finds no landmarks. Take a detector that does, such as yunet-n.")
         with ExitStack() as stack:
-            stack.enter_context(protecting(self.inputs.files, self.written()))
+            listed = self.inputs.listed_in([path for path in (options.draw, options.crops) if path is not None])
+            stack.enter_context(protecting([*self.inputs.files, *listed], self.written()))
             waiting = iter(self.inputs)
             journal: Journal | None = None
             if places := outputs.on_disk():
@@ -201,7 +202,7 @@ class Finding:
         seen, name, output, state = Seen(), item.below, None, file_state(item)
         if self._names is not None:
             name = self._names.of(item.below)
-        output = self.outputs.video(name)
+        output = self.outputs.video(name, item.source)
         stem = PurePosixPath(name).with_suffix("").as_posix()
         try:
             source = find_source(item.place)

@@ -8,7 +8,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ MAX_LIST_BYTES = 1 << 36
 MAX_LINE_BYTES = 1 << 16  # of a list
 ADDRESS_BYTES = 64 << 20  # of a picture that an address names
 ADDRESS_S = 60.0  # until it is there
+MOST_LOOKED_AT = 100_000  # of a list's names, before the work
 UNKNOWN_BYTES = 12 << 20  # that a picture from elsewhere than a file is taken to have, decoded: 4 megapixels
 
 Kind = Literal["file", "address", "stdin", "video"]
@@ -70,6 +72,18 @@ class Inputs:
         """Those that are known by name and lie on a disk; a list's are not among them."""
         found = [Path(item.place) for item in self.named if item.kind in ("file", "video") and "://" not in item.place]
         return found + ([] if self.list_file is None or str(self.list_file) == "-" else [self.list_file])
+
+    def listed_in(self, folders: Sequence[Path]) -> list[Path]:
+        """Files of the list's beginning that lie in one of these folders: what is written there could take their place
+        before they are read."""
+        if self.list_file is None or str(self.list_file) == "-" or not folders:
+            return []
+        real = cache(real_path)
+        tops = [real(folder) for folder in folders]
+        files = [
+            Path(item.place) for item in islice(_listed(self.list_file), MOST_LOOKED_AT) if "://" not in item.place
+        ]
+        return [file for file in files if any(real(file.parent).is_relative_to(top) for top in tops)]
 
 
 def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Path | None = None) -> Inputs:

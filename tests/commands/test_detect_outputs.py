@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import facekit
+from facekit.errors import FacekitError
+from facekit.pictures.write import write_picture
+
+
+def _draw(path: Path) -> bytes:
+    """A small picture that facekit wrote, which it would write over."""
+    path.parent.mkdir(exist_ok=True)
+    write_picture(path, np.full((40, 40, 3), 90, np.uint8))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_lists_picture_is_not_drawn_on(is_streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _draw(tmp_path / "covered" / "a.jpg")
+    (tmp_path / "list.txt").write_text("covered/a.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    if is_streamed:
+        monkeypatch.setattr("facekit.pictures.inputs.MOST_LOOKED_AT", 0)  # as of one on standard input
+    with pytest.raises(FacekitError, match=r"covered/a\.jpg: would be written over, but this command reads it"):
+        facekit.detect(from_file="list.txt", draw=".").run()
+    assert (tmp_path / "covered" / "a.jpg").read_bytes() == before
+
+
+def test_a_lists_later_picture_is_not_drawn_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
+    before = _draw(tmp_path / "covered" / "a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "covered")
+    (tmp_path / "list.txt").write_text("a.jpg\nlink/a.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FacekitError, match="would be written over, but this command reads it"):
+        facekit.detect(from_file="list.txt", draw="covered").run()
+    assert (tmp_path / "covered" / "a.jpg").read_bytes() == before
