@@ -7,7 +7,7 @@ import logging
 import re
 from array import array
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,12 +136,15 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
             report = stack.enter_context(replacing(options.report)).open("w", encoding="ascii", newline="\n")
             stack.callback(report.close)
         rows = stack.enter_context(closing(work.rows(list(zip(inputs.named, targets, strict=True)))))
-        for row in rows:
-            if report is not None:
-                report.write(row.to_json() + "\n")
-            if stop.received:
-                break
+        with suppress(Interrupted):  # while looking: said below
+            for row in rows:
+                if report is not None:
+                    report.write(row.to_json() + "\n")
+                if stop.received:
+                    break
         rows.close()
+        if stop.received and not work.done.written and work.cut_off is None:
+            raise Interrupted(work.stopped(), stop.received)  # an earlier run's report stays
         if report is not None:
             report.close()
     done = work.done
@@ -151,9 +154,7 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
         done.sheet = sheet
     done.report = options.report
     if stop.received:
-        kept = f"What is written is whole: {done.text()}." if done.written else "Nothing is written that is whole."
-        cut_off = f" {work.cut_off} ends early." if work.cut_off is not None else ""
-        raise Interrupted(f"Stopped. {kept}{cut_off}", stop.received)
+        raise Interrupted(work.stopped(), stop.received)
     if not done.written:
         raise FacekitError("\n".join(str(loss) for loss in done.losses[:10]) or "Nothing could be read.")
     return done
@@ -188,6 +189,7 @@ class _Work:
         self.sheet = ContactSheet()
         self.read = PictureReader(options.max_pixels, on_white=True)
         self.cut_off: Path | None = None  # the video that it was stopped in
+        self.left: Path | None = None  # the same, where an earlier one of that name stays
         self.detector: Detector = chosen.open(passes_of(options.scale, options.longest_side))
         low = min(options.low_threshold, options.threshold)
         # A track waits as long as gaps are bridged, and more: then it keeps its number, and both sides are held.
@@ -202,6 +204,14 @@ class _Work:
                     yield from self.video(item, target)
             else:
                 yield from self.pictures(list(alike))
+
+    def stopped(self) -> str:
+        """What is said where a signal ended it."""
+        done = self.done
+        kept = f"What is written is whole: {done.text()}." if done.written else "Nothing is written that is whole."
+        cut_off = f" {self.cut_off} ends early." if self.cut_off is not None else ""
+        left = f" {self.left} is the one that was there before." if self.left is not None else ""
+        return f"Stopped. {kept}{cut_off}{left}"
 
     def pictures(self, pairs: list[tuple[Input, Path]]) -> Iterator[Row]:
         """A row a picture."""
@@ -263,6 +273,8 @@ class _Work:
             if source.path is None:
                 raise FacekitError(f"{source.name}: a live source can't be looked at twice. Record it first.")
             yield from self._two_passes(item, target)
+        except Interrupted:
+            raise
         except FacekitError as error:
             loss = Loss(item.source, Loss.of(item.source, error).why.removeprefix(f"`video={item.source}`: "))
             self.done.losses.append(loss)
@@ -278,7 +290,7 @@ class _Work:
         def draw(frame: Frame, faces: Detections) -> NDArray[np.uint8]:
             return cover_faces(frame.image_bgr, faces.boxes_xyxy, self.cover)
 
-        doubtful = self._doubtful_frames(places)
+        doubtful, was_there = self._doubtful_frames(places), target.exists()
         watched = watch(source, seen, look, target, draw, self.spans, self.options.keep_sound)
         bar = progress_bar(None, total=places.frames, desc="covering", unit="frame")
         try:
@@ -291,9 +303,17 @@ class _Work:
                         self.sheet.add(draw(frame, faces), faces, f"{frame.time_s:.2f} s")
                     if faces.is_interpolated is not None:
                         self.done.bridged += int(faces.is_interpolated.sum())
-                    yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
-        except GeneratorExit:  # stopped: what is covered so far can be played
-            self.cut_off = target
+                    try:
+                        yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
+                    except (
+                        GeneratorExit
+                    ):  # stopped: what is covered so far can be played, and takes no whole one's place
+                        if was_there:
+                            with suppress(FacekitError):
+                                watched.throw(FacekitError("stopped"))
+                        raise
+        except GeneratorExit:
+            self.left, self.cut_off = (target, None) if was_there else (None, target)
             raise
         self.done.written.append(target)
         self.done.losses += seen.losses

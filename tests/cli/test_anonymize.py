@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ def portrait(project_dir: Path) -> Path:
 
 def scores(path: Path) -> list[float]:
     return [face["score"] for row in facekit.detect(path, threshold=0.3) for face in row.faces.to_dicts()]
+
+
+class Signals(contextlib.nullcontext[Any]):
+    """A signal after so many times that it was asked for."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks, self.seen = looks, 0
+
+    def __enter__(self) -> Any:
+        return self
+
+    @property
+    def received(self) -> int:
+        self.seen += 1
+        return 2 if self.seen > self.looks else 0
 
 
 class TestPictures:
@@ -249,23 +266,25 @@ class TestVideo:
     ) -> None:
         """By a signal after so many frames of 24, in each pass."""
 
-        class Signals(contextlib.nullcontext[Any]):
-            seen = 0
-
-            def __enter__(self) -> Any:
-                return self
-
-            @property
-            def received(self) -> int:
-                self.seen += 1
-                return 2 if self.seen > looks else 0
-
-        monkeypatch.setattr(anonymizing, "StopSignals", Signals)
+        monkeypatch.setattr(anonymizing, "StopSignals", partial(Signals, looks))
         out = tmp_path / "out.mp4"
         with pytest.raises(Interrupted) as caught:
             facekit.anonymize(hidden, output=out)
         assert said.replace("OUT", str(out)) in str(caught.value)
         assert out.exists() == (looks == 30) and (not out.exists() or len(times_ms(out)) < 24)
+
+    @pytest.mark.parametrize("looks", [5, 30])
+    def test_stopped_leaves_what_an_earlier_run_wrote(
+        self, hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+    ) -> None:
+        out, report = tmp_path / "out.mp4", tmp_path / "report.jsonl"
+        facekit.anonymize(hidden, output=out, report=report)
+        before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+        monkeypatch.setattr(anonymizing, "StopSignals", partial(Signals, looks))
+        with pytest.raises(Interrupted) as caught:
+            facekit.anonymize(hidden, output=out, report=report)
+        assert (f"{out} is the one that was there before." in str(caught.value)) == (looks == 30)
+        assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
 
     @pytest.mark.parametrize(("every", "step"), [(20, 0), (6, 2)])
     def test_every_so_manieth_frame_leaves_none_bare(
