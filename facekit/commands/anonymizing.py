@@ -129,35 +129,50 @@ def run_anonymize(options: AnonymizeOptions, chosen: Choice) -> Anonymized:
             check_replaceable(path)
     if options.report is not None:
         check_replaceable_rows("jsonl", options.report)
-    with protecting(inputs.files), StopSignals() as stop, ExitStack() as stack:
+    with protecting(inputs.files), StopSignals() as stop:
         work = _Work(options, chosen, spans, areas, Anonymized(losses=[*inputs.losses, *inputs.left_out]), stop)
-        report = None
-        if options.report is not None:
-            report = stack.enter_context(replacing(options.report)).open("w", encoding="ascii", newline="\n")
-            stack.callback(report.close)
-        rows = stack.enter_context(closing(work.rows(list(zip(inputs.named, targets, strict=True)))))
-        with suppress(Interrupted):  # while looking: said below
-            for row in rows:
-                if report is not None:
-                    report.write(row.to_json() + "\n")
-                if stop.received:
-                    break
-        rows.close()
-        if stop.received and not work.done.written and work.cut_off is None:
-            raise Interrupted(work.stopped(), stop.received)  # an earlier run's report stays
-        if report is not None:
-            report.close()
+        try:
+            _write_rows(work, list(zip(inputs.named, targets, strict=True)), options.report)
+        except Interrupted:
+            raise
+        except FacekitError as error:  # such as of a full disk; what else was lost is told, too
+            raise FacekitError("\n".join([str(error), *map(str, work.done.losses[:10])])) from error
     done = work.done
     done.losses += work.detector.losses()
     if sheet is not None and work.sheet.has_any:
-        write_picture(sheet, work.sheet.picture())
-        done.sheet = sheet
+        try:
+            write_picture(sheet, work.sheet.picture())
+            done.sheet = sheet
+        except FacekitError as error:
+            done.losses.append(Loss.of(sheet, error))
     done.report = options.report
     if stop.received:
         raise Interrupted(work.stopped(), stop.received)
     if not done.written:
         raise FacekitError("\n".join(str(loss) for loss in done.losses[:10]) or "Nothing could be read.")
     return done
+
+
+def _write_rows(work: _Work, pairs: list[tuple[Input, Path]], path: Path | None) -> None:
+    """Covers all, and writes the report, where there is to be one. Raises Interrupted, and leaves an earlier report,
+    where it is stopped before anything was written."""
+    with ExitStack() as stack:
+        report = None
+        if path is not None:
+            report = stack.enter_context(replacing(path)).open("w", encoding="ascii", newline="\n")
+            stack.callback(report.close)
+        rows = stack.enter_context(closing(work.rows(pairs)))
+        with suppress(Interrupted):  # while looking: said below
+            for row in rows:
+                if report is not None:
+                    report.write(row.to_json() + "\n")
+                if work.stop.received:
+                    break
+        rows.close()
+        if work.stop.received and not work.done.written and work.cut_off is None:
+            raise Interrupted(work.stopped(), work.stop.received)
+        if report is not None:
+            report.close()
 
 
 def _targets(inputs: Inputs, output: Path, is_file: bool) -> list[Path]:
@@ -188,6 +203,7 @@ class _Work:
         self.cover = Cover(options.method, options.shape, options.margin)
         self.sheet = ContactSheet()
         self.read = PictureReader(options.max_pixels, on_white=True)
+        self.is_closed = False  # in the middle of a video: nobody takes another row
         self.cut_off: Path | None = None  # the video that it was stopped in
         self.left: Path | None = None  # the same, where an earlier one of that name stays
         self.detector: Detector = chosen.open(passes_of(options.scale, options.longest_side))
@@ -278,7 +294,8 @@ class _Work:
         except FacekitError as error:
             loss = Loss(item.source, Loss.of(item.source, error).why.removeprefix(f"`video={item.source}`: "))
             self.done.losses.append(loss)
-            yield Row(item.source, error=loss.why)
+            if not self.is_closed:
+                yield Row(item.source, error=loss.why)
 
     def _two_passes(self, item: Input, target: Path) -> Iterator[Row]:
         places = self._found(item)
@@ -305,11 +322,10 @@ class _Work:
                         self.done.bridged += int(faces.is_interpolated.sum())
                     try:
                         yield Row(item.source, frame.image_bgr.shape[1::-1], faces, None, frame.number, frame.time_s)
-                    except (
-                        GeneratorExit
-                    ):  # stopped: what is covered so far can be played, and takes no whole one's place
+                    except GeneratorExit:  # stopped: what is covered so far can be played
+                        self.is_closed = True
                         if was_there:
-                            with suppress(FacekitError):
+                            with suppress(FacekitError):  # so that it takes no whole one's place
                                 watched.throw(FacekitError("stopped"))
                         raise
         except GeneratorExit:

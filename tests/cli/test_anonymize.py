@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import struct
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 
 import facekit
 from facekit.commands import anonymizing
-from facekit.errors import ArgumentError, Interrupted
+from facekit.errors import ArgumentError, FacekitError, Interrupted
+from facekit.pictures.av_file import AvFile
 from facekit.results.json_files import read_jsonl
+from facekit.results.row import Row
 from tests.cli.support import fails, refuse_thin_pictures, run, written
 from tests.pictures.av_support import make, sound_of, times_ms
 
@@ -285,6 +288,31 @@ class TestVideo:
             facekit.anonymize(hidden, output=out, report=report)
         assert (f"{out} is the one that was there before." in str(caught.value)) == (looks == 30)
         assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
+
+    @pytest.mark.parametrize("is_report_small", [False, True])
+    def test_a_full_disk(
+        self, hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_report_small: bool
+    ) -> None:
+        """Takes neither the video, nor the sheet beside its report, nor, where that is large, the report."""
+
+        def refuse(path: Path, *_: object) -> None:
+            raise FacekitError(f"{path}: can't be written (No space left on device).")
+
+        def to_json(row: Row) -> str:
+            if row.frame and not is_report_small:
+                raise OSError(28, "No space left on device")
+            return "{}"
+
+        monkeypatch.setattr(AvFile, "__exit__", lambda sink, *_: refuse(sink.path))
+        monkeypatch.setattr(anonymizing, "write_picture", refuse)
+        monkeypatch.setattr(Row, "to_json", to_json)
+        with pytest.raises(FacekitError) as caught:
+            facekit.anonymize(hidden, output=tmp_path / "v.mp4", report=tmp_path / "r.jsonl")
+        assert re.findall(r"(\S+): can't be written", str(caught.value)) == (
+            [str(tmp_path / "v.mp4"), str(tmp_path / "r.jpg")]
+            if is_report_small
+            else [str(tmp_path / "r.jsonl"), str(tmp_path / "v.mp4")]
+        )
 
     @pytest.mark.parametrize(("every", "step"), [(20, 0), (6, 2)])
     def test_every_so_manieth_frame_leaves_none_bare(
