@@ -124,14 +124,14 @@ def check_wider_folder(folder: Path) -> None:
     """Asked before any work: raises FacekitError where boxes lie that facekit did not write. Other texts may lie there,
     as long as none is in the way."""
     for path in itertools.islice(folder.glob("*/*.txt"), MOST_LOOKED_AT):
-        if _scores(path) is not None:
+        if _boxes(path) is not None:
             _check_own(path)
 
 
-def _scores(path: Path) -> NDArray[np.float64] | None:
+def _boxes(path: Path) -> NDArray[np.float64] | None:
     """None of what is no result file."""
     try:
-        return _read_text(path)[:, 4]
+        return _read_text(path)
     except FacekitError:
         return None
 
@@ -141,15 +141,22 @@ def _check_own(path: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Scores of facekit's are float32, written in full; those of others end after some decimals, which few float32 do.
-    A file without boxes is nobody's."""
-    scores = _scores(path)
-    return scores is not None and bool((scores == scores.astype(np.float32)).all())
+    """Spelt as facekit would, and of float32 scores: those of others end after some decimals, which few float32 do. A
+    file without boxes is nobody's."""
+    xywhs = _boxes(path)
+    if xywhs is None or not len(xywhs):
+        return xywhs is not None
+    is_spelt_alike = read_text(path, MAX_TEXT_BYTES, "Choose another folder.") == _text(path, xywhs)
+    return is_spelt_alike and bool((xywhs[:, 4] == xywhs[:, 4].astype(np.float32)).all())
 
 
 def _write(target: Path, xywhs: NDArray[np.float64]) -> None:
-    lines = [target.stem, str(len(xywhs)), *(" ".join(map(repr, row)) for row in xywhs.tolist())]
-    write_text(target, "\n".join(lines) + "\n", sync=False)
+    write_text(target, _text(target, xywhs), sync=False)
+
+
+def _text(file: Path, xywhs: NDArray[np.float64]) -> str:
+    rows = (" ".join(map(repr, row)) for row in xywhs.tolist())
+    return "\n".join([file.stem, str(len(xywhs)), *rows]) + "\n"
 
 
 def check_name(name: str) -> None:

@@ -120,12 +120,16 @@ def test_wider_by_its_reader(tmp_path: Path) -> None:
     assert loss.what == rows()[0].source and "its boxes are in a/one_2.txt" in loss.why
 
 
-def test_wider_of_another_detector_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "boxes",
+    ["1 2 3 4 0.9\n5 6 7 8 0.123", "10 20 30 40 1\n1 2 3 4 0.5", "1 2 3 4 0.9998505115509033\n1.0 2.0 3.0 4.0 0.5"],
+)
+def test_wider_of_another_detector_stays(tmp_path: Path, boxes: str) -> None:
     write_wider(tmp_path, rows())
     (tmp_path / "a" / "notes.txt").write_text("mine\n")
     check_wider_folder(tmp_path)
     assert write_wider(tmp_path, rows()) == []
-    theirs = "one\n2\n1 2 3 4 0.9\n5 6 7 8 0.123\n"
+    theirs = f"one\n2\n{boxes}\n"
     (tmp_path / "a" / "one.txt").write_text(theirs)
     for write in (lambda: check_wider_folder(tmp_path), lambda: write_wider(tmp_path, rows())):
         with pytest.raises(FacekitError, match=r"one\.txt: is there already, and holds another detector"):
