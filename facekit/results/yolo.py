@@ -4,7 +4,8 @@
 0 0.498 0.292 0.119 0.108 0.477 0.270 0.529 0.272 0.503 0.298 0.474 0.307 0.526 0.312 0.93
 
 class, centre x, centre y, width, height, where the detector has them x and y of five landmarks, score. A picture
-without faces has an empty file. Labels have no score: by that a file that somebody made by hand is known, and stays.
+without faces has an empty file. Labels have no score, and other detectors' numbers fewer digits: by that a file of
+another's is known, and stays.
 """
 
 from __future__ import annotations
@@ -32,16 +33,32 @@ def check_yolo_folder(folder: Path) -> None:
 
 
 def _check_own(path: Path) -> None:
-    check_ours(path, _is_own, "has no scores, as labels that facekit didn't write")
+    check_ours(path, _is_own, "holds labels that facekit didn't write")
 
 
 def _is_own(path: Path) -> bool:
-    """A file that holds a face without a score, or that can't be read, is another's."""
+    """A file that holds a face without a score, or numbers that facekit would spell otherwise, or none of more than the
+    six digits that other detectors write, or that can't be read, is another's."""
     try:
         with open_regular(path) as file:
-            return all(len(line.split()) in (0, *NUMBERS_OF_A_FACE) for line in file)
-    except (OSError, FacekitError):
+            lines = [line.decode("ascii") for line in file if line.strip()]
+        return all(map(_is_spelt_alike, lines)) and (not lines or any(map(_has_many_digits, lines)))
+    except (OSError, ValueError, FacekitError):
         return False
+
+
+def _is_spelt_alike(line: str) -> bool:
+    numbers = [float(number) for number in line.split()]
+    return len(numbers) in NUMBERS_OF_A_FACE and line == _line([*numbers[1:-1], float(np.float32(numbers[-1]))])
+
+
+def _has_many_digits(line: str) -> bool:
+    return any(len(number.partition("e")[0].replace(".", "").lstrip("0")) > 6 for number in line.split())
+
+
+def _line(numbers: Iterable[float]) -> str:
+    """Of a face: all but the class, which is always 0."""
+    return "0 " + " ".join(f"{value:.8g}" for value in numbers) + "\n"
 
 
 def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = MappingProxyType({})) -> list[Loss]:
@@ -69,7 +86,7 @@ def write_yolo(folder: Path, rows: Iterable[Row], numbered: Mapping[str, str] = 
             numbers = [*(corners[0] + corners[1]) / 2, *(corners[1] - corners[0])]
             if face.landmarks_xy is not None:
                 numbers += (face.landmarks_xy.astype(np.float64) / size).clip(0, 1).ravel().tolist()
-            lines.append("0 " + " ".join(f"{value:.8g}" for value in (*numbers, face.score)) + "\n")
+            lines.append(_line([*numbers, face.score]))
         target = folder / "labels" / f"{stem}.txt"
         _check_own(target)
         write_text(target, "".join(lines), sync=False)

@@ -22,7 +22,7 @@ from facekit.results.names import Names
 from facekit.results.parquet import read_parquet, write_parquet
 from facekit.results.row import as_unicode, from_unicode
 from facekit.results.wider import check_wider_folder, read_predictions, write_wider
-from facekit.results.yolo import write_yolo
+from facekit.results.yolo import check_yolo_folder, write_yolo
 from tests.results.support import RUN, assert_same, rows
 
 
@@ -153,9 +153,21 @@ def test_yolo_by_the_label_reader(tmp_path: Path) -> None:
     assert write_yolo(tmp_path, made) == []
     with (tmp_path / "labels" / "a" / "one.txt").open("a") as file:  # a face that somebody added
         file.write("0 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(FacekitError, match=r"one\.txt: is there already, and has no scores"):
+    with pytest.raises(FacekitError, match=r"one\.txt: is there already, and holds labels"):
         write_yolo(tmp_path, made)
     assert (tmp_path / "labels" / "a" / "one.txt").read_text().endswith("0.1 0.1\n")
+
+
+@pytest.mark.parametrize("theirs", ["0 0.4 0.2 0.18 0.23 0.913\n", "0 0.4 0.2 0.18 0.23 0.1\n", "0 a b c d e\n"])
+def test_yolo_of_another_detector_stays(tmp_path: Path, theirs: str) -> None:
+    write_yolo(tmp_path, rows())
+    check_yolo_folder(tmp_path)
+    one = tmp_path / "labels" / "a" / "one.txt"
+    one.write_text(theirs)
+    for write in (lambda: check_yolo_folder(tmp_path), lambda: write_yolo(tmp_path, rows())):
+        with pytest.raises(FacekitError, match=r"one\.txt: is there already, and holds labels"):
+            write()
+    assert one.read_text() == theirs
 
 
 def test_two_pictures_of_one_name_have_no_common_labels(tmp_path: Path) -> None:
