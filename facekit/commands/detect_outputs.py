@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.files import check_outputs, check_writable_folder, protecting, replacing
+from facekit.base.files import check_outputs, check_writable_folder, protecting, real_path, replacing
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
@@ -159,6 +160,7 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
         if not options.resume:
             check_replaceable(options.draw)
         outputs.is_draw_file = True
+    _refuse_twins(options)
     if options.resume and not outputs.on_disk():
         raise ArgumentError("`resume` goes on with files that are written: name one.")
     if "parquet" in outputs.files:
@@ -173,6 +175,19 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
     if options.wider is not None:
         check_wider_folder(options.wider)
     return outputs
+
+
+def _refuse_twins(options: DetectOptions) -> None:
+    """a.jpg's first crop is a_0.jpg, as another picture's drawing may be."""
+    taken: dict[str, str] = {}
+    for name in ("draw", "crops", "yolo", "wider"):
+        if (folder := getattr(options, name)) is not None:
+            other = taken.setdefault(os.path.normcase(real_path(folder)), name)
+            if other != name:
+                raise ArgumentError(
+                    f"`{other}` and `{name}` are both {folder}: files of one could take the place of the other's. Give "
+                    f"each a folder of its own."
+                )
 
 
 def _check_file(kind: str, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import facekit
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.pictures.write import write_picture
 
 
@@ -39,3 +39,17 @@ def test_a_lists_later_picture_is_not_drawn_on(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(FacekitError, match="would be written over, but this command reads it"):
         facekit.detect(from_file="list.txt", draw="covered").run()
     assert (tmp_path / "covered" / "a.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("names", [("draw", "crops"), ("yolo", "wider")])
+def test_folders_of_their_own(tmp_path: Path, names: tuple[str, str]) -> None:
+    for folder in ("in", "out"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for other in ("out", "in/../out", "link"):
+        with pytest.raises(
+            ArgumentError, match="`{}` and `{}` are both .*Give each a folder of its own".format(*names)
+        ):
+            facekit.detect(tmp_path / "in", **dict(zip(names, (tmp_path / "out", tmp_path / other), strict=True)))
+    assert not list((tmp_path / "out").iterdir())
