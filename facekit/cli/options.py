@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from facekit.base.nearest import did_you_mean
 from facekit.base.options import OptionInfo, flag_of, info_of, types_of
 from facekit.base.urls import path_of
-from facekit.errors import Loss
+from facekit.errors import Loss, masked
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -127,6 +127,25 @@ class FilePath(click.Path):
         return super().convert(path_of(value) if isinstance(value, str) else value, param, ctx)
 
 
+class Once(click.Option):
+    """A flag with a single value: of two that differ click would take the last, and say nothing of the first."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        self.multiple = True  # for the parser alone, which then keeps all
+        super().add_to_parser(parser, ctx)
+        self.multiple = False
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
+        given = opts.get(self.name)
+        if given is not None and not ctx.resilient_parsing:
+            values = dict.fromkeys(value if isinstance(value, str) else str(self.flag_value) for value in given)
+            if len(values) > 1:
+                shown = masked(", ".join(values))
+                raise click.UsageError(f"{self.opts[0]} was given {len(given)} times ({shown}); give it once.", ctx)
+            opts = {**opts, self.name: given[-1]}
+        return super().handle_parse_result(ctx, opts, args)
+
+
 def options_of(options: Any) -> Callable[[F], F]:
     """Flags and arguments for each field of a command's options: names, types, ranges, defaults and words."""
     hints = types_of(options)
@@ -170,8 +189,8 @@ def _flag(field: dataclasses.Field[Any], info: OptionInfo, hint: Any) -> Callabl
         more |= {"is_flag": False, "flag_value": info.bare_value}
     flags = [flag] if info.other_flag is None else [flag, info.other_flag]
     return click.option(
-        *flags, field.name, type=_click_type(hint, info), required=field.default is dataclasses.MISSING,
-        help=info.help, metavar=info.metavar, **more,
+        *flags, field.name, cls=click.Option if "multiple" in more else Once, type=_click_type(hint, info),
+        required=field.default is dataclasses.MISSING, help=info.help, metavar=info.metavar, **more,
     )  # fmt: skip
 
 

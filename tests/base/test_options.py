@@ -149,6 +149,15 @@ class TestCommandLine:
         with pytest.raises(click.UsageError):
             by_flags(source, *wrong)
 
+    @pytest.mark.parametrize("twice", [
+        ("--output", "x", "--output", "y"), ("--count", 2, "--count", 3), ("--factors", "--factors", "1,2"),
+    ])  # fmt: skip
+    def test_a_flag_with_one_value_is_given_once(self, source: Path, twice: tuple[object, ...]) -> None:
+        with pytest.raises(click.UsageError, match=rf"{twice[0]} was given 2 times \(.+, .+\); give it once"):
+            by_flags(source, *twice)
+        same = by_flags(source, "--output", "x", "--output=x", "--count", 3, "--factors", "--factors")
+        assert (same.output, same.count, same.factors) == (Path("x"), 3, (0.5, 2.0))
+
     def test_messages_speak_of_flags(self) -> None:
         text = "Give `kind=b`, `force=True` or `count`, not `nonsense`; `facekit eval --report` wrote `source`."
         assert as_flags(text, flags_of(command)) == (

@@ -76,6 +76,8 @@ def written(folder: Path) -> list[str]:
 
 
 def train(weights: Path | None, pictures: Path, out: Path, *more: object) -> list[object]:
+    """A short training; flags in `more` take the place of its own."""
+    flags = {"--template": SSD, "--batch-size": 2, "--workers": 0, "--epochs": 1, "--max-iterations": 1, "--gpu-num": 0}
+    own = [part for flag, value in flags.items() if flag not in more for part in (flag, value)]
     start = ["--load-weights", weights] if weights else []
-    return ["train", "--template", SSD, *start, *labelled("train", pictures), "--save-checkpoints-to", out,
-            "--batch-size", 2, "--workers", 0, "--epochs", 1, "--max-iterations", 1, "--gpu-num", 0, *more]  # fmt: skip
+    return ["train", *start, *labelled("train", pictures), "--save-checkpoints-to", out, *own, *more]
