@@ -23,8 +23,8 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from facekit.base.files import protecting
 from facekit.base.nearest import did_you_mean, did_you_mean_path
 from facekit.base.reading import is_binary, shown
-from facekit.base.urls import path_of
-from facekit.errors import ArgumentError, FacekitError
+from facekit.base.urls import is_address, path_of
+from facekit.errors import ArgumentError, FacekitError, masked
 
 # Words of options that several commands have.
 TEMPLATE = "Template name, template.yaml or work dir."
@@ -81,7 +81,7 @@ class OptionInfo:
     writes: bool = False  # a file
     is_text: bool = True  # what is written
     is_template: bool = False  # a name, or a file or folder that is read
-    names: tuple[str, ...] = ()  # values that are no paths where paths are expected
+    names: tuple[str, ...] = ()  # values that are no paths where paths are expected; s3:// stands for all of its kind
 
 
 def option(
@@ -310,7 +310,7 @@ def _checked(name: str, value: Any, hint: Any, info: OptionInfo) -> Any:
         return _of(name, value, value in typing.get_args(hint), " or ".join(map(repr, typing.get_args(hint))))
     if hint is Path:
         _of(name, value, isinstance(value, str | os.PathLike) and "\0" not in os.fspath(value), "a path")
-        return Path(path_of(value))
+        return _path(name, path_of(value) if isinstance(value, str) else Path(path_of(value)), info)
     if hint is str:
         _of(name, value, isinstance(value, str | os.PathLike), "a text")
         return os.fspath(value)
@@ -326,8 +326,17 @@ def _checked_list(name: str, value: Any, hint: Any, info: OptionInfo) -> tuple[A
     items: tuple[Any, ...] = (value,) if is_single else tuple(value)
     if hint is Path and not info.is_positional:
         _of(name, value, all(isinstance(item, str | os.PathLike) for item in items), "paths")
-        return split_paths(items)
+        return tuple(_path(name, path, info) for path in split_paths(items))
     return tuple(_checked(name, item, hint, info) for item in items)
+
+
+def _path(name: str, path: str | Path, info: OptionInfo) -> Path:
+    """Raises ArgumentError for an address: pathlib would make a folder of it, called https: or the like."""
+    stores = tuple(known[:-1] for known in info.names if known.endswith("://"))
+    if is_address(path) and not str(path).startswith(stores):
+        where = f"expected a path, got the address {masked(str(path))[:MOST_OF_PATH]}"
+        raise ArgumentError(f"`{name}`: {where}. Give a file or folder of this machine's disks.")
+    return Path(path)
 
 
 def _of(name: str, value: Any, is_right: bool, expected: str) -> Any:

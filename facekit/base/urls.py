@@ -30,6 +30,12 @@ def check_url(url: str) -> None:
         raise ValueError(f"url has the host '{shown(host)}', which is no name of a host.")
 
 
+def is_address(name: str | os.PathLike[str]) -> bool:
+    """Whether it is https://..., s3://... or the like, also once pathlib made one slash of the two; C:// is a drive."""
+    begin = "(https?|s3|gs|rtsps?|rtmps?|ftps?|sftp|srt|hdfs):/" if isinstance(name, Path) else "[a-z][a-z0-9+.-]+://"
+    return re.match(begin, os.fspath(name), re.IGNORECASE) is not None
+
+
 def path_of(name: str | os.PathLike[str]) -> str:
     """The path that a file:// address stands for; other names as they are.
 

@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 from facekit.base.nearest import did_you_mean
 from facekit.base.options import OptionInfo, flag_of, info_of, types_of
-from facekit.base.urls import path_of
+from facekit.base.urls import is_address, path_of
 from facekit.errors import Loss, masked
 
 if TYPE_CHECKING:
@@ -121,10 +121,12 @@ class Numbers(ParamType):
 
 
 class FilePath(click.Path):
-    """A path, or the file:// address of one, which pathlib would shorten."""
+    """A path, or an address, which pathlib would shorten: a file:// one is made a path, others takes() looks at."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(path_of(value) if isinstance(value, str) else value, param, ctx)
+        if isinstance(value, str) and is_address(value := path_of(value)):
+            return value
+        return super().convert(value, param, ctx)
 
 
 class Once(click.Option):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MODEL = "Weights (.pth, .onnx, .xml, .bin), a work dir, or a template's name [the bundled detector]."
 PRINTS = "- prints."
+STORES = ("s3://", "gs://")  # that workers write to
 
 
 @command_options
@@ -64,11 +65,11 @@ class DetectOptions:
     track: bool = option("Of videos: number faces, the same face by the same number.", default=False)
     json: Path | None = option(f"Write one JSON object. {PRINTS}", default=None, writes=True, names=("-",))
     jsonl: Path | None = option(
-        f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True, names=("-",)
+        f"Write a JSON object a line and picture. {PRINTS}", default=None, writes=True, names=("-", *STORES)
     )
     csv: Path | None = option(f"Write a line a face. {PRINTS}", default=None, writes=True, names=("-",))
     coco: Path | None = option(f"Write COCO json. {PRINTS}", default=None, writes=True, names=("-",))
-    parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True, text=False)
+    parquet: Path | None = option("Write Parquet; needs pyarrow.", default=None, writes=True, text=False, names=STORES)
     yolo: Path | None = option("Write YOLO's label files into this folder.", default=None)
     wider: Path | None = option("Write WIDER FACE's result files into this folder.", default=None)
     draw: Path | None = option("Draw the faces: a folder, or a file for a single picture or video.", default=None)

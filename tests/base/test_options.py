@@ -149,6 +149,20 @@ class TestCommandLine:
         with pytest.raises(click.UsageError):
             by_flags(source, *wrong)
 
+    @pytest.mark.parametrize("name", ["s3://b/x.txt", "rtmp://u:SECRET@h/live.mp4", "HTTPS://u:SECRET@h/x"])
+    def test_addresses_are_no_paths(self, source: Path, name: str) -> None:
+        for call in (
+            lambda: by_flags(source, "--output", name),
+            lambda: by_flags(source, "--files", f"{source},{name}"),
+            lambda: job(source, output=name),
+            lambda: job(name),
+            lambda: job(source, output=Path(name)),
+        ):
+            with pytest.raises(ArgumentError, match=r"`(output|files|source)`: expected a path, got the address"):
+                call()
+        for plain in ("C://x", "a:b", "x/s3://b"):
+            assert by_flags(source, "--output", plain).output == job(source, output=plain).output == Path(plain)
+
     @pytest.mark.parametrize("twice", [
         ("--output", "x", "--output", "y"), ("--count", 2, "--count", 3), ("--factors", "--factors", "1,2"),
     ])  # fmt: skip
