@@ -242,6 +242,11 @@ def _check_destination(
     for source in sources:
         if source.exists() and Path(os.path.realpath(source)).is_relative_to(place):
             raise FacekitError(f"{destination}: is or holds the source {source}. Choose another destination.")
+        if source.is_dir() and place.is_relative_to(os.path.realpath(source)):
+            raise FacekitError(
+                f"{destination}: lies in the source {source}, and would be read as a part of it from then on. Choose a "
+                f"destination outside of it."
+            )
     if not as_folder:
         if destination.is_dir():
             raise FacekitError(f"{destination}: is a folder. Give the name of the file to write.")

@@ -214,6 +214,14 @@ class TestDestination:
                 to(root, format_name, target, force=True)
         assert (root / "wider.txt").read_bytes() == before
 
+    def test_a_folder_of_labels_gets_no_other_labels(self, root: Path) -> None:
+        to(root, "yolo", "set")
+        (root / "link").symlink_to(root / "set")
+        for format_name, target in (("yolo", "set/out"), ("coco", "link/coco.json")):
+            with pytest.raises(FacekitError, match="lies in the source"):
+                convert({"train": [(root / "set", None)]}, format_name, root / target, ConvertOptions(force=True))
+        assert len(names(root / "set")) == 10 and not (root / "set" / "out").exists()
+
     def test_file_that_is_there(self, root: Path) -> None:
         (root / "mine.json").write_text("mine")
         with pytest.raises(FacekitError, match="`force=True`"):
