@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from unicodedata import category
 
 # scheme://user:password@host, up to the last @: passwords hold signs that should have been escaped. A port before a
-# path with an @ looks just so, and goes too. In a query, what names of secrets hold.
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)([^\s/@:\"']*)(:[^\s\"']*)?@", re.IGNORECASE)
-_QUERY = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"']+?(?=[:.,)]*(?:[\s&;#\"']|$))",
-    re.IGNORECASE,
-)
+# path with an @ looks just so, and goes too. In a query, what names of secrets hold; and in a path, where some cameras
+# want them: /user=a_password=b_channel=1. Of an address that became a path, pathlib made one slash of the two.
+_SCHEME = r"(?:[a-z][a-z0-9+.-]*://|(?:https?|rtsps?|rtmps?|ftps?|srt):/)"
+_USER = re.compile(rf"({_SCHEME})([^\s/@:\"']*)(:[^\s\"']*)?@", re.IGNORECASE)
+_NAME = r"(?:[\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential|jwt|bearer|access|session)[\w.-]*|code)="
+_VALUE = r"[^\s&;#\"']+?(?=[:.,)]*(?:[\s&;#\"']|$))"
+_QUERY = re.compile(rf"([?&;#]{_NAME}){_VALUE}", re.IGNORECASE)
+_PATH = re.compile(rf"({_SCHEME}[^\s\"'?#]{{0,300}}?[/_](?:pass\w*?|pwd)=){_VALUE}", re.IGNORECASE)
 HIDDEN = "***"
 
 
@@ -20,7 +22,7 @@ def masked(text: str) -> str:
     """The text with passwords and tokens in its addresses made unreadable; all that is shown or kept goes through it:
     errors and losses do so by themselves."""
     text = _USER.sub(lambda m: f"{m[1]}{m[2]}:{HIDDEN}@" if m[3] else f"{m[1]}{HIDDEN}@", text)
-    return _QUERY.sub(rf"\1{HIDDEN}", text)
+    return _PATH.sub(rf"\1{HIDDEN}", _QUERY.sub(rf"\1{HIDDEN}", text))
 
 
 def is_printable(text: str) -> bool:

@@ -14,6 +14,12 @@ from facekit.errors import FacekitError, Loss, masked, printable
     ("http://host/x?user=a&token=geheim&n=1", "http://host/x?user=a&token=***&n=1"),
     ("http://host/x?X-Amz-Signature=geheim", "http://host/x?X-Amz-Signature=***"),
     ("http://host/login?api_key=geheim#top", "http://host/login?api_key=***#top"),
+    ("https:/a:geheim@host/x", "https:/a:***@host/x"),
+    ("rtsp://10.0.0.1/user=admin_password=geheim_channel=1_stream=0.sdp", "rtsp://10.0.0.1/user=admin_password=***"),
+    ("rtsp://10.0.0.1/user=a&password=geheim&channel=1", "rtsp://10.0.0.1/user=a&password=***&channel=1"),
+    ("https://host/x#token=geheim", "https://host/x#token=***"),
+    ("https://host/x?jwt=geheim&code=geheim", "https://host/x?jwt=***&code=***"),
+    ("https://host/x?bearer=geheim;access=geheim&sessionid=geheim", "https://host/x?bearer=***;access=***&sessionid=***"),
 ])  # fmt: skip
 def test_secrets_are_masked(address: str, shown: str) -> None:
     assert masked(address) == shown
@@ -23,7 +29,17 @@ def test_secrets_are_masked(address: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["me@host.org", "C:/a@b.jpg", "http://host:8080/a", "rtsp://[::1]:554/x", "a?size=3", ""]
+    "text",
+    [
+        "me@host.org",
+        "C:/a@b.jpg",
+        "http://host:8080/a",
+        "rtsp://[::1]:554/x",
+        "a?size=3",
+        "http://host/x?codec=h264",
+        "/runs/lr=1_pass=2/a.jpg",
+        "",
+    ],
 )
 def test_the_rest_stays(text: str) -> None:
     assert masked(text) == text

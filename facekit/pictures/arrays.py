@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facekit.base.urls import is_address
+from facekit.errors import ArgumentError
 from facekit.pictures.read import read_picture
 
 Picture = NDArray[Any] | str | os.PathLike[str]
@@ -26,6 +28,10 @@ def as_bgr(picture: Picture) -> NDArray[np.uint8]:
     file that can't be read.
     """
     if isinstance(picture, str | os.PathLike):
+        if is_address(picture):
+            raise ArgumentError(
+                f"{picture}: addresses are not read here, but by facekit.detect(). Or save it to a file first."
+            )
         return read_picture(Path(picture))
     if not isinstance(picture, np.ndarray):
         hint = " cv2.imread gives None for a file that it can't read." if picture is None else ""

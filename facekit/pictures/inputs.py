@@ -192,7 +192,8 @@ def _address(name: str) -> Input:
         host, path = parts.hostname or "", unquote(parts.path)
     except ValueError as error:
         raise FacekitError(f"{name}: no address that can be read. Check it.") from error
-    below = relative_name("/".join(re.sub(r"[^\w.-]", "_", part) for part in (host, *path.split("/")) if part))
+    told = masked(f"{parts.scheme}://{host}{path}").partition("://")[2]  # files' names, too, tell no password
+    below = relative_name("/".join(re.sub(r"[^\w.-]", "_", part) for part in told.split("/") if part))
     suffix = PurePosixPath(path).suffix.lower()
     if parts.scheme in ("http", "https") and suffix not in STREAM_SUFFIXES:
         return Input("address", name, below if suffix in PICTURE_SUFFIXES else f"{below}.jpg")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.pictures.arrays import as_bgr
 
 COLOURS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
@@ -71,3 +71,10 @@ class TestRefused:
     def test_a_path_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(FacekitError, match=r"none\.jpg"):
             as_bgr(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_are_not_read(kind: type) -> None:
+    with pytest.raises(ArgumentError, match=r"addresses are not read here, but by facekit\.detect") as caught:
+        as_bgr(kind("http://user:geheim@127.0.0.1:1/x.jpg"))
+    assert "geheim" not in str(caught.value)

@@ -125,3 +125,8 @@ class TestReading:
         for server.says_length in (True, False):
             with pytest.raises(FacekitError, match=r"over 1000|more bytes"):
                 PictureReader()(input_of(server.url("a.png")))
+
+
+def test_names_tell_no_password() -> None:
+    item = input_of("rtsp://10.0.0.1/user=admin_password=geheim_channel=1_stream=0.sdp?real_stream")
+    assert item.below == "10.0.0.1/user_admin_password____.mp4" and "geheim" not in item.source
