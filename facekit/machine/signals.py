@@ -1,21 +1,22 @@
-"""SIGTERM and SIGINT ask a run to save and end; a second one ends it at once."""
+"""SIGTERM, SIGINT and a closed terminal's SIGHUP ask a run to save and end; a second one ends it at once."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import stat
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class StopSignals:
-    """While entered, the first of the two signals is only noted. Does nothing outside of the main thread, where
+    """While entered, the first of the signals is only noted. Does nothing outside of the main thread, where
     Python allows no handlers, and leaves a signal alone that the starter of the process wants ignored (nohup)."""
 
     def __init__(self) -> None:
@@ -34,12 +35,26 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            _leave_terminal()
+            self.received = self.received or number  # the shell and the system may both send it
+            return
         if self.received:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
         # Not by logging: its streams may be in the middle of a line.
         os.write(2, b"\nStopping after this step, and saving; once more stops at once.\n")
+
+
+def _leave_terminal() -> None:
+    """What is still written to a terminal that is gone would raise errors, in the middle of the work."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        with suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 @contextmanager
@@ -76,9 +91,12 @@ def sigterm_kept() -> Generator[None, None, None]:
 
 
 def shield_worker(worker: int) -> None:
-    """For a process that reads data: signals to the whole group (Ctrl-C, service managers, torchrun) reach it too, and
-    must not end it before the step that its parent wants to finish. The parent's own SIGTERM still ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For a process that reads data: signals to the whole group (Ctrl-C, a closed terminal, service managers, torchrun)
+    reach it too, and must not end it before the step that its parent wants to finish. The parent's own SIGTERM still
+    ends it."""
+    for number in STOPPING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # it tells who sent the signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent, daemon=True).start()

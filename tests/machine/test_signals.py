@@ -35,6 +35,26 @@ class TestStopSignals:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (-signal.SIGTERM, "one\n")
 
+    def test_a_terminal_that_is_closed(self) -> None:
+        """Nothing can be written there any more; the shell may send the signal, too."""
+        pty = pytest.importorskip("pty", reason="needs POSIX")
+        script = (
+            "import os, signal, sys\nfrom facekit.machine.signals import StopSignals\n"
+            "with StopSignals() as signals:\n    print('on', flush=True)\n"
+            "    while not signals.received:\n        pass\n"
+            "    os.kill(os.getpid(), signal.SIGHUP)\n"
+            "    print('bar', file=sys.stderr, flush=True)\n    sys.exit(signals.received)"
+        )
+        ours, its = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=its, stdout=its, stderr=its, start_new_session=True
+        ) as process:
+            os.close(its)
+            assert os.read(ours, 2) == b"on"
+            os.close(ours)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(30) == signal.SIGHUP
+
     def test_ignored_signals_stay_ignored(self) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
