@@ -236,6 +236,15 @@ def checked(options: O) -> O:
     return dataclasses.replace(options, **values)  # type: ignore[type-var]
 
 
+def check_folder_name(name: str, folder: Path) -> None:
+    """Raises ArgumentError for a folder that is not there, of a name that a file would have: faces.txt, not v1.2."""
+    if re.fullmatch(r"\.[A-Za-z]\w*", folder.suffix) and not folder.exists():
+        raise ArgumentError(
+            f"`{name}={folder}`: a name with a suffix is a file. Give a folder, and make it first if {folder.name} is "
+            f"to be one."
+        )
+
+
 def split_paths(value: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     """Paths from one text or several, each of which may hold several with commas between them. What exists as it is
     written is one path, with whatever commas."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.files import check_outputs, check_writable_folder, protecting, real_path, replacing
+from facekit.base.options import check_folder_name
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pictures.crops import align, crop
 from facekit.pictures.draw import draw_faces
@@ -161,6 +162,9 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
             check_replaceable(options.draw)
         outputs.is_draw_file = True
     _refuse_twins(options)
+    for name in ("yolo", "wider", "crops"):
+        if (folder := getattr(options, name)) is not None:
+            check_folder_name(name, folder)
     if options.resume and not outputs.on_disk():
         raise ArgumentError("`resume` goes on with files that are written: name one.")
     if "parquet" in outputs.files:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs
-from facekit.base.options import TEMPLATE_OR_NAMED, command_options, option, takes
+from facekit.base.options import TEMPLATE_OR_NAMED, check_folder_name, command_options, option, takes
 from facekit.base.progress import working
 from facekit.commands.inputs import find_detector
 from facekit.errors import ArgumentError
@@ -105,6 +105,7 @@ def export(options: ExportOptions) -> Exported:
     names = options.names()
     targets = TARGETS.values() if "all" in names else map(find_format, names)
     folder = options.save_model_to
+    check_folder_name("save_model_to", folder)
     check_outputs([weights], [path for target in targets for path in target.paths(folder, template.name)])
 
     _check_dynamic(options, template)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.base.files import check_outputs, check_writable_folder, replacing_set, write_text
-from facekit.base.options import command_options, option, takes
+from facekit.base.options import check_folder_name, command_options, option, takes
 from facekit.commands.inputs import BUNDLED, BUNDLED_TEMPLATE, bundled_checkpoint
 from facekit.errors import ArgumentError, FacekitError
 
@@ -73,6 +73,7 @@ def instantiate(options: InstantiateOptions) -> Path | None:
     template = load_template(template_path)
     held = _held_template(work_dir)
     _refuse_foreign_folder(work_dir, template, held, options.force)
+    check_folder_name("work_dir", work_dir)
     check_writable_folder(work_dir)
     if options.force:
         check_outputs([options.snapshot], [work_dir / "snapshot.pth"])

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from facekit.base.files import check_new, check_writable_folder, making_folder, sync_disk, write_text
+from facekit.base.options import check_folder_name
 from facekit.base.progress import progress_bar
 from facekit.datasets.convert_options import ConvertOptions
 from facekit.errors import FacekitError, Loss
@@ -254,6 +255,7 @@ def _check_destination(
         return
     if destination.is_file():
         raise FacekitError(f"{destination}: is a file. Give the name of a folder.")
+    check_folder_name("destination", destination)
     _refuse_foreign(destination, format_name, force)
 
 

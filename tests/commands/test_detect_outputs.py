@@ -53,3 +53,12 @@ def test_folders_of_their_own(tmp_path: Path, names: tuple[str, str]) -> None:
         ):
             facekit.detect(tmp_path / "in", **dict(zip(names, (tmp_path / "out", tmp_path / other), strict=True)))
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["yolo", "wider", "crops"])
+def test_a_files_name_is_no_folders(tmp_path: Path, name: str) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
+    out = tmp_path / "out.txt"
+    with pytest.raises(ArgumentError, match=f"`{name}=.*: a name with a suffix is a file. Give a folder"):
+        facekit.detect(tmp_path / "a.jpg", **{name: out})
+    assert not out.exists()

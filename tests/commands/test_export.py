@@ -88,6 +88,11 @@ class TestExport:
         assert "onnx, against PyTorch: scores differ by " in out and "landmarks by " in out
         assert "agrees with PyTorch on 4 pictures" in err
 
+    def test_a_files_name_is_no_folders(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        args = ["export", "--load-weights", "bundled", "--formats", "onnx", "--save-model-to", tmp_path / "m.onnx"]
+        assert "m.onnx: a name with a suffix is a file" in fails(capsys, *args)
+        assert not (tmp_path / "m.onnx").exists()
+
     def test_unknown_format_writes_nothing(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         args = ["export", "--load-weights", "bundled", "--save-model-to", tmp_path / "out"]
         assert "--formats: there is no format 'tensorflow'" in fails(capsys, *args, "--formats", "onnx,tensorflow")

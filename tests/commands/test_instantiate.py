@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from facekit.commands.instantiate import instantiate
-from facekit.errors import FacekitError
+from facekit.errors import ArgumentError, FacekitError
 from facekit.models import build_model
 from facekit.template import TEMPLATES_DIR, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
@@ -35,6 +35,12 @@ def names(folder: Path) -> set[str]:
 
 
 class TestInstantiate:
+    def test_a_files_name_is_no_work_dirs(self, tmp_path: Path) -> None:
+        with pytest.raises(ArgumentError, match=r"`work_dir=.*: a name with a suffix is a file"):
+            instantiate("yunet-n", tmp_path / "wd.yaml", no_snapshot=True)
+        assert not (tmp_path / "wd.yaml").exists()
+        instantiate("yunet-n", tmp_path / "wd-0.5", no_snapshot=True)
+
     def test_makes_template_and_scripts(self, tmp_path: Path) -> None:
         work_dir = tmp_path / "new" / "work"
         assert instantiate(YUNET, work_dir, no_snapshot=True) is None

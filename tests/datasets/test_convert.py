@@ -222,6 +222,12 @@ class TestDestination:
                 convert({"train": [(root / "set", None)]}, format_name, root / target, ConvertOptions(force=True))
         assert len(names(root / "set")) == 10 and not (root / "set" / "out").exists()
 
+    @pytest.mark.parametrize(("format_name", "target"), [("yolo", "data.yaml"), ("voc", "out.xml")])
+    def test_a_files_name_is_no_folders(self, root: Path, format_name: str, target: str) -> None:
+        with pytest.raises(ArgumentError, match="a name with a suffix is a file"):
+            to(root, format_name, target)
+        assert not (root / target).exists()
+
     def test_file_that_is_there(self, root: Path) -> None:
         (root / "mine.json").write_text("mine")
         with pytest.raises(FacekitError, match="`force=True`"):
