@@ -191,7 +191,9 @@ def _check_arguments(job: str, options: Any, args: tuple[Any, ...], kwargs: dict
     try:
         given = signature.bind_partial(*args, **kwargs).arguments
     except TypeError as error:
-        raise ArgumentError(f"{job}(): {error}. help(facekit.{job}) lists what it takes.") from error
+        takes_several = typing.get_origin(types_of(options)[next(iter(signature.parameters))]) is tuple
+        hint = f" Give several as a list: {job}([a, b])." if takes_several and len(args) > 1 else ""
+        raise ArgumentError(f"{job}(): {error}.{hint} help(facekit.{job}) lists what it takes.") from error
     for name, parameter in signature.parameters.items():
         if parameter.default is parameter.empty and name not in given:
             raise ArgumentError(f"{job}(): expected `{name}`, got none. Give it: {job}({name}=...).")

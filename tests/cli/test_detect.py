@@ -45,6 +45,10 @@ def test_arrays_are_the_detectors() -> None:
     for wrong in (np.zeros((8, 8, 3), np.uint8), b"a.jpg"):
         with pytest.raises(ArgumentError, match="`inputs`: expected paths or addresses, got"):
             facekit.detect(wrong)  # type: ignore[arg-type]
+    with pytest.raises(
+        ArgumentError, match=r"too many positional arguments\. Give several as a list: detect\(\[a, b\]\)"
+    ):
+        facekit.detect(*("a.jpg", "b.jpg"))
 
 
 @pytest.mark.parametrize(
