@@ -22,6 +22,7 @@ class TestPreset:
         record = json.loads((out / "run.json").read_text())
         assert (record["flags"]["preset"], record["flags"]["val_interval"]) == ("fine-tune", 1)
         assert record["template"]["training"]["frozen_batch_norm"] and not record["template"]["training"]["frozen"]
+        assert f"learning rate {record['template']['training']['base_learning_rate']:g} (now " in text
         assert record["template"]["training"]["schedule"] == {"kind": "cosine", "final_factor": 0.01, "held": 0}
         before, after = (read_torch_file(path)["state_dict"] for path in (ssd_weights, out / "latest.pth"))
         assert all((before[name] == after[name]).all() for name in before if "running_" in name)

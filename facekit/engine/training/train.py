@@ -286,10 +286,11 @@ class _Run:
         if rank() == 0:
             progress = self.progress
             log.info(
-                "Training %s, epochs %d to %d, %d iterations each, batch %d x %d process(es) on %s, learning rate %g",
+                "Training %s, epochs %d to %d, %d iterations each, batch %d x %d process(es) on %s, learning rate %g "
+                "(now %g)",
                 self.template.name, progress.epoch + 1, progress.last_epoch, self.epoch_length,
                 self.batches.loader.batch_size, world_size(), self.device.type,
-                self.schedule(progress.epoch, progress.iteration),
+                self.schedule.base_learning_rate, self.schedule(progress.epoch, progress.iteration),
             )  # fmt: skip
             tell_what_is_learnt(
                 self.template, self.train_pictures, self.plain, self.plain.head,
