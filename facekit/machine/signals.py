@@ -44,7 +44,7 @@ class StopSignals:
             os.kill(os.getpid(), number)
         self.received = number
         # Not by logging: its streams may be in the middle of a line.
-        os.write(2, b"\nStopping after this step, and saving; once more stops at once.\n")
+        os.write(2, b"\nStopping after this step; once more stops at once.\n")
 
 
 def _leave_terminal() -> None:

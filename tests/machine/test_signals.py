@@ -24,7 +24,7 @@ class TestStopSignals:
             os.kill(os.getpid(), number)
             assert signals.received == number
         assert signal.getsignal(number) is before
-        assert "once more stops at once" in capfd.readouterr().err
+        assert "Stopping after this step; once more stops at once" in capfd.readouterr().err
 
     def test_second_ends_the_process(self) -> None:
         script = (
