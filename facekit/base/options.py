@@ -62,6 +62,13 @@ P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options' type
 R = TypeVar("R")
 
+# Of what commands read and write; folders are called faces.v2 or yunet.int8, too.
+SUFFIXES_OF_FILES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".mp4", ".mkv", ".mov", ".avi", ".webm", ".txt",
+    ".json", ".jsonl", ".csv", ".parquet", ".xml", ".yaml", ".yml", ".html", ".onnx", ".bin", ".pth", ".pt", ".ts",
+    ".tflite", ".mnn", ".pte", ".param", ".hpp", ".tar", ".zip",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class OptionInfo:
@@ -239,8 +246,8 @@ def checked(options: O) -> O:
 
 
 def check_folder_name(name: str, folder: Path) -> None:
-    """Raises ArgumentError for a folder that is not there, of a name that a file would have: faces.txt, not v1.2."""
-    if re.fullmatch(r"\.[A-Za-z]\w*", folder.suffix) and not folder.exists():
+    """Raises ArgumentError for a folder that is not there, of a name that files have: faces.txt, not faces.v2."""
+    if folder.suffix.lower() in SUFFIXES_OF_FILES and not folder.exists():
         raise ArgumentError(
             f"`{name}={folder}`: a name with a suffix is a file. Give a folder, and make it first if {folder.name} is "
             f"to be one."

@@ -134,7 +134,7 @@ def test_what_people_edit_is_kept_and_named(
     args = ("export", "--load-weights", "bundled", "--save-model-to", tmp_path, "--formats", "cpp")
     assert run(*args) == 0
     header = tmp_path / "cpp" / "facekit_yunet_n.hpp"
-    header.write_text("old")
+    header.write_text("// An old one of facekit.")
     for name in edited:
         (tmp_path / "cpp" / name).write_text("mine")
     capsys.readouterr()
