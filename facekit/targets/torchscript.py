@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,8 @@ def write_script(draft: Draft, path: Path) -> None:
         traced = torch.jit.trace(draft.graph, draft.graph.example(), check_trace=False)
         frozen = torch.jit.freeze(traced)
         with replacing(path) as beside:
-            frozen.save(str(beside), _extra_files={KEY: draft.about.to_json()})
+            # By memory: where the disk is full, PyTorch's own writer of files ends the process.
+            beside.write_bytes(frozen.save_to_buffer(_extra_files={KEY: draft.about.to_json()}))
 
 
 def least_side(size_multiple: int, head: Head) -> int:
@@ -151,5 +153,7 @@ def write_program(draft: Draft, path: Path) -> None:
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
             node.meta.pop(key, None)
+    content = io.BytesIO()  # as above
+    torch.export.save(program, content, extra_files={KEY: draft.about.to_json()})
     with replacing(path) as beside:
-        torch.export.save(program, beside, extra_files={KEY: draft.about.to_json()})
+        beside.write_bytes(content.getbuffer())

@@ -9,10 +9,12 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from facekit import Detector
 from facekit.detector import BUNDLED_WEIGHTS
@@ -76,6 +78,31 @@ def test_equal_to_pytorch_at_any_size(exported: Callable[..., Exported], format:
         for size_hw in SIZES_HW:
             picture = np.random.default_rng(0).integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
             check_equal(decoded(opened, picture), decoded(reference, picture), scores_atol=1e-5, places_atol=2e-2)
+
+
+class Doubling(torch.nn.Module):
+    input_name, any_size = "image", False
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + image
+
+    def example(self, batch: int = 1) -> torch.Tensor:
+        return torch.zeros(batch, 3, 8, 8)
+
+
+@pytest.mark.parametrize("write", [torchscript.write_script, torchscript.write_program])
+def test_a_full_disk_does_not_end_the_process(
+    write: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyTorch's own writer of files would: nothing but Python's is left to write them."""
+
+    def refuse(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    draft = SimpleNamespace(graph=Doubling().eval(), about=SimpleNamespace(to_json=lambda: "{}"))
+    with pytest.raises(FacekitError, match=r"model: can't be written \(No space left on device\)"):
+        write(draft, tmp_path / "model")
 
 
 @pytest.mark.parametrize("device", ["tensorrt", "xpu", "mps"])
