@@ -222,8 +222,9 @@ def replacing(path: Path, sync: bool = True, beside: Path | None = None) -> Iter
         if sync:
             _sync_folder(path.parent)
     except OSError as error:
+        named = Path(*(part for part in path.parts if not _HALF_WRITTEN.fullmatch(part)))  # where the set is to go
         raise FacekitError(
-            f"{path}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
+            f"{named}: can't be written ({error.strerror or error}). Choose a place you may write to, with space."
         ) from error
     finally:
         with suppress(OSError):  # never written, such as for a name that is too long

@@ -315,6 +315,12 @@ class TestReplacingSet:
         assert [path.name for path in source.parent.iterdir()] == [source.name]
         assert source.read_text() == "mine"
 
+    def test_an_inner_failure_names_the_place_that_was_meant(self, tmp_path: Path) -> None:
+        refused = pytest.raises(FacekitError, match=rf"^{tmp_path}/a: can't be written")
+        with refused, replacing_set(tmp_path) as together:
+            (together / "a").mkdir()
+            write_text(together / "a", "new")
+
     @pytest.mark.parametrize("in_the_way", ["folder", "file"])
     def test_a_place_that_is_taken(self, tmp_path: Path, in_the_way: str) -> None:
         """Found before the first file is moved: the one before it in the alphabet stays."""
