@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -304,6 +305,10 @@ def save_ir(model: ov.Model, xml_path: Path, about: About | None, half: bool = F
         model.set_rt_info(about.template, ["facekit", "template"])
         model.set_rt_info(about.to_json(), ["facekit", "about"])
     with replacing(xml_path) as beside:
-        ov.save_model(model, beside, compress_to_fp16=half)
+        try:
+            ov.save_model(model, beside, compress_to_fp16=half)
+        except RuntimeError as error:  # so it reports a full or closed disk
+            free = shutil.disk_usage(beside.parent).free
+            raise OSError(f"{str(error).splitlines()[-1]}; {free >> 20} MiB of the disk are free") from error
         with replacing(xml_path.with_suffix(".bin")) as binary:
             beside.with_suffix(".bin").replace(binary)

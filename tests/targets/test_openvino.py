@@ -5,8 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import openvino as ov
+import pytest
 
 from facekit.detector import BUNDLED_WEIGHTS
+from facekit.errors import FacekitError
+from facekit.targets.openvino import save_ir
 
 DETECTORS_COME_AND_GO = """
 import gc, os, signal, sys
@@ -32,3 +38,15 @@ def test_a_signal_after_detectors_were_dropped() -> None:
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, f"[{int(signal.SIGUSR1)}]\n"), done.stderr
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: ov.Model, path: Path, **how: object) -> None:
+        path.write_text("half")
+        raise RuntimeError("Exception from src/core/src/graph.cpp:1:\nbasic_ios::clear: iostream error")
+
+    monkeypatch.setattr(ov, "save_model", fail)
+    said = rf"^{tmp_path}/model\.xml: can't be written \(basic_ios::clear: iostream error; \d+ MiB of the disk"
+    with pytest.raises(FacekitError, match=said):
+        save_ir(ov.Model([], [], "empty"), tmp_path / "model.xml", None)
+    assert not list(tmp_path.iterdir())
