@@ -28,7 +28,7 @@ from facekit.targets.writing.check_pictures import check_pictures
 from facekit.targets.writing.draft import Draft, GraphOptions
 from facekit.targets.writing.graph import ExportGraph
 from facekit.targets.writing.readme import readme, readme_path
-from facekit.targets.writing.texts import is_to_keep, marked
+from facekit.targets.writing.texts import is_to_keep, marked, unmarked
 from facekit.targets.writing.verify import FLOAT, HALF, Differences, verify_export, verify_faces
 from facekit.template import Template
 
@@ -54,7 +54,7 @@ class Exported:
 
     written: list[Written] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
-    readme: Path | None = None  # that says how each is run
+    readme: Path | None = None  # that says how each is run; None also where an edited one stays
 
     @property
     def files(self) -> list[Path]:
@@ -164,9 +164,14 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
             files = tuple(path for path in target.paths(folder, template.name) if path not in kept)
             done.written.append(Written(target.name, files, differences))
         if done.written:
-            done.readme = readme_path(folder)
-            before = done.readme.read_text(encoding="utf-8") if done.readme.is_file() else None
-            (scratch / done.readme.name).write_text(readme(job.done, before), encoding="utf-8")
+            path = readme_path(folder)
+            before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+            text = readme(job.done, before and unmarked(before, path.suffix))
+            if is_to_keep(path, text):
+                done.losses.append(Loss(str(path), KEPT))
+            else:
+                write_text(scratch / path.name, marked(text, path.suffix))
+                done.readme = path
     return done
 
 

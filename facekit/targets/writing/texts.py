@@ -17,11 +17,16 @@ def marked(text: str, suffix: str) -> str:
     return text + COMMENTS[suffix].format(f"as facekit export wrote it: sha256 {digest}") + "\n"
 
 
+def unmarked(text: str, suffix: str) -> str:
+    """What stands above its digest; all of it where that isn't right, or there is none."""
+    above = "".join(text.splitlines(keepends=True)[:-1])
+    return above if text == marked(above, suffix) else text
+
+
 def is_to_keep(path: Path, text: str) -> bool:
     """Whether a file is there that `text` must not take the place of: somebody edited it, or wrote it himself. Empty
     ones are nobody's."""
     if not path.is_file() or not path.stat().st_size:
         return False
     there = path.read_text(encoding="utf-8", errors="replace")
-    above = "".join(there.splitlines(keepends=True)[:-1])
-    return there not in (text, marked(above, path.suffix))
+    return there != text and unmarked(there, path.suffix) == there

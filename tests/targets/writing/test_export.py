@@ -19,7 +19,7 @@ from facekit.detector import BUNDLED_WEIGHTS, Detector
 from facekit.errors import FacekitError
 from facekit.models import build_model
 from facekit.targets import open_backend
-from facekit.targets.writing.export import ExportSettings, export_weights
+from facekit.targets.writing.export import Exported, ExportSettings, export_weights
 from facekit.template import Template, find_template, load_template
 from facekit.weights.checkpoint import Checkpoint, new_meta, save_checkpoint
 from facekit.weights.load import load_weights
@@ -135,24 +135,42 @@ Change = Callable[[onnx.ModelProto], None]
 @pytest.fixture
 def export_changed(
     yunet: Template, yunet_export: Path, drawn_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Change], list[Path]]:
+) -> Callable[[Change], Exported]:
     """Exports with a writer that takes the file that was exported before, changed: writing a graph takes seconds."""
 
-    def export(change: Change) -> list[Path]:
+    def export(change: Change) -> Exported:
         def write(draft: object, path: Path) -> None:
             model = onnx.load(yunet_export / "model.onnx")
             change(model)
             onnx.save(model, path)
 
         monkeypatch.setattr("facekit.targets.onnx.write", write)
-        return export_weights(drawn_weights, yunet, tmp_path, ExportSettings(("onnx",))).files
+        return export_weights(drawn_weights, yunet, tmp_path, ExportSettings(("onnx",)))
 
     return export
 
 
-def test_only_what_is_asked_for(export_changed: Callable[[Change], list[Path]], tmp_path: Path) -> None:
-    assert export_changed(lambda model: None) == [tmp_path / "model.onnx"]
+def test_only_what_is_asked_for(export_changed: Callable[[Change], Exported], tmp_path: Path) -> None:
+    assert export_changed(lambda model: None).files == [tmp_path / "model.onnx"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.onnx"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.facekit.md"])
+def test_an_edited_readme_is_kept_and_told(
+    export_changed: Callable[[Change], Exported], tmp_path: Path, name: str
+) -> None:
+    if name != "README.md":
+        (tmp_path / "README.md").write_text("# Mine\n")
+    for edit in ("", "mine\n", b"of Z\xfcrich\n".decode("latin-1")):
+        first = export_changed(lambda model: None)
+        assert first.readme == tmp_path / name and not first.losses
+        before = (tmp_path / name).read_text() + edit
+        (tmp_path / name).write_bytes(before.encode("latin-1"))
+        again = export_changed(lambda model: None)
+        assert again.readme == (None if edit else tmp_path / name)
+        assert [loss.what for loss in again.losses] == [str(tmp_path / name)] * bool(edit)
+        assert (tmp_path / name).read_bytes() == before.encode("latin-1")
+        (tmp_path / name).unlink()
 
 
 def test_a_place_that_is_taken_is_found_before_the_work(
@@ -207,7 +225,7 @@ def move(kind: str) -> Change:
     ids=["channels swapped", "boxes moved", "landmarks moved"],
 )
 def test_graph_that_differs_is_refused_and_the_old_file_kept(
-    export_changed: Callable[[Change], list[Path]], tmp_path: Path, change: Change, wrong: str
+    export_changed: Callable[[Change], Exported], tmp_path: Path, change: Change, wrong: str
 ) -> None:
     shutil.copyfile(BUNDLED_WEIGHTS, tmp_path / "model.onnx")
     with pytest.raises(FacekitError, match=f"does not give what PyTorch gives.*{wrong}"):
