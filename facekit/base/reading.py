@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 import stat
 import sys
@@ -98,6 +99,15 @@ def read_text(path: Path, limit_bytes: int, remedy: str) -> str:
     except UnicodeDecodeError as error:
         utf_16 = ", it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise FacekitError(f"{path}: not UTF-8 text (byte {error.start}{utf_16}). {remedy}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """In hexadecimal digits. Raises FacekitError for a file that can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FacekitError(f"{path}: can't be read ({error.strerror}). Check the path.") from error
 
 
 def is_binary(path: Path) -> bool:

@@ -142,7 +142,8 @@ def _refuse_differing(
     val_pictures: list[PictureLabels],
     force: bool,
 ) -> None:
-    from facekit.records.run import data_differences, digest_data, file_sha256, teacher_differences, teacher_origin
+    from facekit.base.reading import file_sha256
+    from facekit.records.run import data_differences, digest_data, teacher_differences, teacher_origin
 
     if record.result is None or not record.sessions:
         raise FacekitError(f"{path}: the run was not finished; there is nothing to compare with. Finish it first.")

@@ -19,7 +19,7 @@ import numpy as np
 
 from facekit.base.files import real_path, write_text
 from facekit.base.progress import progress_bar
-from facekit.base.reading import read_text, shown
+from facekit.base.reading import file_sha256, read_text, shown
 from facekit.base.schema import Range, from_plain, plain_data
 from facekit.errors import FacekitError, masked
 from facekit.labels.picture_labels import PictureLabels
@@ -129,15 +129,6 @@ def digest_data(pictures: Sequence[PictureLabels], ann_files: Sequence[Path]) ->
     single = [path for path in ann_files if path.is_file()]
     digests = {str(path): file_sha256(path) for path in single}
     return DataDigest(len(pictures), faces, labels.hexdigest(), files.hexdigest(), digests)
-
-
-def file_sha256(path: Path) -> str:
-    """Raises FacekitError for a file that can't be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FacekitError(f"{path}: can't be read ({error.strerror}). Check the path.") from error
 
 
 def _starting_weights(source: str | None) -> StartingWeights | None:

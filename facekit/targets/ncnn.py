@@ -16,6 +16,7 @@ from facekit.structures import Activated, Decoded
 from facekit.targets import Backend
 from facekit.targets.reading.about import read_beside, template_for
 from facekit.targets.reading.outputs import GraphOutputs, check_size
+from facekit.targets.reading.seal import warn_of_another_bin
 from facekit.targets.writing.converters import run_converter
 from facekit.template import Template
 from facekit.weights.ncnn_file import check_ncnn_files
@@ -35,6 +36,7 @@ class NcnnBackend(Backend):
 
         checked = check_ncnn_files(weights)
         said = read_beside(checked.param)
+        warn_of_another_bin(checked.binary, None if said is None else said.bin_sha256, checked.param)
         self.template = template_for(template, said, weights)
         self.fixed_size_hw = None if said is None else said.size_hw
         self.ncnn = ncnn

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from facekit import __version__
 from facekit.base.files import replacing
+from facekit.base.reading import file_sha256
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Activated, Decoded
@@ -23,6 +24,7 @@ from facekit.targets import Backend, Given, Stream
 from facekit.targets.reading.about import About, check_fits, parse_about, stated_template
 from facekit.targets.reading.layouts import GraphFacts, read_graph
 from facekit.targets.reading.outputs import GraphInput
+from facekit.targets.reading.seal import warn_of_another_bin
 from facekit.weights.ir_file import check_ir_files, check_tensor_sizes
 from facekit.weights.onnx_file import check_onnx_file
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from facekit.targets.writing.draft import Draft
     from facekit.targets.writing.graph import ExportGraph
+
+_NO_DIGEST = "0" * 64  # in an .xml until its .bin is written
 
 
 class OpenVinoBackend(Backend):
@@ -42,7 +46,8 @@ class OpenVinoBackend(Backend):
         if is_onnx:
             check_onnx_file(main)
         else:
-            check_ir_files(main)
+            found = check_ir_files(main)
+            warn_of_another_bin(found.binary, found.bin_sha256, main)
         try:
             model = the_core().read_model(main)
             check_tensor_sizes(model, main)
@@ -301,6 +306,7 @@ def save_ir(model: ov.Model, xml_path: Path, about: About | None, half: bool = F
     weights in float16, which are made float32 again when the file is loaded. `about`: None for others' detectors,
     which are known by their outputs."""
     model.set_rt_info(__version__, ["facekit", "version"])
+    model.set_rt_info(_NO_DIGEST, ["facekit", "bin_sha256"])  # also over that of the file that the model was read from
     if about is not None:
         model.set_rt_info(about.template, ["facekit", "template"])
         model.set_rt_info(about.to_json(), ["facekit", "about"])
@@ -310,5 +316,7 @@ def save_ir(model: ov.Model, xml_path: Path, about: About | None, half: bool = F
         except RuntimeError as error:  # so it reports a full or closed disk
             free = shutil.disk_usage(beside.parent).free
             raise OSError(f"{str(error).splitlines()[-1]}; {free >> 20} MiB of the disk are free") from error
+        digest = file_sha256(beside.with_suffix(".bin"))
+        beside.write_bytes(beside.read_bytes().replace(_NO_DIGEST.encode(), digest.encode()))
         with replacing(xml_path.with_suffix(".bin")) as binary:
             beside.with_suffix(".bin").replace(binary)

@@ -30,6 +30,7 @@ class IrFiles:
     layers: int = 0
     template: str | None = None  # that the .xml names, if facekit wrote it
     about: str | None = None  # what it says of itself besides, as JSON
+    bin_sha256: str | None = None  # of the .bin that it was written with
     _open: list[str] = field(default_factory=list)  # elements around the current one
     _layer: str = ""
     _dims: list[int] = field(default_factory=list)
@@ -111,6 +112,8 @@ def _start(name: str, attributes: dict[str, str], found: IrFiles) -> None:
         found.template = attributes.get("value")
     elif name == "about" and found._open[-2:] == ["rt_info", "facekit"]:
         found.about = attributes.get("value")
+    elif name == "bin_sha256" and found._open[-2:] == ["rt_info", "facekit"]:
+        found.bin_sha256 = attributes.get("value")
     found._open.append(name)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.errors import FacekitError
-from facekit.targets.openvino import save_ir
+from facekit.targets import open_backend
+from facekit.targets.openvino import save_ir, the_core
 
 DETECTORS_COME_AND_GO = """
 import gc, os, signal, sys
@@ -50,3 +51,20 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(FacekitError, match=said):
         save_ir(ov.Model([], [], "empty"), tmp_path / "model.xml", None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bin_of_another_xml_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An IR that is made of another has a digest of its own."""
+    shipped = BUNDLED_WEIGHTS.with_name("facekit-int8.xml")
+    save_ir(the_core().read_model(BUNDLED_WEIGHTS), tmp_path / "a.xml", None)
+    save_ir(the_core().read_model(tmp_path / "a.xml"), tmp_path / "model.xml", None, half=True)
+    assert (tmp_path / "a.bin").read_bytes() != (tmp_path / "model.bin").read_bytes()
+    for whole in (shipped, tmp_path / "a.xml", tmp_path / "model.xml"):
+        open_backend(whole)
+    assert not caplog.records
+    data = bytearray((tmp_path / "a.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "a.bin").write_bytes(data)
+    open_backend(tmp_path / "a.bin")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{tmp_path / 'a.bin'}: is not the one that facekit wrote with a.xml: changed or mixed up")

@@ -152,6 +152,21 @@ def test_ncnn_without_what_says_its_template(exported: Callable[..., Exported], 
     assert open_backend(tmp_path / file.name, template).template.name == template.name
 
 
+def test_ncnn_with_another_bin_is_warned_of(
+    exported: Callable[..., Exported], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in exported("ncnn", "yunet-s").files[0].parent.iterdir():
+        shutil.copy(file, tmp_path)
+    open_backend(tmp_path / "model.ncnn.param")
+    assert not caplog.records
+    data = bytearray((tmp_path / "model.ncnn.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "model.ncnn.bin").write_bytes(data)
+    open_backend(tmp_path / "model.ncnn.param")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "model.ncnn.bin: is not the one that facekit wrote with model.ncnn.param: changed or mixed up" in said
+
+
 def test_mnn_normalises_the_picture_itself(exported: Callable[..., Exported]) -> None:
     """By a batch norm of three channels, which MNN would get wrong."""
     _, (file,), reference = exported("mnn", "tiny-ssd-300")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from facekit import __version__
 from facekit.base.files import note_inputs, write_text
-from facekit.base.reading import shown
+from facekit.base.reading import file_sha256, shown
 from facekit.base.schema import Length, Range, from_plain, plain_data, read_yaml
 from facekit.errors import FacekitError
 from facekit.ops.head import declared_head
@@ -56,6 +56,7 @@ class About:
     evaluation: EvaluationSettings | None = None
     head: HeadSettings | None = None
     prior_sizes_wh: PriorSizes | None = None
+    bin_sha256: Annotated[str, Length(64, 64)] | None = None  # of the .bin beside it, in FILE.facekit.yaml alone
 
     def to_json(self) -> str:
         """On one line."""
@@ -163,6 +164,8 @@ def write_beside(of: About, weights: Path) -> None:
     """Writes beside(weights)."""
     import yaml
 
+    if (binary := weights.with_suffix(".bin")).is_file():
+        of = dataclasses.replace(of, bin_sha256=file_sha256(binary))
     head = "# What facekit must know to run the file of this name. Keep it beside it.\n"
     write_text(beside(weights), head + yaml.safe_dump(plain_data(of), sort_keys=False))
 

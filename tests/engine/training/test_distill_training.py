@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from facekit.base.reading import file_sha256
 from facekit.engine.training.distill import (
     open_teacher,
     pictures_without_labels,
@@ -19,7 +20,7 @@ from facekit.engine.training.train import train
 from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
-from facekit.records.run import file_sha256, read_record
+from facekit.records.run import read_record
 from facekit.template import TEMPLATES_DIR, SquareCrop, Template
 from facekit.weights.torch_file import read_torch_file
 from tests.engine.training.test_distill import head_of, template_of
