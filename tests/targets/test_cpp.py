@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,7 +22,8 @@ from facekit.protocol import at_scale, with_thresholds
 from facekit.structures import Detections
 from facekit.targets import open_backend
 from facekit.targets.cpp import HeaderBackend
-from facekit.targets.cpp.header import PARTS, check_template
+from facekit.targets.cpp.header import PARTS, check_is_ours, check_template, header_text, own_template, yunet_options
+from facekit.targets.reading.about import about_export
 from facekit.targets.table import TARGETS
 from facekit.targets.writing.export import ExportSettings, check_places, export_weights
 from facekit.targets.writing.verify import Tolerance, compare_faces
@@ -220,6 +222,22 @@ class TestOnlyOwnCodeIsCompiled:
         self.refused(path, text.replace("kNmsThreshold = 0.45f", "kNmsThreshold = 0.46f"), "not what facekit")
         self.refused(path, text[:-2000], "not what facekit")
         self.refused(path, "int main() {}\n", "says nothing of its template")
+
+    @pytest.mark.parametrize("order", ["bgr", "rgb"])
+    def test_a_work_dirs_own_colours_are_numbers(self, order: Literal["bgr", "rgb"]) -> None:
+        """Of which facekit's own template knows nothing."""
+        template = load_template(find_template("yunet-n"))
+        given = dataclasses.replace(template.input, colour_order=order, mean=(104, 117.5, 1e-5), std=(57.1, 2, 1))
+        own = dataclasses.replace(template, input=given)
+        said = about_export(own, None)
+        options = yunet_options([16, 64, 64, 64, 64, 64], 1)
+        text = header_text(own, options, said.to_json(), [("a", np.zeros(3, np.float32))])
+        check_is_ours(text, own_template(text, said, own), "a.hpp")
+        check_is_ours(text, own_template(text, said, template), "a.hpp")
+        for other in ("57.10f", "57.1f + f()"):
+            changed = text.replace("57.1f", other)
+            with pytest.raises(FacekitError, match="not what facekit"):
+                check_is_ours(changed, own_template(changed, said, template), "a.hpp")
 
     def test_too_few_numbers(self, yunet_header: Path, tmp_path: Path) -> None:
         text = yunet_header.read_text(encoding="utf-8")

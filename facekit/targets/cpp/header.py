@@ -36,6 +36,9 @@ _OPTIONS = (
     r"inline constexpr int kSharedUnits = \d{1,2};",
     rf"inline constexpr int kBorder = [15];{_BORDER}",
 )
+_FLOAT = r"(-?\d{1,10}(?:\.\d{1,60})?(?:e[+-]\d{1,2})?)f"
+_THREE = r"\{" + ", ".join([_FLOAT] * 3) + r"\}"
+_COLOURS = re.compile(rf"^inline constexpr float kMean\[3\] = {_THREE}, kStd\[3\] = {_THREE};", re.MULTILINE)
 _NUMBERS_LINE = re.compile(r"(-?\d{1,10}(\.\d{1,60})?(e[+-]\d{1,2})?f,( |$)){1,8}")
 _NAME_LINE = re.compile(r"// [A-Za-z0-9_.+ ]{1,300}: \d{1,9}")
 _BEGIN, _END = "inline const float kWeights[] = {\n", "};\n"
@@ -97,7 +100,13 @@ def own_template(text: str, said: About, template: Template) -> Template:
     rule = dataclasses.replace(
         written.evaluation, max_candidates=cap("kMaxCandidates"), max_detections=cap("kMaxDetections")
     )
-    return dataclasses.replace(written, evaluation=rule)
+    given = written.input
+    if found := _COLOURS.search(text[:HEAD_CHARACTERS]):  # in the order B, G, R, whichever the network's is
+        first, second, third = (2, 1, 0) if given.colour_order == "rgb" else (0, 1, 2)
+        numbers = [float(text) for text in found.groups()]
+        mean, std = ((three[first], three[second], three[third]) for three in (numbers[:3], numbers[3:]))
+        given = dataclasses.replace(given, mean=mean, std=std)
+    return dataclasses.replace(written, evaluation=rule, input=given)
 
 
 def check_is_ours(text: str, template: Template, source: str) -> None:
