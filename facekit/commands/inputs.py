@@ -66,6 +66,10 @@ def find_weights(load_weights: Path | None, template: str) -> Path:
     if not (folder / "template.yaml").is_file() or not any(path.is_file() for path in (snapshot, best, latest)):
         if folder != Path(template):
             raise ArgumentError("Give `load_weights`, or a work dir with weights as `template`.")
+        if folder.suffix.lower() == ".mlpackage":
+            from facekit.weights.missing import missing_weights
+
+            raise missing_weights(folder)
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in WEIGHT_SUFFIXES)
         remedy = f"Give the file: {files[0]}." if files else "Give a file of weights, or such a folder."
         raise ArgumentError(
@@ -246,6 +250,9 @@ def choose_model(
             raise FacekitError(f"`model={model}`: there is no such file.{did_you_mean_path(path)}")
         note_inputs([path])
         return Choice(path, None, threads, backend, layout)
+    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml"):
+        kinds = ", ".join(WEIGHT_SUFFIXES)
+        raise FacekitError(f"{path}: unknown kind of weights; expected one of {kinds}, or a template.yaml.")
     from facekit.weights.snapshots import fetch_snapshot
 
     template = read_template(str(model))

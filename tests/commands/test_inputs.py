@@ -74,6 +74,14 @@ class TestFindWeights:
         with pytest.raises(ArgumentError, match=r"Give the file: .*model\.onnx\."):
             find_weights(None, str(tmp_path))
 
+    def test_what_is_neither_weights_nor_a_template(self, tmp_path: Path) -> None:
+        (tmp_path / "model.mlpackage").mkdir()
+        with pytest.raises(FacekitError, match="Core ML runs on Apple's systems alone"):
+            choose_model(str(tmp_path / "model.mlpackage"))
+        (tmp_path / "facedetectcnn-data.cpp").write_text("// numbers")
+        with pytest.raises(FacekitError, match=r"data\.cpp: unknown kind of weights; expected one of \.pth, "):
+            choose_model(str(tmp_path / "facedetectcnn-data.cpp"))
+
 
 class TestChooseDetector:
     """F15."""

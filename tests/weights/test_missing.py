@@ -14,6 +14,7 @@ from facekit.weights.missing import missing_weights
     [
         ("yunet-n", "only a template of that name. `facekit instantiate yunet-n FOLDER`"),
         (".", ".: a folder, where a file of weights is expected. Give the file in it."),
+        ("model.mlpackage", "model.mlpackage: Core ML runs on Apple's systems alone. Give the model.onnx"),
         ("nowhere/model.onnx", "there are no such weights. Check the path."),
         ("modle.onnx", "there are no such weights. Did you mean model.onnx?"),
     ],
@@ -21,6 +22,7 @@ from facekit.weights.missing import missing_weights
 def test_says_what_was_likely_meant(name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("model.onnx").touch()
+    Path("model.mlpackage").mkdir()
     assert expected in str(missing_weights(Path(name)))
 
 
