@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekit.base.options import command_options, option, takes
-from facekit.errors import ArgumentError, Loss
+from facekit.errors import ArgumentError, FacekitError, Loss
 
 if TYPE_CHECKING:
     from facekit.engine.comparison.compare import DataSet
+    from facekit.engine.comparison.contender import Named
     from facekit.records.speed import Comparison
 
 SIZE = "640x480"  # width and height of the picture that is timed
@@ -82,12 +83,21 @@ def compare(options: CompareOptions) -> Compared:
     check_replaceable_report("page", options.report)
     check_replaceable_report("comparison", options.json)
     check_replaceable_report("table", options.csv)
-    named = distinct([each for word in options.models for each in parse_named(word, runtimes)])
+    found: list[Named] = []
+    losses: list[Loss] = []
+    for word in options.models:
+        try:
+            found += parse_named(word, runtimes)
+        except FacekitError as error:
+            losses.append(Loss.of(word, error))
+    if not found:
+        raise FacekitError(f"{losses[0]} Nothing is left to compare.")
+    named = distinct(found)
     check_outputs([each.weights for each in named], outputs)
     plan = Plan(
         options.threads, options.rounds, options.picture or portrait(), size_wh, options.scale, _read_data(options)
     )
-    comparison, losses = compare_detectors(named, plan)
+    comparison, unmeasured = compare_detectors(named, plan)
     if options.csv is not None:
         write_text(options.csv, comparison.to_csv())
     if options.json is not None:
@@ -96,7 +106,7 @@ def compare(options: CompareOptions) -> Compared:
         from facekit.pages.speed import speed_page
 
         write_text(options.report, speed_page(comparison))
-    return Compared(comparison, losses)
+    return Compared(comparison, [*losses, *unmeasured])
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from facekit.commands.compare import compare, parse_size
 from facekit.detector import BUNDLED_WEIGHTS
 from facekit.engine.comparison.contender import Contender, Named, distinct, parse_named
 from facekit.engine.comparison.worker import rescaled
-from facekit.errors import ArgumentError, FacekitError
+from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.pages.speed import speed_page
 from facekit.records.evaluation import Metric
 from facekit.records.speed import Comparison, Measured, Timing
@@ -55,6 +55,20 @@ class TestNames:
     def test_refusals(self, word: str, complaint: str) -> None:
         with pytest.raises(FacekitError, match=complaint):
             parse_named(word)
+
+    def test_one_that_is_not_there_leaves_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        measured: list[str] = []
+
+        def measure(contenders: list[Named], plan: object) -> tuple[None, list[Loss]]:
+            measured.extend(named.name for named in contenders)
+            return None, [Loss("b", "can't be run")]
+
+        monkeypatch.setattr("facekit.engine.comparison.compare.compare_detectors", measure)
+        losses = compare(models=("nowhere.onnx", "bundled", "bundled@onx")).losses
+        assert measured == ["bundled"]
+        assert [loss.what for loss in losses] == ["nowhere.onnx", "bundled@onx", "b"]
+        with pytest.raises(FacekitError, match=r"^nowhere\.onnx: there are no such weights\. .*Nothing is left"):
+            compare(models=("nowhere.onnx", "nowhere.xml"))
 
     def test_sizes(self) -> None:
         assert parse_size("320x240") == (320, 240)
