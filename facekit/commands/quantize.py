@@ -84,7 +84,10 @@ def quantize(options: QuantizeOptions) -> Quantized:
     listing = list_pictures(options.calibration_data, flag="`calibration_data`")
     labelled = read_label_files(options.val_ann_files, options.val_data_roots, "val")
     if not labelled:
-        log.info("Without `val_ann_files` nothing is measured: all layers become INT8, whatever that costs.")
+        log.info(
+            "Without `val_ann_files` nothing is measured: all layers but the heads' own become INT8, whatever that "
+            "costs."
+        )
     with working("loading what is needed"):
         from facekit.engine.compress.post_training import format_figures, quantize_file
     from facekit.detector import Detector

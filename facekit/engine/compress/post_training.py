@@ -86,7 +86,8 @@ def quantize_file(
     Args:
         weights: an .onnx, an .xml beside its .bin, or a .tflite; output is of the same kind.
         calibration: pictures that the ranges of the layers are read off.
-        labelled: pictures to measure on. Without any, all layers become INT8 and nothing is said of what that cost.
+        labelled: pictures to measure on. Without any, all layers but the heads' own become INT8, and nothing is
+            said of what that cost.
         max_drop: points of AP at IoU 0.5 that may be lost; layers stay in float until no more are.
 
     Raises FacekitError for a file that can't be run, is INT8 already, or can't be rounded, and for labels in which no

@@ -73,7 +73,8 @@ def test_runs_without_being_told_its_template(made: Quantized) -> None:
     assert abs(best.score - expected.score) < 0.15
 
 
-def test_an_ir_that_takes_uint8(drawn_dir: Path, tmp_path: Path) -> None:
+def test_an_ir_that_takes_uint8(drawn_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="facekit")
     about = about_export(load_template(find_template("yunet-n")), None)
     model = taking_uint8(ov.convert_model(BUNDLED_WEIGHTS))
     save_ir(model, tmp_path / "model.xml", about)
@@ -84,6 +85,7 @@ def test_an_ir_that_takes_uint8(drawn_dir: Path, tmp_path: Path) -> None:
         run(tmp_path, drawn_dir, ".xml", calibration_data=(str(broken),), **none)
     made = run(tmp_path, drawn_dir, ".xml", calibration_data=(str(broken), str(PORTRAIT)), **none)
     assert [(loss.what, loss.why[:19]) for loss in made.losses] == [(str(broken), "the JPEG is cut off")]
+    assert "nothing is measured: all layers but the heads' own become INT8" in caplog.text
     detector = Detector.open(made.files[0])
     assert detector.backend.is_uint8
     assert len(detector.detect(PORTRAIT).above(0.5)) == 1
