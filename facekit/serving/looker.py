@@ -25,6 +25,7 @@ class _Job:
     image_bgr: NDArray[np.uint8]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Detections]
+    given_up: asyncio.Event  # nobody waits any more
 
 
 class Looker:
@@ -43,10 +44,11 @@ class Looker:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    async def look(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """The picture's faces, as Detector.detect finds them. Raises what that raises."""
+    async def look(self, image_bgr: NDArray[np.uint8], given_up: asyncio.Event) -> Detections:
+        """The picture's faces, as Detector.detect finds them. Raises what that raises, and CancelledError for what is
+        given up before it is looked at."""
         loop = asyncio.get_running_loop()
-        job = _Job(image_bgr, loop, loop.create_future())
+        job = _Job(image_bgr, loop, loop.create_future(), given_up)
         self._jobs.put(job)
         return await job.done
 
@@ -66,6 +68,8 @@ class Looker:
                     break
                 if job is None:
                     ends = True
+                elif job.given_up.is_set():
+                    _tell(job, None)
                 else:
                     batch.append(job)
             if batch:
@@ -92,11 +96,15 @@ class Looker:
             _tell(job, faces)
 
 
-def _tell(job: _Job, outcome: Detections | Exception) -> None:
+def _tell(job: _Job, outcome: Detections | Exception | None) -> None:
+    """outcome: None cancels."""
+
     def tell() -> None:
-        if job.done.done():  # nobody waits any more
+        if job.done.done():
             return
-        if isinstance(outcome, Exception):
+        if outcome is None:
+            job.done.cancel()
+        elif isinstance(outcome, Exception):
             job.done.set_exception(outcome)
         else:
             job.done.set_result(outcome)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
@@ -80,15 +78,19 @@ class Service:
         except BaseException:
             held.release()
             raise
-        with self._place():
-            work = asyncio.ensure_future(self._work(data, kind, media_type, threshold, method))
-            # What has begun is brought to its end, for its memory is in use until then; the client waits no longer.
-            work.add_done_callback(functools.partial(_end, held))
-            try:
-                async with asyncio.timeout(self.settings.timeout_s):
-                    content, faces, image_shape = await asyncio.shield(work)
-            except TimeoutError:
-                raise busy(f"There was no answer within {self.settings.timeout_s:g} seconds. Try again.") from None
+        given_up = asyncio.Event()
+        self._take_place()
+        work = asyncio.ensure_future(self._work(data, kind, media_type, threshold, method, given_up))
+        # What has begun is brought to its end, for its memory and a core are in use until then, and its place with
+        # them; the client waits no longer.
+        work.add_done_callback(functools.partial(self._end, held))
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                content, faces, image_shape = await asyncio.shield(work)
+        except TimeoutError:
+            raise busy(f"There was no answer within {self.settings.timeout_s:g} seconds. Try again.") from None
+        finally:
+            given_up.set()
         self.measures.faces.inc(len(faces))
         self.measures.pixels.inc(image_shape[0] * image_shape[1])
         request.state.facts = {
@@ -106,27 +108,31 @@ class Service:
         if self.in_work >= self.settings.queue:
             raise busy()
 
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
+    def _take_place(self) -> None:
         """One of the places of the queue; whose body is still arriving has none, or slow clients would fill it."""
         self.in_work += 1
         self.measures.in_work.inc()
-        try:
-            yield
-        finally:
-            self.in_work -= 1
-            self.measures.in_work.dec()
+
+    def _end(self, held: Held, work: asyncio.Future[Any]) -> None:
+        self.in_work -= 1
+        self.measures.in_work.dec()
+        held.release()
+        if not work.cancelled():
+            work.exception()  # seen: it may be that nobody waits any more
 
     async def _work(
-        self, data: bytes, kind: Output, media_type: str, threshold: float, method: Method
+        self, data: bytes, kind: Output, media_type: str, threshold: float, method: Method, given_up: asyncio.Event
     ) -> tuple[bytes, Detections, tuple[int, ...]]:
+        """Cancelled before its next step once it is given up."""
         size = self._decoded_bytes(data)
         await self.decoded.take(size)
         try:
+            if given_up.is_set():
+                raise asyncio.CancelledError
             loop = asyncio.get_running_loop()
             image_bgr = await loop.run_in_executor(self.workers, self._decode, data, kind == "anonymized")
             check_room(media_type, image_bgr.shape)
-            faces = (await self._look(image_bgr)).above(threshold)
+            faces = (await self._look(image_bgr, given_up)).above(threshold)
             if kind == "json":
                 return as_json(faces, image_bgr), faces, image_bgr.shape
             content = await loop.run_in_executor(self.workers, as_picture, faces, image_bgr, kind, media_type, method)
@@ -134,9 +140,9 @@ class Service:
         finally:
             self.decoded.give_back(size)
 
-    async def _look(self, image_bgr: NDArray[np.uint8]) -> Detections:
+    async def _look(self, image_bgr: NDArray[np.uint8], given_up: asyncio.Event) -> Detections:
         try:
-            return await self.looker.look(image_bgr)
+            return await self.looker.look(image_bgr, given_up)
         except FacekitError as error:  # which may name the weights' place: nothing for clients
             height, width = image_bgr.shape[:2]
             reason = f"{width}x{height} pixels: this server's detector can't look at a picture of that size."
@@ -178,9 +184,3 @@ def _check_parameters(request: Request, kind: Output) -> None:
     if "method" in given and kind != "anonymized":
         reason = f"`method` says how faces are covered, and {kind} covers none: add output=anonymized, or leave it out."
         raise Refusal(HTTPStatus.BAD_REQUEST, reason, logged="A method to cover faces without output=anonymized.")
-
-
-def _end(held: Held, work: asyncio.Future[Any]) -> None:
-    held.release()
-    if not work.cancelled():
-        work.exception()  # seen: it may be that nobody waits any more

@@ -280,11 +280,13 @@ class Slow:
 
     def __init__(self, detector: Any, seconds: float) -> None:
         self.detector, self.seconds, self.template = detector, seconds, detector.template
+        self.passes = 0
 
     def protocol(self) -> str:
         return "slowly"
 
     def detect_batch(self, pictures: Any) -> Any:
+        self.passes += 1
         time.sleep(self.seconds)
         return self.detector.detect_batch(pictures)
 
@@ -308,6 +310,22 @@ def test_who_would_wait_too_long_is_told(start: Callable[..., Running], detector
     while (other.service.decoded.held or other.service.bodies.held) and time.monotonic() < end:
         time.sleep(0.05)
     assert other.service.decoded.held == other.service.bodies.held == 0  # given back once it was done all the same
+
+
+def test_who_was_told_so_keeps_a_place_while_worked_for_and_is_not_begun_with(
+    start: Callable[..., Running], detector: Any, portrait: bytes
+) -> None:
+    slow = Slow(detector, 0.8)
+    other = start(slow, queue=3, timeout_s=0.3)
+    with ThreadPoolExecutor(3) as clients:
+        answers = list(clients.map(lambda _: other.client.post("/detect", content=portrait), range(3)))
+    assert {answer.status_code for answer in answers} == {503} and other.service.in_work == 3
+    assert "places are taken" in other.client.post("/detect", content=portrait).json()["error"]
+    end = time.monotonic() + 5
+    while other.service.in_work and time.monotonic() < end:
+        time.sleep(0.05)
+    assert other.service.in_work == other.service.decoded.held == other.service.bodies.held == 0
+    assert slow.passes == 1
 
 
 def test_slow_bodies_take_no_places(start: Callable[..., Running], portrait: bytes) -> None:
