@@ -95,7 +95,7 @@ class LookAtShards:
         line = read_bytes(entry, MAX_LINE_BYTES, start, end - start)
         shard = Shard.of_line(line, f"{looking.plan_file}:{number + 1}")
         if shard.kind == "video":
-            rows = frame_rows(shard, self.detector, looking.every)
+            rows = frame_rows(shard, self.detector, looking.every, looking.max_pixels)
         else:
             rows = rows_of(shard, self.detector, looking, trial)
         with closing(rows):

@@ -77,7 +77,7 @@ def _cuts(path: Path) -> tuple[list[Cut], int]:
     return cuts, len(packets)
 
 
-def frame_rows(shard: Shard, detector: Detector, every: int) -> Generator[Row, None, None]:
+def frame_rows(shard: Shard, detector: Detector, every: int, max_pixels: int) -> Generator[Row, None, None]:
     """A row a frame with all that the detector says of it, of those in between nothing; then one with the reason where
     the video breaks off or can't be read. They are joined later, when those of all shards are there."""
     name = shard.entries[0].name
@@ -87,7 +87,7 @@ def frame_rows(shard: Shard, detector: Detector, every: int) -> Generator[Row, N
         spans = Spans(((start_s, math.inf if end_s is None else end_s),))
     seen = 0
     try:
-        with open_frames(find_source(name), spans) as video:
+        with open_frames(find_source(name), spans, max_pixels=max_pixels) as video:
             with closing(in_background(video.frames(), frames_ahead(video))) as frames:
                 for frame in frames:
                     seen += 1

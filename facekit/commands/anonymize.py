@@ -58,7 +58,7 @@ class AnonymizeOptions:
     backend: Runtime | None = option(BACKEND, default=None)
     layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     max_pixels: int = option(
-        "Refuse larger pictures, by their header, before they fill the memory.",
+        "Refuse larger pictures, by their header, and videos of larger frames (of over 67,108,864 pixels always).",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
     )  # fmt: skip
 

@@ -308,7 +308,7 @@ class _Work:
             return cover_faces(frame.image_bgr, faces.boxes_xyxy, self.cover)
 
         doubtful, was_there = self._doubtful_frames(places), target.exists()
-        watched = watch(source, seen, look, target, draw, self.spans, self.options.keep_sound)
+        watched = watch(source, seen, look, target, draw, self.spans, self.options.keep_sound, self.options.max_pixels)
         bar = progress_bar(None, total=places.frames, desc="covering", unit="frame")
         try:
             with closing(watched), bar:
@@ -341,7 +341,7 @@ class _Work:
         """The first pass."""
         found, seen = Places(), Seen()
         watched = watch(find_source(item.place), seen, partial(faces_of, detector=self.detector, looking=self.looking),
-                        spans=self.spans)  # fmt: skip
+                        spans=self.spans, max_pixels=self.options.max_pixels)  # fmt: skip
         with closing(watched), progress_bar(None, desc="looking", unit="frame") as bar:
             for frame, faces in watched:
                 if not bar.n:

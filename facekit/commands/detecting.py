@@ -208,7 +208,7 @@ class Finding:
             source = find_source(item.place)
             look = partial(self._faces_until_refused, seen=seen, item=item)
             draw = None if output is None else lambda frame, faces: draw_faces(frame.image_bgr, faces)
-            found = watch(source, seen, look, output, draw, self._spans)
+            found = watch(source, seen, look, output, draw, self._spans, max_pixels=self.options.max_pixels)
             with closing(found):
                 for frame, faces in found:
                     if seen.frames == 1 and self.expected is not None:

@@ -21,6 +21,7 @@ from facekit.commands.watching import Seen, watch
 from facekit.errors import FacekitError, Interrupted, Loss, counted, printable
 from facekit.machine.signals import StopSignals
 from facekit.pictures.av_video import Frame
+from facekit.pictures.containers import FRAME_PIXELS
 from facekit.pictures.draw import draw_faces, draw_label
 from facekit.pictures.headers import MAX_PIXELS
 from facekit.pictures.listing import list_pictures
@@ -218,7 +219,9 @@ def _stem(source: Source) -> str:
     return Path(urlparse(source.name).path).stem or "video"
 
 
-def visualize_video(detector: Detector, plan: VideoPlan, threshold: float, overlay: bool = False) -> Watched:
+def visualize_video(
+    detector: Detector, plan: VideoPlan, threshold: float, overlay: bool = False, max_pixels: int = FRAME_PIXELS
+) -> Watched:
     """Draws faces on every frame; overlay: rate and number of faces too, as in the window, also in the written file.
 
     Raises FacekitError for a source without frames and a file that can't be written, and Interrupted, the file being
@@ -240,7 +243,7 @@ def visualize_video(detector: Detector, plan: VideoPlan, threshold: float, overl
 
     has_ended = True
     with protecting([plan.source.path]), StopSignals() as stop:
-        watched = watch(plan.source, seen, look, plan.output, draw)
+        watched = watch(plan.source, seen, look, plan.output, draw, max_pixels=max_pixels)
         bar = progress_bar(None, desc="video", unit="frame")
         with closing(watched), bar:
             for frame, faces in watched:

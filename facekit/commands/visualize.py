@@ -42,7 +42,7 @@ class VisualizeOptions:
     layout: str | None = option(LAYOUT, default=None, metavar="NAME")
     overlay: bool = option("Write frames a second and the number of faces into a video, too.", default=False)
     max_pixels: int = option(
-        "Refuse larger pictures, by their header, before they fill the memory.",
+        "Refuse larger pictures, by their header, and videos of larger frames (of over 67,108,864 pixels always).",
         default=MAX_PIXELS, least=1, most=1 << 30, metavar="N",
     )  # fmt: skip
 
@@ -67,4 +67,4 @@ def visualize(options: VisualizeOptions) -> Drawn | Watched:
     from facekit.commands.drawing import plan_video, visualize_video
 
     video = plan_video(options.video, options.output)
-    return visualize_video(chosen.open(), video, options.threshold, options.overlay)
+    return visualize_video(chosen.open(), video, options.threshold, options.overlay, options.max_pixels)

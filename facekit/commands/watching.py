@@ -16,6 +16,7 @@ from facekit.base.options import given_of
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.memory import give_back_freed_memory
 from facekit.pictures.av_video import Frame
+from facekit.pictures.containers import FRAME_PIXELS
 from facekit.pictures.frames import Sink, frames_ahead, open_frames, open_sink
 from facekit.pictures.inputs import Inputs
 from facekit.pictures.pipeline import Stage, in_background
@@ -109,17 +110,18 @@ class Seen:
 def watch(
     source: Source, seen: Seen, look: Callable[[Iterator[Frame]], Iterator[tuple[Frame, Detections]]],
     output: Path | None = None, draw: Draw | None = None, spans: Spans | None = None, sound: bool = True,
+    max_pixels: int = FRAME_PIXELS,
 ) -> Generator[tuple[Frame, Detections], None, None]:  # fmt: skip
     """Each frame with its faces, as `look` finds them; what `draw` makes of it goes into `output`, in a thread.
 
     Live sources drop frames that nobody had time for, files never, also those of a web server. When it is closed early,
     the output holds what was drawn so far and can be played. `seen` is filled as it goes. Raises FacekitError for a
-    source without frames.
+    source without frames, and at a frame of over max_pixels.
     """
     sink, wanted = None, spans or Spans()
     try:
         with ExitStack() as stack:
-            video = stack.enter_context(open_frames(source, spans, wants_sound=output is not None and sound))
+            video = stack.enter_context(open_frames(source, spans, output is not None and sound, max_pixels))
             seen.total, is_live = video.total, video.is_live
 
             def dropped() -> None:

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from facekit.errors import ArgumentError, FacekitError, Loss
 from facekit.machine.cores import usable_cores
 from facekit.pictures.clock import Clock, rate_of, shift
-from facekit.pictures.containers import ends_within_packet, open_container
+from facekit.pictures.containers import (
+    FRAME_PIXELS,
+    check_frame_size,
+    decoding_options,
+    ends_within_packet,
+    open_container,
+    too_large,
+)
 from facekit.pictures.spans import Spans, seconds_of
 from facekit.pictures.upright import display_matrix, upright
 
@@ -30,7 +37,6 @@ log = logging.getLogger(__name__)
 COPIED = ("audio", "subtitle")
 MAX_ERRORS = 10_000  # of packets that can't be decoded, before a file is given up
 PREROLL_S = 0.08  # of sound that an edit list hides, but its decoder needs: Opus needs most
-FRAME_PIXELS = 1 << 26  # of one frame: 8K has 33 million
 
 
 class Frame(NamedTuple):
@@ -48,13 +54,16 @@ class AvVideo:
     has_sound = True
     is_live = False
 
-    def __init__(self, path: Path, spans: Spans | None = None, wants_others: bool = False) -> None:
-        """Raises FacekitError for what is no video, or one of frames of over FRAME_PIXELS."""
+    def __init__(
+        self, path: Path, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS
+    ) -> None:
+        """Raises FacekitError for what is no video."""
         import av
 
+        self._max_pixels = min(max_pixels, FRAME_PIXELS)
         self.path, self.spans, self._wants_others = path, spans or Spans(), wants_others
         try:
-            self.container: Any = open_container(path)
+            self.container: Any = open_container(path, self._max_pixels)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise FacekitError(f"{path}: no video that FFmpeg can read ({error}).") from error
         if not self.container.streams.video:
@@ -63,10 +72,8 @@ class AvVideo:
         self._left_out = sum(_is_video(stream) for stream in self.container.streams.video[1:])
         if self.stream.codec_context is None:
             raise FacekitError(f"{path}: its pictures are in a codec that FFmpeg doesn't know here.")
-        if self.stream.width * self.stream.height > FRAME_PIXELS:
-            size = f"{self.stream.width}x{self.stream.height}"
-            raise FacekitError(f"{path}: frames of {size} pixels, which are not read.")
         self.size_wh = int(self.stream.width), int(self.stream.height)
+        self.stream.codec_context.options = decoding_options(self._max_pixels)
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = min(usable_cores(), 4)
         self.fps = rate_of(self.stream)
@@ -101,7 +108,8 @@ class AvVideo:
         self.container.close()
 
     def frames(self) -> Iterator[Frame]:
-        """Those of the spans, in the order they are shown."""
+        """Those of the spans, in the order they are shown. Raises FacekitError at a frame of over max_pixels."""
+        check_frame_size(self.path, self.size_wh, self._max_pixels)
         if self.spans.each_s:
             self._look_at_start()
         index, skipped = 0, 0
@@ -125,7 +133,7 @@ class AvVideo:
 
     def _look_at_start(self) -> None:
         """Learns from which moment on times and numbers count, which a decoder that skips the start can't tell."""
-        with AvVideo(self.path) as whole:
+        with AvVideo(self.path, max_pixels=self._max_pixels) as whole:
             first = next(whole.frames(), None)
             self.first_s = whole.first_s
         if first is not None:
@@ -202,6 +210,10 @@ class AvVideo:
 
         try:
             yield from self.stream.codec_context.decode(packet)
+        except av.ArgumentError as error:
+            if not self.stream.codec_context.width:  # FFmpeg refuses so what is over decoding_options()
+                raise too_large(self.path, f"over {self._max_pixels} pixels", self._max_pixels) from error
+            self.errors += 1
         except (av.FFmpegError, OSError, ValueError):
             self.errors += 1
 
@@ -217,6 +229,7 @@ class AvVideo:
             self.backward += 1
             time_s = before_s + 1 / self.fps
         self._decoded_s = time_s
+        check_frame_size(self.path, (decoded.width, decoded.height), self._max_pixels)
         return Frame(index, time_s, upright(decoded.to_ndarray(format="bgr24"), display_matrix(decoded)))
 
     def losses(self) -> list[Loss]:

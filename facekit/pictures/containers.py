@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facekit.errors import FacekitError
+
 # FFmpeg's names; of those with several, one.
 HOLDING = (
     "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "kux", "ogg", "asf", "mxf", "gxf",
@@ -21,15 +23,40 @@ HOLDING = (
 )  # fmt: skip
 _OPTIONS = {"format_whitelist": ",".join(HOLDING), "protocol_whitelist": "file"}
 _OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+FRAME_PIXELS = 1 << 26  # of one frame: 8K has 33 million
 TS_PACKET_BYTES = 188  # each begins with a G (ISO/IEC 13818-1, 2.4.3)
 _LISTS = (b"ffconcat", b"#extm3u", b"<mpd", b"v=0", b"# vobsub", b"[playlist]", b"[reference]", b"<asx", b"<smil")
 
 
-def open_container(path: Path) -> Any:
-    """PyAV's, of a file that holds its pictures. Raises what av.open() raises."""
+def open_container(path: Path, max_pixels: int = FRAME_PIXELS) -> Any:
+    """PyAV's, of a file that holds its pictures. Raises what av.open() raises.
+
+    max_pixels: of the frame that FFmpeg decodes to learn of what kind they are.
+    """
     import av
 
-    return av.open(unmistakable(path), metadata_errors="replace", container_options=dict(_OPTIONS))
+    return av.open(
+        unmistakable(path), metadata_errors="replace", options=decoding_options(max_pixels),
+        container_options=dict(_OPTIONS),
+    )  # fmt: skip
+
+
+def decoding_options(max_pixels: int) -> dict[str, str]:
+    """For FFmpeg's decoders. Twice as many: they count what they allocate, in rows of a multiple of 64 pixels."""
+    return {"max_pixels": str(2 * max_pixels)}
+
+
+def check_frame_size(name: object, size_wh: tuple[int, int], max_pixels: int) -> None:
+    """Raises FacekitError for a frame of more pixels; its message begins with `name`."""
+    width, height = size_wh
+    if width * height > max_pixels:
+        raise too_large(name, f"{width}x{height} pixels, over the limit of {max_pixels}", max_pixels)
+
+
+def too_large(name: object, what: str, max_pixels: int) -> FacekitError:
+    """The error for a video with a frame of `what`."""
+    remedy = ", or raise `max_pixels`" if max_pixels < FRAME_PIXELS else ""
+    return FacekitError(f"{name}: a frame of {what}: not looked at. Scale the video down{remedy}.")
 
 
 def unmistakable(path: Path) -> str:

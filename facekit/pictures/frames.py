@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from facekit.errors import FacekitError, Loss
 from facekit.pictures.av_file import AvFile
 from facekit.pictures.av_video import AvVideo, Frame, has_av
+from facekit.pictures.containers import FRAME_PIXELS, check_frame_size
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import Source, Video
 from facekit.pictures.video_file import VideoFile
@@ -60,14 +61,14 @@ class Sink(Protocol):
 class _CvVideo:
     """OpenCV's, as frames."""
 
-    def __init__(self, source: Source, spans: Spans) -> None:
+    def __init__(self, source: Source, spans: Spans, max_pixels: int) -> None:
         self.video = Video(source)
         self.fps, self.total, self._spans = self.video.fps, self.video.total, spans
         self.is_live = self.video.is_live
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(self.video.capture.get(side)) for side in sides)
         self.size_wh = width, height
-        self.count, self.end_s = 0, 0.0
+        self.count, self.end_s, self._max_pixels = 0, 0.0, min(max_pixels, FRAME_PIXELS)
 
     def __enter__(self) -> _CvVideo:
         return self
@@ -76,6 +77,7 @@ class _CvVideo:
         self.video.capture.release()
 
     def frames(self) -> Iterator[Frame]:
+        check_frame_size(self.video.source.name, self.size_wh, self._max_pixels)  # later ones are scaled to the first's
         for index, (time_s, image_bgr) in enumerate(self.video.frames()):
             self.end_s = time_s + 1 / self.fps
             if time_s >= self._spans.end_s:
@@ -118,14 +120,17 @@ class _CvFile:
         self._file.write(image_bgr, self._spans.place(frame.time_s) or 0.0)
 
 
-def open_frames(source: Source, spans: Spans | None = None, wants_sound: bool = False) -> Frames:
-    """wants_sound: the sound is collected for open_sink(). Raises FacekitError for what can't be read."""
+def open_frames(
+    source: Source, spans: Spans | None = None, wants_sound: bool = False, max_pixels: int = FRAME_PIXELS
+) -> Frames:
+    """wants_sound: the sound is collected for open_sink(). max_pixels: of a frame, and no more than FRAME_PIXELS; a
+    larger one is an error of frames(). Raises FacekitError for what can't be read."""
     if source.path is not None and has_av():
         try:
-            return AvVideo(source.path, spans, wants_sound)
+            return AvVideo(source.path, spans, wants_sound, max_pixels)
         except FacekitError as error:
             log.debug("%s", error)  # OpenCV reads it, or says what is wrong with it
-    return _CvVideo(source, spans or Spans())
+    return _CvVideo(source, spans or Spans(), max_pixels)
 
 
 def open_sink(path: Path, video: Frames, spans: Spans | None = None, sound: bool = True) -> Sink:

@@ -281,6 +281,11 @@ class TestVideo:
             assert frame[40, 10, 1] > 120  # the box's left edge is green
         assert [p.name for p in output.parent.iterdir()] == [output.name]
 
+    def test_frames_over_max_pixels_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(FacekitError, match=r"a frame of 96x64 pixels, over the limit of 6143"):
+            watch(stub(), video(tmp_path / "in.avi"), tmp_path / "out.mp4", max_pixels=HEIGHT * WIDTH - 1)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.avi"]
+
     def test_no_display_writes_a_file_and_says_so(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -137,8 +139,6 @@ def test_turned_upright(tmp_path: Path) -> None:
     source = shown_by(make(tmp_path / "a.mp4", range(0, 200, 40), sound=False), 0, 1, -1, 0)
     with AvVideo(source) as reader:
         assert {frame.image_bgr.shape for frame in reader.frames()} == {(96, 64, 3)}
-    import cv2
-
     capture = cv2.VideoCapture(str(source))
     assert capture.read()[1].shape == (96, 64, 3)  # as OpenCV turns it
 
@@ -211,6 +211,37 @@ def test_other_streams_of_pictures_are_said(tmp_path: Path, name: str, is_cover:
         assert len(list(reader.frames())) == 5 and len(reader.container.streams.video) == 2
     said = [loss.why for loss in reader.losses()]
     assert said == ([] if is_cover else ["holds 2 streams of pictures: the first alone is looked at"])
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_frames_over_the_limit_are_not_decoded(tmp_path: Path, largest: int) -> None:
+    """Of a container that says so, and of one that grows on its way. OpenCV would go by the first frame's size."""
+    sizes_wh = [(96, 64)] * 3
+    sizes_wh[largest] = (400, 300)
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height = sizes_wh[0]
+        stream.pix_fmt = "rgb24"
+        for index, (width, height) in enumerate(sizes_wh):
+            packet = av.Packet(cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, 40 * index, 40 * index, Fraction(1, 1000)
+            container.mux(packet)
+    source = find_source(str(tmp_path / "a.mov"))
+    with open_frames(source, max_pixels=120_000) as reader:
+        assert len(list(reader.frames())) == 3
+    for most, said in ((119_999, "400x300 pixels, over the limit of 119999"), (50_000, "over 50000 pixels")):
+        with open_frames(source, max_pixels=most) as reader, pytest.raises(FacekitError) as error:
+            assert all(frame.image_bgr.shape == (64, 96, 3) for frame in reader.frames())
+        remedy = "not looked at. Scale the video down, or raise `max_pixels`."
+        assert str(error.value) == f"{source.path}: a frame of {said}: {remedy}"
+
+
+def test_frames_over_the_limit_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "has_av", lambda: False)
+    said = "a frame of 96x64 pixels, over the limit of 6143: not looked at"
+    source = find_source(str(video(tmp_path / "a.avi")))
+    with open_frames(source, max_pixels=6143) as reader, pytest.raises(FacekitError, match=said):
+        next(reader.frames())
 
 
 def test_no_video(tmp_path: Path) -> None:
