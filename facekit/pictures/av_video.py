@@ -29,6 +29,7 @@ from facekit.pictures.containers import (
     open_container,
     too_large,
 )
+from facekit.pictures.read import lay_on_white
 from facekit.pictures.spans import Spans, seconds_of
 from facekit.pictures.upright import display_matrix, upright
 
@@ -230,7 +231,7 @@ class AvVideo:
             time_s = before_s + 1 / self.fps
         self._decoded_s = time_s
         check_frame_size(self.path, (decoded.width, decoded.height), self._max_pixels)
-        return Frame(index, time_s, upright(decoded.to_ndarray(format="bgr24"), display_matrix(decoded)))
+        return Frame(index, time_s, upright(_image_of(decoded), display_matrix(decoded)))
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""
@@ -265,6 +266,14 @@ class AvVideo:
         if clock.is_apart:
             found.append("its sound does not start again where its pictures do, and may be out of step with them")
         return found
+
+
+def _image_of(decoded: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) BGR; a transparent one as it looks on white."""
+    if decoded.format.name != "pal8" and not any(component.is_alpha for component in decoded.format.components):
+        return np.asarray(decoded.to_ndarray(format="bgr24"), np.uint8)
+    image_bgra = np.asarray(decoded.to_ndarray(format="bgra"), np.uint8)
+    return lay_on_white(image_bgra[..., :3], image_bgra[..., 3:])
 
 
 def _moment_s(packet: Any) -> Fraction:

@@ -24,6 +24,7 @@ class Header:
     kind: str  # as people call it: JPEG, PNG, ...
     size_wh: tuple[int, int] | None = None  # as it is stored, before turning; None: they don't say it
     is_turned: bool | None = None  # whether width and height change places in the end; None: only decoding tells
+    has_more_than_colours: bool = False  # of a TIFF: a sample beside them, mostly its transparency
     tile_wh: tuple[int, int] = (0, 0)  # decoders make room for a tile even where the picture is smaller
 
     @property
@@ -140,11 +141,12 @@ def _tiff(data: bytes) -> Header:
     if not {256, 257} <= sizes.keys():
         return Header("TIFF")
     tile_wh = sizes.get(322, 0), sizes.get(323, 0)
-    return Header("TIFF", (sizes[256], sizes[257]), False if orientation == 1 else None, tile_wh)
+    return Header("TIFF", (sizes[256], sizes[257]), False if orientation == 1 else None, 338 in sizes, tile_wh)
 
 
 def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
-    """Tag and value of the first directory's width, height, orientation, tile width and height."""
+    """Tag and value of the first directory's width, height, orientation, tile width and height, and of the first of its
+    samples beside colours (ExtraSamples)."""
     order = "<" if data.startswith(b"II") else ">"
     is_big = 43 in data[2:4]
     offset, count, entry, room = ("Q", "Q", "HHQ", 8) if is_big else ("I", "H", "HHI", 4)
@@ -155,7 +157,7 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
         for _ in range(min(number, 4096)):
             tag, type_, values = struct.unpack_from(order + entry, data, place)
             place += struct.calcsize(order + entry)
-            if tag in (256, 257, 274, 322, 323) and values == 1 and type_ in _TIFF_SIZES:
+            if ((tag in (256, 257, 274, 322, 323) and values == 1) or tag == 338) and type_ in _TIFF_SIZES:
                 raw = data[place : place + _TIFF_SIZES[type_]]
                 if len(raw) < _TIFF_SIZES[type_]:
                     return

@@ -21,7 +21,7 @@ PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
 )  # fmt: skip
 KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC"  # of read_header
-MAY_BE_TRANSPARENT = ("PNG", "WebP", "TIFF", "GIF", "AVIF")
+MAY_BE_TRANSPARENT = ("PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF")
 ZIP_START = b"PK\x03\x04"  # stand_in() doesn't know it: weights and arrays may be zips
 STRIP_ROWS = 256
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
@@ -80,7 +80,9 @@ def decode_picture(
         raise FacekitError(f"{path}: {_why_not_decoded(header, data)}")
     if header.kind == "JPEG" and _has_plain_corner(image_bgr) and lacks_pixels(data):
         raise FacekitError(f"{path}: a damaged JPEG: its data end before its pixels do. {REMEDY}")
-    return _laid_on_white(path, data, image_bgr) if on_white and header.kind in MAY_BE_TRANSPARENT else image_bgr
+    if on_white and header.kind in MAY_BE_TRANSPARENT:
+        return _laid_on_white(path, header, data, image_bgr)
+    return image_bgr
 
 
 def _why_not_decoded(header: Header, data: bytes) -> str:
@@ -92,12 +94,16 @@ def _why_not_decoded(header: Header, data: bytes) -> str:
     return f"a damaged {header.kind}: OpenCV can't decode its {len(data)} bytes. {REMEDY}"
 
 
-def _laid_on_white(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _laid_on_white(path: Path | str, header: Header, data: bytes, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     try:
         whole = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
-        return image_bgr
+        whole = None
     if whole is None or whole.ndim != 3 or whole.shape[2] != 4:
+        if header.has_more_than_colours:  # OpenCV drops the transparency of grey ones
+            raise FacekitError(
+                f"{path}: a TIFF whose transparency can't be read. Save it as PNG, or without transparency."
+            )
         return image_bgr
     alpha = whole[..., 3:]
     most = {"uint8": 255, "uint16": 65535}.get(alpha.dtype.name, 1)
@@ -107,6 +113,11 @@ def _laid_on_white(path: Path | str, data: bytes, image_bgr: NDArray[np.uint8]) 
     stored_bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if stored_bgr is None or not np.array_equal(image_bgr, stored_bgr):
         raise FacekitError(f"{path}: is transparent, and turned by its EXIF. Save it upright, or without transparency.")
+    return lay_on_white(image_bgr, alpha, most)
+
+
+def lay_on_white(image_bgr: NDArray[np.uint8], alpha: NDArray[Any], most: float = 255) -> NDArray[np.uint8]:
+    """(H, W, 3) as it looks on white under (H, W, 1), `most` of which covers all."""
     laid = np.empty_like(image_bgr)
     for top in range(0, len(laid), STRIP_ROWS):  # whole, its numbers would take four times the picture's memory
         rows = slice(top, top + STRIP_ROWS)

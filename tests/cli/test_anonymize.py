@@ -105,6 +105,7 @@ class TestPictures:
 
     @pytest.mark.parametrize(("suffix", "channels", "dtype"), [
         (".png", 4, np.uint8), (".png", 4, np.uint16), (".webp", 4, np.uint8), (".tiff", 4, np.uint8),
+        (".bmp", 4, np.uint8),
     ])  # fmt: skip
     def test_what_is_hidden_under_transparency_stays_so(
         self, tmp_path: Path, suffix: str, channels: int, dtype: type

@@ -244,6 +244,32 @@ def test_frames_over_the_limit_without_pyav(tmp_path: Path, monkeypatch: pytest.
         next(reader.frames())
 
 
+def test_transparent_frames_lie_on_white(tmp_path: Path) -> None:
+    pixels = np.full((64, 96, 4), (200, 0, 0, 255), np.uint8)
+    pixels[:32, :, 3], pixels[32:, :48, 3] = 0, 128
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "argb"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode(None))
+    with AvVideo(tmp_path / "a.mov") as reader:
+        image_bgr = next(reader.frames()).image_bgr
+    assert (image_bgr[:32] == 255).all() and (image_bgr[32:, 48:] == (0, 0, 200)).all()
+    assert (image_bgr[32:, :48] == (127, 127, 227)).all()
+
+
+def test_transparency_beside_the_pictures_is_said(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.webm"), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuva420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 4), np.uint8), format="bgra")))
+        container.mux(stream.encode(None))
+    with AvVideo(tmp_path / "a.webm") as reader, AvFile(tmp_path / "b.webm", reader, reader.fps) as sink:
+        frame = next(reader.frames())
+        sink.write(frame, frame.image_bgr)
+    assert [loss.why.partition(":")[0] for loss in sink.losses] == ["the source's transparency can't be read"]
+
+
 def test_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"x" * 100)
     with pytest.raises(FacekitError, match="a damaged video"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from facekit.errors import FacekitError
 from facekit.pictures import read as pictures
-from facekit.pictures.read import is_damaged, lacks_pixels, picture_size, read_picture
+from facekit.pictures.read import decode_picture, is_damaged, lacks_pixels, picture_size, read_picture
 
 WIDTH, HEIGHT = 48, 32
 ORIENTATION, ROTATE_90 = 0x0112, 6  # the viewer turns the stored picture clockwise
@@ -262,3 +263,12 @@ class TestSize:
         except FacekitError:
             return
         assert min(size) > 0
+
+
+def test_a_grey_tiff_with_transparency_is_refused_where_it_would_come_to_light() -> None:
+    """OpenCV decodes its grey alone."""
+    for mode, message in (("L", None), ("LA", r"a\.tif: a TIFF whose transparency can't be read\. Save it as PNG")):
+        Image.new(mode, (8, 8)).save(file := BytesIO(), "TIFF")
+        assert decode_picture("a.tif", file.getvalue()).shape == (8, 8, 3)
+        with nullcontext() if message is None else pytest.raises(FacekitError, match=message):
+            decode_picture("a.tif", file.getvalue(), on_white=True)
