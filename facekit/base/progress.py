@@ -41,19 +41,20 @@ _signs: ContextVar[_Signs | None] = ContextVar("signs", default=None)
 
 
 class _Lines:
-    """Turns a bar's redrawing into lines."""
+    """Turns a bar's redrawing into lines; none where there is no standard error, as in a daemon."""
 
     def __init__(self, signs: _Signs | None) -> None:
         self.signs = signs
 
     def write(self, text: str) -> None:
-        if line := text.strip():
+        if sys.stderr is not None and (line := text.strip()):
             sys.stderr.write(line + "\n")
             if self.signs is not None:
                 self.signs.last_s = time.monotonic()
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
 
 def progress_bar(
@@ -63,7 +64,7 @@ def progress_bar(
     from tqdm import tqdm  # here: a single picture shows no progress, and need not wait for it
 
     signs = _signs.get()
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         bar = tqdm(iterable, disable=hidden, dynamic_ncols=True, delay=delay_s, **options)
     else:
         lines: Any = _Lines(signs)
@@ -101,6 +102,9 @@ def working(what: str) -> Iterator[None]:
     On a terminal the line is written over; not to be used around a bar.
     """
     screen = sys.stderr  # which a converter's is taken away from
+    if screen is None:
+        yield
+        return
     ended, started, is_terminal = threading.Event(), time.monotonic(), screen.isatty()
 
     def tell() -> None:

@@ -17,8 +17,9 @@ SILENT = 0  # cv2.utils.logging.LOG_LEVEL_SILENT
 def native_output_hidden() -> Iterator[None]:
     """Sends what is written to the process's standard output and error meanwhile to nowhere: of all threads, so for
     short calls alone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a daemon may have none
+            stream.flush()
     kept = [os.dup(number) for number in (1, 2)]
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

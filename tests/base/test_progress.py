@@ -33,6 +33,16 @@ class TestWorking:
         assert capsys.readouterr().err == ""
 
 
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a daemon."""
+    monkeypatch.setattr(progress, "SIGN_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sys.stderr", None)
+    with signs_of_life():
+        assert [time.sleep(0.05) or step for step in progress_bar(range(2), desc="steps")] == [0, 1]
+    with working("tracing"):
+        time.sleep(0.05)
+
+
 class TestSignsOfLife:
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
