@@ -131,6 +131,8 @@ class AvFile:
         for name in ("color_range", "colorspace", "color_primaries", "color_trc", "sample_aspect_ratio"):
             with suppress(AttributeError, ValueError, TypeError):
                 if (value := getattr(looks, name)) is not None:
+                    if name == "sample_aspect_ratio" and value and self.source is not None and self.source.swaps_sides:
+                        value = 1 / value
                     setattr(made, name, value)
 
     def _add_others(self) -> None:

@@ -31,7 +31,7 @@ from facekit.pictures.containers import (
 )
 from facekit.pictures.read import lay_on_white
 from facekit.pictures.spans import Spans, seconds_of
-from facekit.pictures.upright import display_matrix, upright
+from facekit.pictures.upright import display_matrix, swaps_sides, upright
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class AvVideo:
         self.last_s = self.end_s = 0.0
         self._numbered_s = inf  # from where on frames count that are not decoded
         self._decoded_s: float | None = None  # of the last frame, wanted or not
+        self.swaps_sides = False  # whether frames were turned by a quarter, and their pixels with them
         self._has_ended = False
 
     def _promised_s(self) -> float | None:
@@ -231,7 +232,9 @@ class AvVideo:
             time_s = before_s + 1 / self.fps
         self._decoded_s = time_s
         check_frame_size(self.path, (decoded.width, decoded.height), self._max_pixels)
-        return Frame(index, time_s, upright(_image_of(decoded), display_matrix(decoded)))
+        matrix = display_matrix(decoded)
+        self.swaps_sides = swaps_sides(matrix)
+        return Frame(index, time_s, upright(_image_of(decoded), matrix))
 
     def losses(self) -> list[Loss]:
         """What a file promises and frames() didn't give, once it came to its end."""

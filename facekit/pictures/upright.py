@@ -19,6 +19,14 @@ def display_matrix(decoded: Any) -> NDArray[np.int64] | None:
     return np.frombuffer(data, np.int32, 9).reshape(3, 3)[:2, :2].astype(np.int64)
 
 
+def swaps_sides(matrix: NDArray[np.int64] | None) -> bool:
+    """Whether it turns by a quarter, to the nearest."""
+    if matrix is None:
+        return False
+    (a, b), (c, d) = matrix.tolist()
+    return bool(a * d != b * c and abs(a) + abs(d) < abs(b) + abs(c))
+
+
 def upright(image_bgr: NDArray[np.uint8], matrix: NDArray[np.int64] | None) -> NDArray[np.uint8]:
     """(H, W, 3), turned by the nearest multiple of 90 degrees and mirrored; as it is by a matrix that maps all to a
     line or a point. The angle alone would not do: that of a mirrored picture is 180 degrees to FFmpeg."""
@@ -27,7 +35,7 @@ def upright(image_bgr: NDArray[np.uint8], matrix: NDArray[np.int64] | None) -> N
     (a, b), (c, d) = matrix.tolist()
     if a * d == b * c:
         return image_bgr
-    if abs(a) + abs(d) < abs(b) + abs(c):
+    if swaps_sides(matrix):
         image_bgr, a, d = image_bgr.transpose(1, 0, 2), c, b
     if a < 0:
         image_bgr = image_bgr[:, ::-1]

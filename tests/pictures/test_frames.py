@@ -143,6 +143,16 @@ def test_turned_upright(tmp_path: Path) -> None:
     assert capture.read()[1].shape == (96, 64, 3)  # as OpenCV turns it
 
 
+@pytest.mark.parametrize(("matrix", "aspect"), [((0, 1, -1, 0), Fraction(1, 2)), ((-1, 0, 0, -1), Fraction(2))])
+def test_pixels_that_are_no_squares_are_turned_with_their_picture(
+    tmp_path: Path, matrix: tuple[int, int, int, int], aspect: Fraction
+) -> None:
+    source = make(tmp_path / "a.mp4", [0, 40], (64, 64), sound=False, sample_aspect_ratio=Fraction(2))
+    copied(shown_by(source, *matrix), tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == aspect
+
+
 def test_a_broken_tail(tmp_path: Path) -> None:
     """What is there is written and can be played; what is missing is said."""
     source = make(tmp_path / "a.mkv", range(0, 4000, 40), size_wh=(192, 128))
