@@ -46,7 +46,8 @@ class AvFile:
     Ctrl-C, nothing is kept. Behind it stand `written`, the number of its frames, and `losses`."""
 
     def __init__(self, path: Path, source: AvVideo | None, fps: float, sound: bool = True) -> None:
-        """`source`: the video whose codec, colours, times and sound are kept; it must collect others for the latter."""
+        """`source`: the video whose codec, colours, times, subtitles and, with `sound`, sound are kept; it must
+        collect others for the latter."""
         self.path, self.source, self.fps, self.sound = path, source, fps, sound
         self.beside = beside_name(path)
         self.written = self._resized = 0
@@ -106,7 +107,7 @@ class AvFile:
                 reason = "the source's transparency can't be read: what is hidden under it comes to light"
                 self.losses.append(Loss(str(self.path), reason))
         self._stream = stream
-        if self.source is not None and self.sound:
+        if self.source is not None:
             self._add_others()
 
     def _encoder(self, codec: str) -> tuple[str, dict[str, str]]:
@@ -138,12 +139,14 @@ class AvFile:
     def _add_others(self) -> None:
         assert self.source is not None
         for stream in self.source.container.streams:
-            if stream is self.source.stream:
+            if stream is self.source.stream or (stream.type == "audio" and not self.sound):
                 continue
             try:
                 if stream.type not in COPIED:
                     raise ValueError
-                self._copied[stream.index] = self._container.add_stream_from_template(stream)
+                copied = self._copied[stream.index] = self._container.add_stream_from_template(stream)
+                if language := stream.metadata.get("language"):
+                    copied.metadata["language"] = language
             except (ValueError, RuntimeError, LookupError):
                 codec = getattr(getattr(stream, "codec_context", None), "name", None) or "unknown"
                 if stream.type in COPIED:

@@ -121,21 +121,21 @@ class _CvFile:
 
 
 def open_frames(
-    source: Source, spans: Spans | None = None, wants_sound: bool = False, max_pixels: int = FRAME_PIXELS
+    source: Source, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS
 ) -> Frames:
-    """wants_sound: the sound is collected for open_sink(). max_pixels: of a frame, and no more than FRAME_PIXELS; a
-    larger one is an error of frames(). Raises FacekitError for what can't be read."""
+    """wants_others: sound and subtitles are collected for open_sink(). max_pixels: of a frame, and no more than
+    FRAME_PIXELS; a larger one is an error of frames(). Raises FacekitError for what can't be read."""
     if source.path is not None and has_av():
         try:
-            return AvVideo(source.path, spans, wants_sound, max_pixels)
+            return AvVideo(source.path, spans, wants_others, max_pixels)
         except FacekitError as error:
             log.debug("%s", error)  # OpenCV reads it, or says what is wrong with it
     return _CvVideo(source, spans or Spans(), max_pixels)
 
 
 def open_sink(path: Path, video: Frames, spans: Spans | None = None, sound: bool = True) -> Sink:
-    """A video with the source's times, codec, colours and, with `sound`, sound; where PyAV is missing, with its
-    pictures alone, at a constant rate, which is said."""
+    """A video with the source's times, codec, colours, subtitles and, with `sound`, sound; where PyAV is missing, with
+    its pictures alone, at a constant rate, which is said."""
     if has_av():
         return AvFile(path, video if isinstance(video, AvVideo) else None, video.fps, sound)
     log.warning(

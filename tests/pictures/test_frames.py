@@ -26,7 +26,7 @@ VARYING = [0, 40, 50, 130, 140, 300, 340, 345, 500, 520, 640, 800]
 
 
 def copied(source: Path, target: Path, spans: Spans | None = None, sound: bool = True) -> AvFile:
-    with AvVideo(source, spans, wants_others=sound) as reader, AvFile(target, reader, reader.fps, sound) as sink:
+    with AvVideo(source, spans, wants_others=True) as reader, AvFile(target, reader, reader.fps, sound) as sink:
         for frame in reader.frames():
             sink.write(frame, frame.image_bgr)
     assert not reader.losses() and not sink.losses
@@ -173,6 +173,26 @@ def test_sound_that_does_not_fit_is_said(tmp_path: Path) -> None:
             sink.write(frame, frame.image_bgr)
     assert [loss.why.partition(" don't")[0] for loss in sink.losses] == ["sound of the kind aac"]
     assert len(times_ms(tmp_path / "b.webm")) == 10
+
+
+def test_without_sound_subtitles_stay_and_languages_with_them(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,300\nHello\n")
+    plain = make(tmp_path / "a.mp4", range(0, 400, 40))
+    with av.open(str(plain)) as one, av.open(str(tmp_path / "a.srt")) as other, \
+            av.open(str(tmp_path / "b.mkv"), "w") as both:  # fmt: skip
+        added = {stream: both.add_stream_from_template(stream) for stream in (*one.streams, *other.streams)}
+        for stream in (one.streams.audio[0], other.streams.subtitles[0]):
+            added[stream].metadata["language"] = "deu"
+        for packet in (*other.demux(), *one.demux()):
+            if packet.size:
+                packet.stream = added[packet.stream]
+                both.mux(packet)
+    for sound, kinds in ((True, ["video", "audio", "subtitle"]), (False, ["video", "subtitle"])):
+        copied(tmp_path / "b.mkv", tmp_path / "c.mkv", sound=sound)
+        with av.open(str(tmp_path / "c.mkv")) as container:
+            assert [stream.type for stream in container.streams] == kinds
+            assert all(stream.metadata["language"] == "deu" for stream in list(container.streams)[1:])
+            assert [bytes(packet) for packet in container.demux(subtitles=0) if packet.size] == [b"Hello"]
 
 
 def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
