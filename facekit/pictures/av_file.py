@@ -36,6 +36,15 @@ ENCODERS = {
     "mpeg4": ("mpeg4", {"qmin": "2", "qmax": "4"}),
     "mjpeg": ("mjpeg", {"qmin": "2", "qmax": "3"}),
 }
+# Which of them a container takes, or what players know in it; .mkv takes all.
+TAKEN = {
+    ".mp4": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"),
+    ".mov": ("h264", "hevc", "mpeg4", "mjpeg"),
+    ".m4v": ("h264", "mpeg4"),
+    ".avi": ("h264", "mpeg4", "mjpeg"),
+    ".ts": ("h264", "hevc", "mpeg4"),
+    ".webm": ("vp9", "vp8", "av1"),
+}
 PLAIN_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")
 MOST_THREADS = 4
 TIME_BASE = Fraction(1, 90_000)  # of what has none of its own
@@ -93,7 +102,7 @@ class AvFile:
         self._size_wh = (width + width % 2, height + height % 2)
         self._container = av.open(unmistakable(self.beside), "w")
         source = None if self.source is None else self.source.stream
-        name, options = self._encoder("h264" if source is None else source.codec_context.name)
+        name, options = self._encoder("h264" if source is None else source.codec_context.codec.canonical_name)
         stream = self._container.add_stream(name, rate=Fraction(self.fps).limit_denominator(1_001), options=options)
         stream.width, stream.height = self._size_wh
         stream.pix_fmt = "yuvj420p" if name == "mjpeg" else "yuv420p"
@@ -113,12 +122,8 @@ class AvFile:
     def _encoder(self, codec: str) -> tuple[str, dict[str, str]]:
         import av
 
-        suffix = self.path.suffix.lower()
-        if codec not in ENCODERS or (suffix == ".avi" and codec not in ("mpeg4", "mjpeg", "h264")):
-            codec = "h264"
-        if suffix == ".webm" and codec not in ("vp8", "vp9", "av1"):
-            codec = "vp9"
-        name, options = ENCODERS[codec]
+        taken = TAKEN.get(self.path.suffix.lower(), tuple(ENCODERS))
+        name, options = ENCODERS[codec if codec in taken else taken[0]]
         if name not in av.codecs_available:
             name, options = ENCODERS["h264"] if "libx264" in av.codecs_available else ENCODERS["mpeg4"]
         return name, dict(options)
@@ -126,7 +131,9 @@ class AvFile:
     def _keep_looks(self, looks: Any, stream: Any) -> None:
         made = stream.codec_context
         if looks.pix_fmt in PLAIN_FORMATS and made.name != "mjpeg":
-            stream.pix_fmt = looks.pix_fmt
+            taken = {kind.name for kind in made.codec.video_formats}
+            kinds = (looks.pix_fmt, looks.pix_fmt.replace("yuvj", "yuv"))  # the range is kept by itself
+            stream.pix_fmt = next((kind for kind in kinds if kind in taken), "yuv420p")
         elif looks.pix_fmt not in PLAIN_FORMATS:
             log.info("%s: colours of the kind %s are written as 8 bits, yuv420p", self.path, looks.pix_fmt)
         for name in ("color_range", "colorspace", "color_primaries", "color_trc", "sample_aspect_ratio"):

@@ -79,6 +79,20 @@ def test_codecs_are_kept(tmp_path: Path, name: str, codec: str) -> None:
         assert sum(1 for _ in other.decode(video=0)) == 10
 
 
+@pytest.mark.parametrize(("name", "codec", "kind", "output", "expected"), [
+    ("a.webm", "libvpx", "yuv420p", "b.mp4", "h264"), ("a.webm", "libvpx-vp9", "yuv444p", "b.mov", "h264"),
+    ("a.webm", "libvpx-vp9", "yuv420p", "b.ts", "h264"), ("a.avi", "mjpeg", "yuvj420p", "b.webm", "vp9"),
+    ("a.mp4", "libsvtav1", "yuv420p", "b.mkv", "av1"), ("a.mkv", "libx264", "yuv444p", "b.m4v", "h264"),
+])  # fmt: skip
+def test_codecs_that_a_container_does_not_take(
+    tmp_path: Path, name: str, codec: str, kind: str, output: str, expected: str
+) -> None:
+    copied(make(tmp_path / name, range(0, 400, 40), sound=False, codec=codec, pix_fmt=kind), tmp_path / output)
+    with av.open(str(tmp_path / output)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == expected
+        assert sum(1 for _ in container.decode(video=0)) == 10
+
+
 def test_spans_are_cut_out(tmp_path: Path) -> None:
     """Frames keep their numbers, though those before are not decoded; times and sound follow each other."""
     source = make(tmp_path / "a.mp4", range(0, 2000, 40))
