@@ -130,6 +130,14 @@ class Face(NamedTuple):
     track_id: int | None = None  # of a video: the same face has the same number; from 1
     is_interpolated: bool = False  # of a video: not found in this frame, but between others
 
+    def __eq__(self, other: object) -> bool:
+        """By values."""
+        return isinstance(other, tuple) and len(self) == len(other) and all(map(_are_equal, self, other))
+
+    def __ne__(self, other: object) -> bool:
+        """Else a tuple's own, which compares arrays as they are."""
+        return not self == other
+
 
 SCHEMA_VERSION = 1  # of to_dict(), and of the rows that detect writes: docs/detect.md
 
@@ -144,6 +152,10 @@ class Detections:
     landmarks_xy: NDArray[np.float32] | None = None  # (N, 5, 2) in the order of LANDMARK_NAMES
     track_ids: NDArray[np.int64] | None = None  # (N,), of a video whose faces are tracked
     is_interpolated: NDArray[np.bool_] | None = None  # (N,), of a video: true where a box stands between found ones
+
+    def __eq__(self, other: object) -> bool:
+        """By values."""
+        return isinstance(other, Detections) and all(map(_are_equal, vars(self).values(), vars(other).values()))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -223,6 +235,13 @@ class Detections:
             np.array(tracks, np.int64) if tracks else None,
             np.array(between, np.bool_) if between else None,
         )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Of arrays all values; nan equals nan."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _check_number(name: str, value: object) -> None:

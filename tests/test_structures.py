@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from facekit.errors import ArgumentError
+from facekit.results.row import Row
 from facekit.structures import Detections
 
 
@@ -39,3 +40,12 @@ def test_what_is_no_number_is_refused(wrong: object) -> None:
         three().above(wrong)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="`side`: expected a number, got"):
         three().at_least(wrong)  # type: ignore[arg-type]
+
+
+def test_equal_are_those_of_equal_values() -> None:
+    one, other = three(), three()
+    assert one == other and one[0] == other[0] and Row("a.jpg", faces=one) == Row("a.jpg", faces=other)
+    assert not (one != other or one[0] != other[0] or one[0] == one[1] or one == one[:2])
+    assert one[:1] != Detections(one.boxes_xyxy[:1], one.scores[:1]) and one != "faces" and one[0] != "face"
+    unknown, again = (Detections(np.full((1, 4), np.nan, np.float32), one.scores[:1]) for _ in range(2))
+    assert unknown == again and unknown[0] == again[0]
