@@ -37,9 +37,12 @@ class Signals:
 
 @contextmanager
 def noting_signals() -> Iterator[Signals]:
-    """SIGTERM and SIGINT neither end the process nor raise anything inside."""
+    """SIGTERM and SIGINT neither end the process nor raise anything inside. Does nothing outside of the main thread,
+    where Python allows no handlers."""
     signals = Signals()
-    before = {number: signal.signal(number, signals.note) for number in (signal.SIGTERM, signal.SIGINT)}
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = (signal.SIGTERM, signal.SIGINT) if is_main else ()
+    before = {number: signal.signal(number, signals.note) for number in taken}
     try:
         yield signals
     finally:
