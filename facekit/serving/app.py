@@ -51,6 +51,7 @@ def create_app(detector: Detector, settings: Settings) -> FastAPI:
     app = FastAPI(
         title="facekit", summary=SUMMARY, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
         separate_input_output_schemas=False,
+        redirect_slashes=False,  # which would lead token and picture to an http address, where TLS ends at a proxy
     )  # fmt: skip
     app.state.service = service
     _handle_errors(app)
@@ -122,8 +123,10 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
-        reasons = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in error.errors()]
-        return say(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(reasons))
+        reasons: dict[str, str] = {}
+        for part in error.errors():  # of a union's kinds the first: the others are inner words
+            reasons.setdefault(str(part["loc"][1]), part["msg"])
+        return say(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(f"{name}: {why}" for name, why in reasons.items()))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

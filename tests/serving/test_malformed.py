@@ -275,6 +275,20 @@ def test_a_head_that_never_ends_and_a_silent_connection(
     assert other.raw(two, two, pause_s=0.5).count(b"HTTP/1.1 200") == 2  # who asks again is not silent
 
 
+def test_a_slash_too_many_leads_nowhere_else(running: Running, portrait: bytes) -> None:
+    """A redirect to a plain address would take token and picture there."""
+    answer = running.client.post("/detect/", content=portrait)
+    assert answer.status_code == 404 and "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("threshold", "range_"), [("nan", "less than or equal to 1"), ("-1", "greater than or equal to 0")]
+)
+def test_a_threshold_out_of_range_is_told_once(running: Running, portrait: bytes, threshold: str, range_: str) -> None:
+    answer = running.client.post(f"/detect?threshold={threshold}", content=portrait)
+    assert answer.json() == {"error": f"threshold: Input should be {range_}"}
+
+
 class Slow:
     """A detector that takes its time."""
 
