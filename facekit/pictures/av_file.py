@@ -100,6 +100,9 @@ class AvFile:
 
         height, width = image_bgr.shape[:2]
         self._size_wh = (width + width % 2, height + height % 2)
+        if self._size_wh != (width, height):
+            log.info("%s: %dx%d pixels become %dx%d: most codecs take even sides alone", self.path, width, height,
+                     *self._size_wh)  # fmt: skip
         self._container = av.open(unmistakable(self.beside), "w")
         source = None if self.source is None else self.source.stream
         name, options = self._encoder("h264" if source is None else source.codec_context.codec.canonical_name)

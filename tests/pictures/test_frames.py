@@ -15,7 +15,7 @@ import pytest
 from facekit.errors import ArgumentError, FacekitError
 from facekit.pictures import frames as opening
 from facekit.pictures.av_file import AvFile
-from facekit.pictures.av_video import AvVideo
+from facekit.pictures.av_video import AvVideo, Frame
 from facekit.pictures.frames import open_frames, open_sink
 from facekit.pictures.spans import Spans
 from facekit.pictures.video import find_source
@@ -207,6 +207,12 @@ def test_without_sound_subtitles_stay_and_languages_with_them(tmp_path: Path) ->
             assert [stream.type for stream in container.streams] == kinds
             assert all(stream.metadata["language"] == "deu" for stream in list(container.streams)[1:])
             assert [bytes(packet) for packet in container.demux(subtitles=0) if packet.size] == [b"Hello"]
+
+
+def test_odd_sides_grow_by_a_pixel_which_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with AvFile(tmp_path / "a.mp4", None, 25) as sink, caplog.at_level("INFO", "facekit"):
+        sink.write(Frame(0, 0.0, np.zeros((63, 95, 3), np.uint8)), np.zeros((63, 95, 3), np.uint8))
+    assert "a.mp4: 95x63 pixels become 96x64: most codecs take even sides alone" in caplog.text
 
 
 def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
