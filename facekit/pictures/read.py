@@ -107,13 +107,19 @@ def _laid_on_white(path: Path | str, header: Header, data: bytes, image_bgr: NDA
         return image_bgr
     alpha = whole[..., 3:]
     most = {"uint8": 255, "uint16": 65535}.get(alpha.dtype.name, 1)
-    if alpha.min() >= most:
+    if alpha.min() >= most or (header.kind == "BMP" and not (_has_alpha_mask(data) and alpha.any())):
         return image_bgr
     # OpenCV turns colours alone: transparency stays as it is stored.
     stored_bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if stored_bgr is None or not np.array_equal(image_bgr, stored_bgr):
         raise FacekitError(f"{path}: is transparent, and turned by its EXIF. Save it upright, or without transparency.")
     return lay_on_white(image_bgr, alpha, most)
+
+
+def _has_alpha_mask(bmp: bytes) -> bool:
+    """Whether its header says which bits are alpha; without, or where all of these are 0, they only fill the pixel up
+    (BITMAPV3INFOHEADER and later)."""
+    return int.from_bytes(bmp[14:18], "little") >= 56 and any(bmp[66:70])
 
 
 def lay_on_white(image_bgr: NDArray[np.uint8], alpha: NDArray[Any], most: float = 255) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
@@ -272,3 +273,17 @@ def test_a_grey_tiff_with_transparency_is_refused_where_it_would_come_to_light()
         assert decode_picture("a.tif", file.getvalue()).shape == (8, 8, 3)
         with nullcontext() if message is None else pytest.raises(FacekitError, match=message):
             decode_picture("a.tif", file.getvalue(), on_white=True)
+
+
+@pytest.mark.parametrize(("header_bytes", "alpha", "is_covered"), [(40, 60, False), (108, 0, False), (108, 60, True)])
+def test_the_fourth_byte_of_a_bmp_is_alpha_where_its_header_says_so(
+    header_bytes: int, alpha: int, is_covered: bool
+) -> None:
+    """In others it fills the pixel up, and in some writers' all are 0."""
+    pixels = np.full((4, 4, 4), (10, 20, 30, alpha), np.uint8)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)[: 12 if header_bytes == 40 else 16]
+    info = struct.pack("<IiiHHIIiiII", header_bytes, 4, 4, 1, 32, 3, 64, 0, 0, 0, 0) + masks
+    info += bytes(max(0, header_bytes - len(info)))
+    head = b"BM" + struct.pack("<IHHI", 14 + len(info) + 64, 0, 0, 14 + len(info))
+    image_bgr = decode_picture("a.bmp", head + info + pixels.tobytes(), on_white=True)
+    assert (image_bgr == (10, 20, 30)).all() != is_covered
