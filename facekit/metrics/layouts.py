@@ -18,6 +18,7 @@ UNIT_LIMIT, UNIT_SHARE = 1.5, 0.99  # boxes of 0..1 may reach a little outside, 
 FACTOR_STEP = 0.04  # of a factor's logarithm: faces are found by boxes that are so much too large
 LEAST_GAIN = 0.1  # of the faces, and
 LEAST_RATIO = 2.0  # how far another layout must find more of them
+LEAST_FOUND, LEAST_PICTURES = 0.05, 10  # of the faces, in so many pictures or more, or something else is wrong
 GOOD_AP, BACKWARDS_GAIN = 0.8, 0.1  # above which AP scores rank rightly; by which it is better the other way round
 
 
@@ -48,7 +49,7 @@ def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTru
 
     They are taken for shares of the picture where all lie in 0..1, and for another layout, or for pixels of smaller or
     larger pictures, where that finds at least twice as many faces of the ground truth (IoU 0.5), and a tenth of all
-    more.
+    more. Where none does and hardly a face is found, the words say that alone.
 
     Args:
         predictions: "EVENT/NAME" to (N, 5) rows, as `results.wider.read_predictions` gives them.
@@ -66,6 +67,11 @@ def likely_layout(predictions: Mapping[str, Boxes], ground_truth: WiderGroundTru
     found = {name: _share_found(layout, pairs) for name, layout in layouts.items()}
     best = max(found, key=lambda name: found[name])
     if found[best] < found[GIVEN] + LEAST_GAIN or found[best] < LEAST_RATIO * found[GIVEN]:
+        if found[GIVEN] < LEAST_FOUND and len(pairs) >= LEAST_PICTURES:
+            return (
+                f"something else (in per cent, or of pictures that were squeezed, padded or mirrored, or of other "
+                f"pictures): they find {100 * found[GIVEN]:.0f} % of the faces in {len(pairs)} pictures"
+            )
         return None
     return (
         f"{best}: read so, they find {100 * found[best]:.0f} % of the faces in {len(pairs)} pictures, and as {GIVEN} "

@@ -65,7 +65,21 @@ def test_other_layouts_are_recognised(change: Callable[[Rows], Rows], words: str
     assert words in (likely_layout(predictions(change), truth()) or "")
 
 
-@pytest.mark.parametrize("noise", [0.0, 2.0, 12.0, 60.0, 500.0])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows * [0.1, 0.1, 0.1, 0.1, 1],  # in per cent, centres
+        lambda rows: centres(rows) * [0.1, 0.1, 0.1, 0.1, 1],
+        lambda rows: rows * [0.6, 0.3, 0.6, 0.3, 1] + [0, 200, 0, 0, 0],  # squeezed and padded
+        lambda rows: rows * [-1, 1, 1, 1, 1] + [1024, 0, 0, 0, 0],
+    ],
+)
+def test_boxes_that_hardly_meet_a_face_are_told(change: Callable[[Rows], Rows]) -> None:
+    said = likely_layout(predictions(change), truth())
+    assert said is not None and ("of the faces in 12 pictures" in said or "x, y, w, h in pixels of pictures at" in said)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0, 12.0, 60.0])
 def test_good_and_bad_detectors_are_left_alone(noise: float) -> None:
     assert likely_layout(predictions(lambda rows: rows, noise), truth()) is None
 
