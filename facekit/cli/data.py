@@ -50,8 +50,9 @@ def check(**flags: Any) -> None:
 @options_of(BrowseOptions)
 def browse(**flags: Any) -> None:
     """Make a page of LABELS, of any format: pictures with boxes and landmarks, counts, augmentation."""
-    page = browse_data(**flags)
-    click.echo(f"Done: {page}, {page.stat().st_size / 1e6:.1f} MB")
+    made = browse_data(**flags)
+    click.echo(f"Done: {made.page}, {made.page.stat().st_size / 1e6:.1f} MB")
+    finish(made.losses)
 
 
 @data.command("convert")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from facekit.base.options import DATA_ROOT, command_options, option, takes
 from facekit.commands.inputs import read_template
+from facekit.errors import Loss
 
 
 @command_options
@@ -22,9 +24,20 @@ class BrowseOptions:
     seed: int = option("Of the augmentation, as train's.", default=0, least=0)
 
 
+@dataclass(frozen=True)
+class Browsed:
+    """The page, which this is the path of, and what is not on it."""
+
+    page: Path
+    losses: list[Loss]
+
+    def __fspath__(self) -> str:
+        return str(self.page)
+
+
 @takes(BrowseOptions)
-def browse_data(options: BrowseOptions) -> Path:
-    """Makes a page of pictures with boxes and landmarks, counts, and augmentation; returns its path.
+def browse_data(options: BrowseOptions) -> Browsed:
+    """Makes a page of pictures with boxes and landmarks, counts, and augmentation.
 
     Raises FacekitError for labels or pictures that can't be read, and a place that can't be written.
     """
@@ -38,5 +51,6 @@ def browse_data(options: BrowseOptions) -> Path:
     check_replaceable_report("page", options.output)
     augmentation = Augmentation(template, options.seed) if template is not None else None
     pictures = read_labels(options.labels, options.data_root, as_written=True)
-    write_text(options.output, browse_page(options.labels.name, pictures, options.limit, augmentation))
-    return options.output
+    losses: list[Loss] = []
+    write_text(options.output, browse_page(options.labels.name, pictures, options.limit, augmentation, losses))
+    return Browsed(options.output, losses)

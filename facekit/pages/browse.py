@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,7 @@ import numpy as np
 
 from facekit.base.progress import progress_bar
 from facekit.datasets.check_report import statistics
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, Loss, counted
 from facekit.labels.picture_labels import PictureLabels, finish_reading
 from facekit.labels.picture_paths import explain_missing
 from facekit.pages.charts import Bars, bar_chart
@@ -34,8 +33,6 @@ from facekit.pages.shell import (
 from facekit.pictures.read import read_picture
 from facekit.template import Template
 from facekit.training_data.transforms import mean_colour_bgr
-
-log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 320  # pixels, the longest
 DRAW_SIDE = 240
@@ -83,24 +80,28 @@ class Augmentation:
 
 
 def browse_page(
-    title: str, pictures: Sequence[PictureLabels], limit: int = 200, augmentation: Augmentation | None = None
-) -> str:
+    title: str, pictures: Sequence[PictureLabels], limit: int = 200, augmentation: Augmentation | None = None,
+    losses: list[Loss] | None = None,
+) -> str:  # fmt: skip
     """A complete HTML document with at most `limit` (1 or more) of the pictures, taken evenly, under a progress bar.
 
-    pictures: labels as they were written; those whose picture can't be read are named on the page and in a warning.
-    Raises FacekitError, with the folders that were looked in, where not one of them can be shown.
+    pictures: labels as they were written; those whose picture can't be read are named on the page.
     augmentation: shows beside each picture what training feeds the network with, in its first epochs. The page stays
     under MAX_PAGE_BYTES; it says where that cut it short.
+    losses: gets the pictures that can't be read, and those behind the cut.
+    Raises FacekitError, with the folders that were looked in, where not one of them can be shown.
     """
     draws = _Draws(pictures, augmentation, title) if augmentation else None
     cards: list[Html] = []
     bad: list[str] = []
-    size, cut = 0, False
-    for index in progress_bar(even_sample(len(pictures), limit), desc="browse", unit="picture"):
+    size, cut, losses = 0, False, [] if losses is None else losses
+    chosen = even_sample(len(pictures), limit)
+    for index in progress_bar(chosen, desc="browse", unit="picture"):
         try:
             card = _card(pictures[index], draws.of(index) if draws and index in draws.numbers else Html())
         except FacekitError as error:
             bad.append(str(error))
+            losses.append(Loss.of(pictures[index].path, error))
             continue
         size += len(card)
         if size > MAX_PAGE_BYTES:
@@ -109,10 +110,10 @@ def browse_page(
         cards.append(card)
     if not cards and pictures:
         raise FacekitError(f"{title}: not one picture can be shown. {explain_missing(pictures) or bad[0]}")
-    if bad:
-        log.warning("%d pictures can't be shown (first: %s)", len(bad), bad[0])
     if cut:
-        log.warning("The page is full (%d MiB) after %d pictures: lower --limit.", MAX_PAGE_BYTES >> 20, len(cards))
+        left = len(chosen) - len(cards) - len(bad)
+        why = f"the page is full ({MAX_PAGE_BYTES >> 20} MiB) after {len(cards)}. Lower `limit`."
+        losses.append(Loss(f"{counted(left, 'picture')} of the {len(chosen)} asked for", why))
     header = join(
         [
             Html('<p class="kind">Data set</p>'),
@@ -198,7 +199,7 @@ def _card(picture: PictureLabels, draws: Html) -> Html:
 
 
 def _faces(count: int) -> str:
-    return "1 face" if count == 1 else f"{count or 'no'} faces"
+    return counted(count, "face") if count else "no faces"
 
 
 def _facts(pictures: Sequence[PictureLabels], shown: int) -> Html:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekit.cli import main
+from facekit.errors import Loss
 from facekit.labels.formats import read_labels
 from facekit.labels.picture_labels import PictureLabels
 from facekit.pages import browse
@@ -110,30 +110,29 @@ class TestPage:
     def test_a_set_without_faces(self, tmp_path: Path, parse: Any) -> None:
         assert "no faces" in parse(browse_page("s", [labelled(tmp_path / "a.png")])).words
 
-    def test_bad_pictures_are_named(
-        self, pictures: list[PictureLabels], tmp_path: Path, parse: Any, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_bad_pictures_are_named(self, pictures: list[PictureLabels], tmp_path: Path, parse: Any) -> None:
         (tmp_path / "a.png").write_bytes(b"no picture")
         (tmp_path / "b.png").unlink()
-        with caplog.at_level(logging.WARNING):
-            document = parse(browse_page("s", pictures))
+        losses: list[Loss] = []
+        document = parse(browse_page("s", pictures, losses=losses))
         assert [card["data-name"] for card in cards(document)] == ["c.png"]
         assert "unreadable" in document.ids
         assert "a.png: not a picture" in document.words and "b.png" in document.words
-        assert "2 pictures can't be shown (first: " in caplog.text
+        assert [loss.what for loss in losses] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
 
     def test_the_page_stays_within_its_bound(
         self,
         pictures: list[PictureLabels],
         parse: Any,
         monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
     ) -> None:
         monkeypatch.setattr(browse, "MAX_PAGE_BYTES", 3500)
-        document = parse(browse_page("s", pictures))
+        losses: list[Loss] = []
+        document = parse(browse_page("s", pictures, losses=losses))
         assert 0 < len(cards(document)) < 3
         assert "The page is full" in document.words
-        assert "lower --limit" in caplog.text
+        (loss,) = losses
+        assert loss.what.endswith("of the 3 asked for") and "Lower `limit`" in loss.why
 
     def test_strange_names(self, tmp_path: Path, parse: Any) -> None:
         names = [EVIL, "sub/\udcff.jpg", 'a"b.png']
@@ -244,6 +243,6 @@ class TestCommand:
         assert str(tmp_path) in message
         assert not (tmp_path / "p.html").exists()
         cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 90, np.uint8))
-        assert self.run(labels, "--output", tmp_path / "p.html") == 0
+        assert self.run(labels, "--output", tmp_path / "p.html") == 3
         assert "gone.jpg" in parse((tmp_path / "p.html").read_text(encoding="utf-8")).words
         assert "gone.jpg" in capsys.readouterr().err
