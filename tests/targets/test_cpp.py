@@ -239,6 +239,11 @@ class TestOnlyOwnCodeIsCompiled:
             with pytest.raises(FacekitError, match="not what facekit"):
                 check_is_ours(changed, own_template(changed, said, template), "a.hpp")
 
+    def test_a_pointer_to_a_header(self, tmp_path: Path) -> None:
+        (tmp_path / "a.hpp").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(FacekitError, match=r"a\.hpp: is a Git LFS pointer, not the file itself"):
+            HeaderBackend(tmp_path / "a.hpp", None, 1)
+
     def test_too_few_numbers(self, yunet_header: Path, tmp_path: Path) -> None:
         text = yunet_header.read_text(encoding="utf-8")
         end = text.index("\n};\n")

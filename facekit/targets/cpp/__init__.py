@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.base.files import write_text
-from facekit.base.reading import read_text
+from facekit.base.reading import HEAD_BYTES, read_text, stand_in
 from facekit.errors import FacekitError
 from facekit.machine.cores import usable_cores
 from facekit.structures import Decoded, Detections
@@ -55,6 +55,8 @@ class HeaderBackend(Backend):
     ) -> None:
         """`command`: a compiler and its flags in place of the first one that is found."""
         text = read_text(weights, MAX_BYTES, "Check the path.")
+        if (what := stand_in(text[:HEAD_BYTES].encode())) is not None:
+            raise FacekitError(f"{weights}: is {what}.")
         said = parse_about(about_in(text), weights)
         named = template_for(template, said, weights)
         check_template(named)
