@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import logging
 import re
 import sys
 import typing
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType  # which click before 8.4 does not let us subscript
+
+log = logging.getLogger(__name__)
 
 F = Callable[..., Any]
 
@@ -130,7 +133,8 @@ class FilePath(click.Path):
 
 
 class Once(click.Option):
-    """A flag with a single value: of two that differ click would take the last, and say nothing of the first."""
+    """A flag with a single value: of two that differ click would take the last, and say nothing of the first. So are
+    names and paths refused, of which a part would not be done; numbers are said, as scripts add some to others."""
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         self.multiple = True  # for the parser alone, which then keeps all
@@ -143,7 +147,10 @@ class Once(click.Option):
             values = dict.fromkeys(value if isinstance(value, str) else str(self.flag_value) for value in given)
             if len(values) > 1:
                 shown = masked(", ".join(values))
-                raise click.UsageError(f"{self.opts[0]} was given {len(given)} times ({shown}); give it once.", ctx)
+                said = f"{self.opts[0]} was given {len(given)} times ({shown})"
+                if isinstance(self.type, FilePath) or self.type is click.STRING:
+                    raise click.UsageError(f"{said}; give it once.", ctx)
+                log.warning("%s: the last one counts.", said)
             opts = {**opts, self.name: given[-1]}
         return super().handle_parse_result(ctx, opts, args)
 
