@@ -11,10 +11,13 @@ from unicodedata import category
 # want them: /user=a_password=b_channel=1. Of an address that became a path, pathlib made one slash of the two.
 _SCHEME = r"(?:[a-z][a-z0-9+.-]*://|(?:https?|rtsps?|rtmps?|ftps?|srt):/)"
 _USER = re.compile(rf"({_SCHEME})([^\s/@:\"']*)(:[^\s\"']*)?@", re.IGNORECASE)
-_NAME = r"(?:[\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential|jwt|bearer|access|session)[\w.-]*|code)="
+_NAME = r"(?:[\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w.-]*|jwt|bearer|access|session_?(?:id|key)?)="
 _VALUE = r"[^\s&;#\"']+?(?=[:.,)]*(?:[\s&;#\"']|$))"
 _QUERY = re.compile(rf"([?&;#]{_NAME}){_VALUE}", re.IGNORECASE)
-_PATH = re.compile(rf"({_SCHEME}[^\s\"'?#]{{0,300}}?[/_](?:pass\w*?|pwd)=){_VALUE}", re.IGNORECASE)
+_PATH = re.compile(
+    rf"({_SCHEME}[^\s\"'?#]{{0,300}}?[/_](?:pass(?:w(?:or)?d)?|pwd)=)[^\s&;#\"'/]+?(?=[:.,)]*(?:[\s&;#\"'/]|$))",
+    re.IGNORECASE,
+)
 HIDDEN = "***"
 
 

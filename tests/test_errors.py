@@ -18,7 +18,7 @@ from facekit.errors import FacekitError, Loss, masked, printable
     ("rtsp://10.0.0.1/user=admin_password=geheim_channel=1_stream=0.sdp", "rtsp://10.0.0.1/user=admin_password=***"),
     ("rtsp://10.0.0.1/user=a&password=geheim&channel=1", "rtsp://10.0.0.1/user=a&password=***&channel=1"),
     ("https://host/x#token=geheim", "https://host/x#token=***"),
-    ("https://host/x?jwt=geheim&code=geheim", "https://host/x?jwt=***&code=***"),
+    ("https://host/x?jwt=geheim&session_id=geheim", "https://host/x?jwt=***&session_id=***"),
     ("https://host/x?bearer=geheim;access=geheim&sessionid=geheim", "https://host/x?bearer=***;access=***&sessionid=***"),
 ])  # fmt: skip
 def test_secrets_are_masked(address: str, shown: str) -> None:
@@ -36,7 +36,9 @@ def test_secrets_are_masked(address: str, shown: str) -> None:
         "http://host:8080/a",
         "rtsp://[::1]:554/x",
         "a?size=3",
-        "http://host/x?codec=h264",
+        "http://host/x?codec=h264&code=5&accessible=1",
+        "http://host/passenger=1/a.jpg",
+        "s3://host/pass1=2/a.jpg",
         "/runs/lr=1_pass=2/a.jpg",
         "",
     ],

@@ -212,8 +212,8 @@ COMMANDS = {
     ),
 }
 EPILOG = """Exit codes: 0 all done; 1 an error, which one line names; 2 wrong arguments; 3 done, but something was left
-out, which the last lines name; 130 and 143 stopped by Ctrl-C and SIGTERM. --debug, anywhere, shows where in the code an
-error came from. All commands are functions of Python, too: facekit.train(...)."""
+out, which the last lines name; 129, 130 and 143 stopped by a closed terminal, Ctrl-C and SIGTERM. --debug, anywhere,
+shows where in the code an error came from. All commands are functions of Python, too: facekit.train(...)."""
 
 
 @click.group(

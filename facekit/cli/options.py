@@ -146,7 +146,7 @@ class Once(click.Option):
         if given is not None and not ctx.resilient_parsing:
             values = dict.fromkeys(value if isinstance(value, str) else str(self.flag_value) for value in given)
             if len(values) > 1:
-                shown = masked(", ".join(values))
+                shown = masked(" and ".join(values))
                 said = f"{self.opts[0]} was given {len(given)} times ({shown})"
                 if isinstance(self.type, FilePath) or self.type is click.STRING:
                     raise click.UsageError(f"{said}; give it once.", ctx)

@@ -308,6 +308,7 @@ class _Work:
             return cover_faces(frame.image_bgr, faces.boxes_xyxy, self.cover)
 
         doubtful, was_there = self._doubtful_frames(places), target.exists()
+        before = self.done.frames, self.done.faces, self.done.bridged
         watched = watch(source, seen, look, target, draw, self.spans, self.options.keep_sound, self.options.max_pixels)
         bar = progress_bar(None, total=places.frames, desc="covering", unit="frame")
         try:
@@ -325,6 +326,7 @@ class _Work:
                     except GeneratorExit:  # stopped: what is covered so far can be played
                         self.is_closed = True
                         if was_there:
+                            self.done.frames, self.done.faces, self.done.bridged = before
                             with suppress(FacekitError):  # so that it takes no whole one's place
                                 watched.throw(FacekitError("stopped"))
                         raise

@@ -182,16 +182,16 @@ def plan_outputs(options: DetectOptions, inputs: Inputs) -> Outputs:
 
 
 def _refuse_twins(options: DetectOptions) -> None:
-    """a.jpg's first crop is a_0.jpg, as another picture's drawing may be."""
-    taken: dict[str, str] = {}
-    for name in ("draw", "crops", "yolo", "wider"):
-        if (folder := getattr(options, name)) is not None:
-            other = taken.setdefault(os.path.normcase(real_path(folder)), name)
-            if other != name:
-                raise ArgumentError(
-                    f"`{other}` and `{name}` are both {folder}: files of one could take the place of the other's. Give "
-                    f"each a folder of its own."
-                )
+    """a.jpg's first crop is a_0.jpg, as another picture's drawing may be; label files meet each other alike."""
+    for one, other in (("draw", "crops"), ("yolo", "wider")):
+        folder, twin = getattr(options, one), getattr(options, other)
+        if folder is None or twin is None:
+            continue
+        if os.path.normcase(real_path(folder)) == os.path.normcase(real_path(twin)):
+            raise ArgumentError(
+                f"`{one}` and `{other}` are both {folder}: files of one could take the place of the other's. Give each "
+                f"a folder of its own."
+            )
 
 
 def _check_file(kind: str, path: Path) -> None:

@@ -243,7 +243,11 @@ def _check_destination(
     for source in sources:
         if source.exists() and Path(os.path.realpath(source)).is_relative_to(place):
             raise FacekitError(f"{destination}: is or holds the source {source}. Choose another destination.")
-        if source.is_dir() and place.is_relative_to(os.path.realpath(source)):
+        if (
+            source.is_dir()
+            and place.is_relative_to(os.path.realpath(source))
+            and (as_folder or any(path.resolve() != place for path in source.rglob(f"*{destination.suffix}")))
+        ):  # a file of a suffix that the labels don't have is passed over
             raise FacekitError(
                 f"{destination}: lies in the source {source}, and would be read as a part of it from then on. Choose a "
                 f"destination outside of it."

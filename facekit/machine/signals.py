@@ -1,4 +1,5 @@
-"""SIGTERM, SIGINT and a closed terminal's SIGHUP ask a run to save and end; a second one ends it at once."""
+"""SIGTERM, SIGINT and a closed terminal's SIGHUP ask a run to save and end; a second one of the first two ends it at
+once."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                before = signal.getsignal(number)
+                # A program that facekit is a part of may read its settings anew at a SIGHUP.
+                is_others = number not in (signal.SIGINT, signal.SIGTERM) and before is not signal.SIG_DFL
+                if before is not signal.SIG_IGN and not is_others:
                     self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -78,12 +78,14 @@ class Inputs:
         before they are read."""
         if self.list_file is None or str(self.list_file) == "-" or not folders:
             return []
-        real = cache(real_path)
-        tops = [real(folder) for folder in folders]
-        files = [
-            Path(item.place) for item in islice(_listed(self.list_file), MOST_LOOKED_AT) if "://" not in item.place
-        ]
-        return [file for file in files if any(real(file.parent).is_relative_to(top) for top in tops)]
+        tops = [real_path(folder) for folder in folders]
+
+        @cache
+        def is_below(folder: str) -> bool:
+            return any(real_path(Path(folder)).is_relative_to(top) for top in tops)
+
+        places = (item.place for item in islice(_listed(self.list_file), MOST_LOOKED_AT))
+        return [Path(place) for place in places if "://" not in place and is_below(place.rpartition("/")[0])]
 
 
 def find_inputs(names: Sequence[str], list_file: Path | None = None, output: Path | None = None) -> Inputs:

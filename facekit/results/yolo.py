@@ -38,7 +38,8 @@ def _check_own(path: Path) -> None:
 
 def _is_own(path: Path) -> bool:
     """A file that holds a face without a score, or numbers that facekit would spell otherwise, or none of more than the
-    six digits that other detectors write, or that can't be read, is another's."""
+    six digits that other detectors write, or that can't be read, is another's. So is one of facekit's own without any
+    such number, which only boxes that are no detector's have."""
     try:
         with open_regular(path) as file:
             lines = [line.decode("ascii") for line in file if line.strip()]

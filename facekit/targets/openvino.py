@@ -314,8 +314,10 @@ def save_ir(model: ov.Model, xml_path: Path, about: About | None, half: bool = F
         try:
             ov.save_model(model, beside, compress_to_fp16=half)
         except RuntimeError as error:  # so it reports a full or closed disk
+            beside.with_suffix(".bin").unlink(missing_ok=True)
             free = shutil.disk_usage(beside.parent).free
-            raise OSError(f"{str(error).splitlines()[-1]}; {free >> 20} MiB of the disk are free") from error
+            reason = str(error).strip().rpartition("\n")[2]
+            raise OSError(f"{reason}; {free >> 20} MiB of the disk are free") from error
         digest = file_sha256(beside.with_suffix(".bin"))
         beside.write_bytes(beside.read_bytes().replace(_NO_DIGEST.encode(), digest.encode()))
         with replacing(xml_path.with_suffix(".bin")) as binary:

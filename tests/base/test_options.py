@@ -164,10 +164,10 @@ class TestCommandLine:
             assert by_flags(source, "--output", plain).output == job(source, output=plain).output == Path(plain)
 
     def test_a_flag_with_one_value_is_given_once(self, source: Path, caplog: pytest.LogCaptureFixture) -> None:
-        with pytest.raises(click.UsageError, match=r"--output was given 2 times \(x, y\); give it once"):
+        with pytest.raises(click.UsageError, match=r"--output was given 2 times \(x and y\); give it once"):
             by_flags(source, "--output", "x", "--output", "y")
         assert by_flags(source, "--count", 2, "--factors", "--count", 3, "--factors", "1,2").count == 3
-        said = ["--count was given 2 times (2, 3): the last one counts.", "--factors was given 2 times"]
+        said = ["--count was given 2 times (2 and 3): the last one counts.", "--factors was given 2 times"]
         assert [text.partition(" (0.5")[0] for text in caplog.messages] == said
         caplog.clear()
         same = by_flags(source, "--output", "x", "--output=x", "--count", 3, "--factors", "--factors")

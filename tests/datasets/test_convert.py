@@ -217,10 +217,13 @@ class TestDestination:
     def test_a_folder_of_labels_gets_no_other_labels(self, root: Path) -> None:
         to(root, "yolo", "set")
         (root / "link").symlink_to(root / "set")
-        for format_name, target in (("yolo", "set/out"), ("coco", "link/coco.json")):
+        sources, force = {"train": [(root / "set", None)]}, ConvertOptions(force=True)
+        for format_name, target in (("yolo", "set/out"), ("labelv2", "link/out.txt")):
             with pytest.raises(FacekitError, match="lies in the source"):
-                convert({"train": [(root / "set", None)]}, format_name, root / target, ConvertOptions(force=True))
+                convert(sources, format_name, root / target, force)
         assert len(names(root / "set")) == 10 and not (root / "set" / "out").exists()
+        for _ in range(2):  # no label file of YOLO's
+            convert(sources, "coco", root / "set" / "coco.json", force)
 
     @pytest.mark.parametrize(("format_name", "target"), [("yolo", "data.yaml"), ("voc", "out.xml")])
     def test_a_files_name_is_no_folders(self, root: Path, format_name: str, target: str) -> None:

@@ -64,6 +64,16 @@ class TestStopSignals:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def test_a_programs_own_sighup_stays(self) -> None:
+        heard: list[int] = []
+        before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+        try:
+            with StopSignals() as stop:
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert heard == [signal.SIGHUP] and not stop.received
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
     def test_other_threads_do_without(self) -> None:
         raised: list[BaseException] = []
 

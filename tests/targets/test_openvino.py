@@ -43,7 +43,8 @@ def test_a_signal_after_detectors_were_dropped() -> None:
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(model: ov.Model, path: Path, **how: object) -> None:
-        path.write_text("half")
+        for half in (path, path.with_suffix(".bin")):
+            half.write_text("half")
         raise RuntimeError("Exception from src/core/src/graph.cpp:1:\nbasic_ios::clear: iostream error")
 
     monkeypatch.setattr(ov, "save_model", fail)

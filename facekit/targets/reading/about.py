@@ -59,8 +59,8 @@ class About:
     bin_sha256: Annotated[str, Length(64, 64)] | None = None  # of the .bin beside it, in FILE.facekit.yaml alone
 
     def to_json(self) -> str:
-        """On one line."""
-        return json.dumps(plain_data(self))
+        """On one line, without what only FILE.facekit.yaml has."""
+        return json.dumps({key: value for key, value in plain_data(self).items() if key != "bin_sha256"})
 
     def fitted(self, template: Template) -> Template:
         """The template with what this file was exported with, where a work dir's differed from the one of its name.

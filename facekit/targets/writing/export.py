@@ -28,7 +28,7 @@ from facekit.targets.writing.check_pictures import check_pictures
 from facekit.targets.writing.draft import Draft, GraphOptions
 from facekit.targets.writing.graph import ExportGraph
 from facekit.targets.writing.readme import readme, readme_path
-from facekit.targets.writing.texts import is_to_keep, marked, unmarked
+from facekit.targets.writing.texts import DIGEST, is_to_keep, marked, unmarked
 from facekit.targets.writing.verify import FLOAT, HALF, Differences, verify_export, verify_faces
 from facekit.template import Template
 
@@ -167,7 +167,7 @@ def export_weights(weights: Path, template: Template, folder: Path, settings: Ex
             path = readme_path(folder)
             before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
             text = readme(job.done, before and unmarked(before, path.suffix))
-            if is_to_keep(path, text):
+            if before is not None and DIGEST in before and is_to_keep(path, text):  # those of old had none
                 done.losses.append(Loss(str(path), KEPT))
             else:
                 write_text(scratch / path.name, marked(text, path.suffix))

@@ -9,12 +9,13 @@ from pathlib import Path
 COMMENTS = {
     ".cpp": "// {}", ".js": "// {}", ".txt": "# {}", ".css": "/* {} */", ".md": "<!-- {} -->", ".html": "<!-- {} -->",
 }  # fmt: skip
+DIGEST = "as facekit export wrote it: sha256 "
 
 
 def marked(text: str, suffix: str) -> str:
     """The text and, in a comment of files with that suffix, its digest behind it."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return text + COMMENTS[suffix].format(f"as facekit export wrote it: sha256 {digest}") + "\n"
+    return text + COMMENTS[suffix].format(f"{DIGEST}{digest}") + "\n"
 
 
 def unmarked(text: str, suffix: str) -> str:

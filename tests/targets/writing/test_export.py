@@ -171,6 +171,11 @@ def test_an_edited_readme_is_kept_and_told(
         assert [loss.what for loss in again.losses] == [str(tmp_path / name)] * bool(edit)
         assert (tmp_path / name).read_bytes() == before.encode("latin-1")
         (tmp_path / name).unlink()
+    export_changed(lambda model: None)
+    text = (tmp_path / name).read_text()
+    without_digest = text.replace(text.splitlines(keepends=True)[-1], "an older facekit's\n")
+    (tmp_path / name).write_text(without_digest)
+    assert not export_changed(lambda model: None).losses and (tmp_path / name).read_text() == text
 
 
 def test_a_place_that_is_taken_is_found_before_the_work(
