@@ -276,7 +276,10 @@ def _image_of(decoded: Any) -> NDArray[np.uint8]:
     if decoded.format.name != "pal8" and not any(component.is_alpha for component in decoded.format.components):
         return np.asarray(decoded.to_ndarray(format="bgr24"), np.uint8)
     image_bgra = np.asarray(decoded.to_ndarray(format="bgra"), np.uint8)
-    return lay_on_white(image_bgra[..., :3], image_bgra[..., 3:])
+    alpha = image_bgra[..., 3:]
+    if alpha.min() == 255 or not alpha.any():  # 0 throughout: the byte only fills the pixel up, as in AVIs
+        return np.ascontiguousarray(image_bgra[..., :3])
+    return lay_on_white(image_bgra[..., :3], alpha)
 
 
 def _moment_s(packet: Any) -> Fraction:

@@ -308,6 +308,18 @@ def test_transparent_frames_lie_on_white(tmp_path: Path) -> None:
     assert (image_bgr[32:, :48] == (127, 127, 227)).all()
 
 
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_byte_that_fills_the_pixel_up_is_no_transparency(tmp_path: Path, alpha: int) -> None:
+    pixels = np.full((64, 96, 4), (200, 0, 0, alpha), np.uint8)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgra"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+    with AvVideo(tmp_path / "a.avi") as reader:
+        image_bgr = next(reader.frames()).image_bgr
+    assert image_bgr.flags.c_contiguous and (image_bgr == (0, 0, 200)).all()
+
+
 def test_transparency_beside_the_pictures_is_said(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.webm"), "w") as container:
         stream = container.add_stream("libvpx-vp9", rate=25)
