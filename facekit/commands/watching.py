@@ -121,7 +121,7 @@ def watch(
     sink, wanted = None, spans or Spans()
     try:
         with ExitStack() as stack:
-            video = stack.enter_context(open_frames(source, spans, output is not None, max_pixels))
+            video = stack.enter_context(open_frames(source, spans, output is not None, max_pixels, sound))
             seen.total, is_live = video.total, video.is_live
 
             def dropped() -> None:

@@ -50,19 +50,21 @@ class Frame(NamedTuple):
 
 class AvVideo:
     """An open file; frames() may be asked for once, losses() behind it. `others` collects the packets beside the
-    pictures, each with its seconds in the written file, if wants_others."""
+    pictures, each with its seconds in the written file, if wants_others; of sound, only with `sound`."""
 
     has_sound = True
     is_live = False
 
     def __init__(
-        self, path: Path, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS
-    ) -> None:
+        self, path: Path, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS,
+        sound: bool = True,
+    ) -> None:  # fmt: skip
         """Raises FacekitError for what is no video."""
         import av
 
         self._max_pixels = min(max_pixels, FRAME_PIXELS)
-        self.path, self.spans, self._wants_others = path, spans or Spans(), wants_others
+        self.path, self.spans = path, spans or Spans()
+        self._others_kinds = [kind for kind in COPIED if wants_others and (sound or kind != "audio")]
         try:
             self.container: Any = open_container(path, self._max_pixels)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -165,7 +167,7 @@ class AvVideo:
         """The pictures' packets, and None at the end; others are put aside."""
         import av
 
-        streams = [s for s in self.container.streams if s is self.stream or (self._wants_others and s.type in COPIED)]
+        streams = [s for s in self.container.streams if s is self.stream or s.type in self._others_kinds]
         packets = self.container.demux(streams)
         while True:
             try:

@@ -121,13 +121,14 @@ class _CvFile:
 
 
 def open_frames(
-    source: Source, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS
-) -> Frames:
-    """wants_others: sound and subtitles are collected for open_sink(). max_pixels: of a frame, and no more than
-    FRAME_PIXELS; a larger one is an error of frames(). Raises FacekitError for what can't be read."""
+    source: Source, spans: Spans | None = None, wants_others: bool = False, max_pixels: int = FRAME_PIXELS,
+    sound: bool = True,
+) -> Frames:  # fmt: skip
+    """wants_others: subtitles and, with `sound`, sound are collected for open_sink(). max_pixels: of a frame, and no
+    more than FRAME_PIXELS; a larger one is an error of frames(). Raises FacekitError for what can't be read."""
     if source.path is not None and has_av():
         try:
-            return AvVideo(source.path, spans, wants_others, max_pixels)
+            return AvVideo(source.path, spans, wants_others, max_pixels, sound)
         except FacekitError as error:
             log.debug("%s", error)  # OpenCV reads it, or says what is wrong with it
     return _CvVideo(source, spans or Spans(), max_pixels)

@@ -24,9 +24,9 @@ def joined(target: Path, *parts: Path) -> Path:
     return target
 
 
-def copied(source: Path, target: Path) -> tuple[list[int], list[str]]:
+def copied(source: Path, target: Path, sound: bool = True) -> tuple[list[int], list[str]]:
     """Times of the written frames in milliseconds, and the losses."""
-    with AvVideo(source, wants_others=True) as reader, AvFile(target, reader, reader.fps) as sink:
+    with AvVideo(source, None, True, sound=sound) as reader, AvFile(target, reader, reader.fps, sound) as sink:
         for frame in reader.frames():
             sink.write(frame, frame.image_bgr)
     return times_ms(target), [loss.why for loss in (*reader.losses(), *sink.losses)]
@@ -68,6 +68,7 @@ def test_sound_without_room_is_a_loss(tmp_path: Path) -> None:
     assert "its clock starts again: 0.5" in why and "s of sound that has no place there are left out" in why
     begins, ends = sound_ms(tmp_path / "b.mkv").T
     assert (begins[1:] >= ends[:-1] - 2).all() and ends[-1] > 1600
+    assert copied(tmp_path / "a.ts", tmp_path / "mute.mkv", sound=False) == (times, [])  # nobody wanted it
 
 
 def test_times_that_run_back_a_little(tmp_path: Path) -> None:
