@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facekit.labels.keypoints import as_seen, landmark_of
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels
-from facekit.labels.values import kinds_to_read
+from facekit.labels.values import kinds_to_read, say_no_flags
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class DrawnBox(NamedTuple):
     group: Any  # that points share with it; None: no group
     is_crowd: bool
     place: str  # where it stands
+    no_flag: str = ""  # see values.is_ignored
 
 
 class DrawnPoint(NamedTuple):
@@ -70,6 +71,8 @@ class DrawnFaces:
         self.source = source
         kinds = kinds_to_read({box.label for drawing in drawings for box in drawing.boxes}, str(source))
         self.boxes = [[box for box in drawing.boxes if box.label in kinds] for drawing in drawings]
+        no_flags = [f"{box.place}.{box.no_flag}" for boxes in self.boxes for box in boxes if box.no_flag]
+        say_no_flags(no_flags, str(source))
         self._lost: Counter[str] = Counter()
         for drawing in drawings:
             self._lost.update(drawing.passed_over)

@@ -19,7 +19,9 @@ FACE_NAMES = ("face", "faces", "human face", "human faces")  # of a class, the l
 IGNORED_NAMES = ("difficult", "iscrowd", "is crowd", "crowd", "ignore", "ignored")  # of flags; see class_name
 _WHOLE = re.compile(rf"[+-]?\d{{1,{MAX_DIGITS}}}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+_FLAGS = {"": False, "0": False, "false": False, "no": False, "off": False} | dict.fromkeys(
+    ("1", "true", "yes", "on"), True
+)
 
 T = TypeVar("T")
 
@@ -48,7 +50,8 @@ def as_number(value: Any) -> float | None:
 
 
 def as_flag(value: Any) -> bool | None:
-    """Whether a flag is set: numbers 0 and 1, true and false, their texts, and nothing for false; None: no flag."""
+    """Whether a flag is set: numbers 0 and 1, true and false, their texts, yes, no, on, off, and nothing for false;
+    None: no flag."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -57,17 +60,24 @@ def as_flag(value: Any) -> bool | None:
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
-def is_ignored(flags: Iterable[tuple[Any, Any]]) -> bool:
-    """Whether one of (name, value) is of IGNORED_NAMES and set. Raises ValueError for one that is no flag."""
-    is_set = False
+def is_ignored(flags: Iterable[tuple[Any, Any]]) -> tuple[bool, str]:
+    """Whether one of (name, value) is of IGNORED_NAMES and set; and in words the first such that is no flag, as "n/a"
+    of a tool's list of choices, which counts as not set."""
+    is_set, no_flag = False, ""
     for name, value in flags:
-        if not isinstance(name, str) or not _is_ignored_name(name):
-            continue
-        flag = as_flag(value)
-        if flag is None:
-            raise ValueError(f"{name}: expected 0 or 1, got {repr(value)[:60]}.")
-        is_set |= flag
-    return is_set
+        if isinstance(name, str) and _is_ignored_name(name):
+            flag = as_flag(value)
+            if flag is None:
+                no_flag = no_flag or f"{name}: {repr(value)[:60]}"
+            is_set |= bool(flag)
+    return is_set, no_flag
+
+
+def say_no_flags(places: Sequence[str], where: str) -> None:
+    """Warns of what is_ignored() told to be no flags, each with its place."""
+    if places:
+        what = "flag is neither 0 nor 1, and counts" if len(places) == 1 else "flags are neither 0 nor 1, and count"
+        log.warning("%s: %d %s as not set (first: %s).", where, len(places), what, places[0])
 
 
 def named_values(attributes: Any) -> Iterable[tuple[Any, Any]]:

@@ -25,6 +25,7 @@ def test_whole(value: Any, whole: int | None) -> None:
     ("value", "flag"),
     [(0, False), (1, True), ("0", False), ("1", True), (False, False), (True, True), (0.0, False), (1.0, True),
      ("false", False), ("True", True), (" no ", False), ("yes", True), ("", False), (None, False), ("1.0", True),
+     ("on", True), ("Off", False),
      (2, None), ("maybe", None), ([], None), ({}, None), (math.nan, None)],
 )  # fmt: skip
 def test_flag(value: Any, flag: bool | None) -> None:

@@ -40,7 +40,7 @@ from facekit.labels.picture_labels import (
     finish_reading,
 )
 from facekit.labels.picture_paths import PictureFinder, guesses_beside
-from facekit.labels.values import ById, as_number, as_whole, face_names, say_only_kind
+from facekit.labels.values import ById, as_number, as_whole, face_names, say_no_flags, say_only_kind
 from facekit.structures import LANDMARK_NAMES
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class _File:
         self.images = ById(_images_by_id(self.content, file))
         self.points = CocoPoints(file, self.content.get("info"), as_written)
         self.texts = 0  # numbers that are written as texts
+        self.no_flags: list[str] = []
 
     def read(self, dropped: Tally | None) -> list[PictureLabels]:
         faces: dict[Any, _Faces] = {image_id: _Faces() for image_id in self.images.things}
@@ -123,10 +124,11 @@ class _File:
             one = faces[image_id]
             one.boxes.append(self._box(annotation, where))
             one.landmarks.append(self.points.read(annotation.get("keypoints"), category_id, where))
-            one.crowds.append(is_crowd(annotation, where))
+            one.crowds.append(is_crowd(annotation, where, self.no_flags))
             one.attributes.append(attributes_of(annotation.get("attributes")))
             one.numbers.append(number)
         self._say_what_was_read_by_value()
+        say_no_flags(self.no_flags, str(self.file))
         known = known_attributes({key: one.attributes for key, one in faces.items()}, self.file)
         landmarks = self.points.finish(
             [np.array(one.landmarks, np.float64).reshape(-1, len(LANDMARK_NAMES), 2) for one in faces.values()]

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
+from facekit.labels.formats.text_lines import shorten
 from facekit.labels.picture_labels import MAX_COORDINATE, WIDER_ATTRIBUTES
-from facekit.labels.values import as_number, as_whole, is_ignored, named_values
+from facekit.labels.values import as_flag, as_number, as_whole, is_ignored, named_values
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,16 @@ def polygon_box(segmentation: Any) -> list[float] | None:
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
-def is_crowd(annotation: dict[str, Any], where: str) -> bool:
-    """Whether iscrowd, or another flag or attribute of IGNORED_NAMES says so. Raises FacekitError for a flag that is
-    none."""
-    try:
-        return is_ignored(annotation.items()) | is_ignored(named_values(annotation.get("attributes")))
-    except ValueError as error:
-        raise FacekitError(f"{where}.{error}") from error
+def is_crowd(annotation: dict[str, Any], where: str, no_flags: list[str]) -> bool:
+    """Whether iscrowd, or another flag or attribute of IGNORED_NAMES says so; `no_flags` takes the places of those that
+    are none. Raises FacekitError for an iscrowd or ignore of its own that is none."""
+    for name in ("iscrowd", "ignore"):
+        if as_flag(annotation.get(name)) is None:
+            raise FacekitError(f"{where}.{name}: expected 0 or 1, got {shorten(annotation[name])}.")
+    is_set, no_flag = is_ignored([*annotation.items(), *named_values(annotation.get("attributes"))])
+    if no_flag:
+        no_flags.append(f"{where}.{no_flag}")
+    return is_set
 
 
 def known_attributes(attributes: dict[Any, list[list[int] | None]], path: Path) -> dict[Any, NDArray[np.int8]]:

@@ -123,8 +123,8 @@ def _add(drawing: Drawing, shape: ElementTree.Element, place: str) -> None:
         drawing.passed_over[f"<{shorten(shape.tag)[1:-1]}>"] += 1
         return
     flags = [(part.get("name"), part.text) for part in shape.iterfind("attribute")]
-    is_crowd = is_ignored(flags)
-    drawing.boxes.append(DrawnBox(class_name(shape.get("label")), box, group, is_crowd, place))
+    is_crowd, no_flag = is_ignored(flags)
+    drawing.boxes.append(DrawnBox(class_name(shape.get("label")), box, group, is_crowd, place, no_flag))
 
 
 def _add_points(drawing: Drawing, shape: ElementTree.Element, group: str | None) -> None:

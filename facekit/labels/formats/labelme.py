@@ -115,7 +115,9 @@ def _drawing(content: dict[str, Any], file: Path) -> Drawing:
                 (x, y), radius = points[0], math.dist(*points[:2])
                 points = [(x - radius, y - radius), (x + radius, y + radius)]
             label = class_name(shape["label"])
-            drawing.boxes.append(DrawnBox(label, box_around(points), group, _is_crowd(shape, where), where))
+            flags = [*shape.items(), *named_values(shape.get("flags")), *named_values(shape.get("attributes"))]
+            is_crowd, no_flag = is_ignored(flags)  # by its own, labelme's `flags` and X-AnyLabeling's `attributes`
+            drawing.boxes.append(DrawnBox(label, box_around(points), group, is_crowd, where, no_flag))
         else:
             drawing.passed_over[f"{shorten(kind)} of {len(points)} points"] += 1
     return drawing
@@ -129,15 +131,6 @@ def _points(value: Any, where: str) -> list[tuple[float, float]]:
             raise FacekitError(f"{where}: expected points, a list of [x, y] of finite numbers, got {shorten(value)}.")
         points.append((x, y))
     return points
-
-
-def _is_crowd(shape: dict[str, Any], where: str) -> bool:
-    """By its own flags, labelme's `flags` and X-AnyLabeling's `attributes`."""
-    try:
-        flags = [*shape.items(), *named_values(shape.get("flags")), *named_values(shape.get("attributes"))]
-        return is_ignored(flags)
-    except ValueError as error:
-        raise FacekitError(f"{where}.{error}") from error
 
 
 def _size_wh(content: dict[str, Any]) -> tuple[int, int] | None:

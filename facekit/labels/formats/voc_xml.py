@@ -29,7 +29,7 @@ from facekit.labels.formats.text_lines import format_number, pictures_beside, re
 from facekit.labels.layout import known_size
 from facekit.labels.picture_labels import MAX_COORDINATE, PictureLabels, Tally, finish_reading
 from facekit.labels.picture_paths import PictureFinder
-from facekit.labels.values import as_flag, is_ignored, kinds_to_read
+from facekit.labels.values import as_flag, is_ignored, kinds_to_read, say_no_flags
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class VocFile:
     corners: list[list[float]] = field(default_factory=list)
     points: list[list[float]] = field(default_factory=list)
     difficult: list[bool] = field(default_factory=list)
+    no_flags: list[str] = field(default_factory=list)  # see values.is_ignored; mostly empty texts
 
 
 def read_voc_file(path: Path) -> VocFile:
@@ -103,6 +104,8 @@ def read_voc_files(
     kinds = {name for file in files for name in file.names}
     faces = kinds_to_read(kinds, str(source))
     numbers = [[i for i, name in enumerate(file.names) if name in faces] for file in files]
+    read = [(xml, file.no_flags[i]) for xml, file, chosen in zip(xmls, files, numbers, strict=True) for i in chosen]
+    say_no_flags([f"{xml}: {no_flag}" for xml, no_flag in read if no_flag], str(source))
     pictures = []
     for xml, file, chosen in zip(xmls, files, numbers, strict=True):
         path, name = find(xml, file)
@@ -166,7 +169,9 @@ def _add_object(found: VocFile, element: ElementTree.Element) -> None:
     if wrong := [tag for tag, flag in flags.items() if flag is None]:
         raise ValueError(f"expected <{wrong[0]}> 0 or 1, got {shorten(texts[wrong[0]])}.")
     attributes = [(part.findtext("name"), part.findtext("value")) for part in element.iterfind("attributes/attribute")]
-    found.difficult.append(any(flags.values()) | is_ignored(attributes))
+    is_crowd, no_flag = is_ignored(attributes)
+    found.difficult.append(any(flags.values()) | is_crowd)
+    found.no_flags.append(no_flag)
 
 
 def _numbers(parent: ElementTree.Element | None, name: str, tags: Sequence[str]) -> list[float]:

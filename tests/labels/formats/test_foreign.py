@@ -41,7 +41,7 @@ class TestCocoByValue:
     @pytest.mark.parametrize("flag", ["maybe", 7, [1], {}])
     def test_flags_that_are_none(self, root: Path, flag: Any) -> None:
         assert "annotations[0].iscrowd: expected 0 or 1, got" in complaint(coco(root, {"iscrowd": flag}))
-        assert "annotations[0].ignore: expected 0" in complaint(coco(root, {"attributes": {"ignore": flag}}))
+        assert "annotations[0].ignore: expected 0" in complaint(coco(root, {"ignore": flag}))
 
     @pytest.mark.parametrize(("category", "image"), [("0", 0), (0.0, "0"), ("0.0", 0.0), (False, False)])
     def test_ids(self, root: Path, category: Any, image: Any, said: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Files of annotation tools: labelme, CVAT."""
+"""Files of annotation tools: labelme, CVAT; and what they leave in other formats."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekit.errors import FacekitError
 from facekit.labels.formats import read_labels, recognise
 from facekit.labels.picture_labels import PictureLabels
-from tests.labels.formats.support import complaint, picture, write
+from tests.labels.formats.support import coco, complaint, picture, write
 
 SIDE = 512
 BOX = [180, 54, 93, 120]
@@ -134,8 +133,14 @@ class TestCvatXml:
             ("difficult", "false", False),
         ):
             assert self.read(root, box.format(name, value)).is_crowd.tolist() == [is_crowd]
-        with pytest.raises(FacekitError, match=r"<image> 0, shape 0: ignore: expected 0 or 1, got 'maybe'"):
-            self.read(root, box.format("ignore", "maybe"))
+
+    def test_flags_that_are_none(self, root: Path, said: pytest.LogCaptureFixture) -> None:
+        """The attributes of other objects say nothing of faces."""
+        box = '<box label="{}" xtl="180" ytl="54" xbr="273" ybr="174"><attribute name="ignore">{}</attribute></box>'
+        labels = self.read(root, box.format("car", "a lot") + box.format("face", "__undefined__"))
+        assert labels.is_crowd.tolist() == [False]
+        assert "1 flag is neither 0 nor 1, and counts as not set" in said.text
+        assert "<image> 0, shape 1.ignore: '__undefined__'" in said.text
 
     def test_name_of_another_machine(self, root: Path) -> None:
         assert self.read(root, "", name="D:\\task 5\\a.jpg").path == root / "a.jpg"
@@ -147,3 +152,10 @@ class TestCvatXml:
     def test_entities(self, root: Path) -> None:
         source = write(root / "v.xml", '<annotations><!DOCTYPE a [<!ENTITY b "c">]></annotations>')
         assert "document types and entities are refused" in complaint(source)
+
+
+def test_attributes_that_are_no_flags_in_coco(root: Path, said: pytest.LogCaptureFixture) -> None:
+    faces = [{"attributes": {"ignored": value}} for value in ("__undefined__", "off", 3, "on")]
+    assert read_labels(coco(root, *faces))[0].is_crowd.tolist() == [False, False, False, True]
+    assert "2 flags are neither 0 nor 1, and count as not set (first: " in said.text
+    assert "annotations[0].ignored: '__undefined__'" in said.text
