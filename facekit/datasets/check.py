@@ -11,11 +11,12 @@ Errors stop a training or make its figures wrong:
   box-outside         wholly outside the picture
   doubled-label       the same picture listed again
   leak                a copy of a picture of the other set (--against)
-  box-in-fractions    all boxes of the set lie in 0..1, or in per cent in 0..100: they are no pixels
+  box-in-fractions    all boxes of the set lie in 0..1: they are no pixels
   box-of-corners      boxes of the set are x1, y1, x2, y2 by their looks, where x, y, w, h should be
   shared-labels       beside a.jpg an a.png with the same faces: YOLO has one label file for both
   all-crowds          all faces of the set are crowds or difficult, which are ignored: none to learn
 Warnings are worth a look, and training copes with them:
+  box-in-per-cent     all boxes of the set lie in 0..100, of pictures that are far larger: they may be no pixels
   box-partly-outside  reaches more than a pixel beyond the picture
   landmarks-outside   a point is further outside its box than a quarter of the box's side: the face is learnt
                       without landmarks (see picture_labels.LANDMARK_SHARE)
@@ -79,6 +80,7 @@ SEVERITIES = {
     "box-of-corners": "error",
     "shared-labels": "error",
     "all-crowds": "error",
+    "box-in-per-cent": "warning",
     "box-partly-outside": "warning",
     "landmarks-outside": "warning",
     "landmarks-partial": "warning",
@@ -170,7 +172,7 @@ def check(
         findings += _file_findings(position, names[position], picture, found)
         findings += _face_findings(position, names[position], picture, found.size_wh or picture.size_wh)
     findings += _doubled_labels(pictures, names)
-    findings += _of_the_whole_set(pictures, sizes_wh)
+    findings += _of_the_whole_set(pictures, sizes_wh, is_yolo)
     copies = list(_copies(pictures, names, of_pictures, [(p, inspected[p.path, p.size_wh]) for p in against]))
     copied = {finding.position for finding in copies if finding.kind == "doubled-picture"}
     findings += copies
@@ -275,13 +277,13 @@ def _face_findings(
 
 
 def _of_the_whole_set(
-    pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None]
+    pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None], is_yolo: bool
 ) -> Iterator[Finding]:
     if are_fractions(pictures):
         yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 1")
     boxes_xywh = [picture.boxes_xywh for picture in pictures]
-    if are_percentages(boxes_xywh, sizes_wh):
-        yield Finding("box-in-fractions", 0, WHOLE_SET, None, "boxes in pixels", "all of them in per cent, 0 to 100")
+    if not is_yolo and are_percentages(boxes_xywh, sizes_wh):
+        yield Finding("box-in-per-cent", 0, WHOLE_SET, None, "boxes in pixels", "all of them from 0 to 100")
     if are_corners(boxes_xywh, sizes_wh):
         yield Finding("box-of-corners", 0, WHOLE_SET, None, "x, y, width, height", "x1, y1, x2, y2, by their looks")
     counts = count_faces(pictures)

@@ -114,10 +114,11 @@ def where_to_look(data_root: Path, looked_in: str) -> str:
 
 def finish_reading(
     pictures: Sequence[PictureLabels], source: Path, data_root: Path, locate: Locate, dropped: Tally | None,
-    as_written: bool = False, looked_in: str = "",
+    as_written: bool = False, looked_in: str = "", were_fractions: bool = False,
 ) -> list[PictureLabels]:  # fmt: skip
     """What every reader does last, unless as_written: pictures must exist, landmarks be whole and boxes usable.
-    looked_in: the folders where pictures were looked for."""
+    looked_in: the folders where pictures were looked for. were_fractions: the format's boxes are, so none are in per
+    cent."""
     if as_written:
         return list(pictures)
     check_pictures_exist(pictures, str(source), locate, where_to_look(data_root, looked_in))
@@ -128,7 +129,7 @@ def finish_reading(
         )
     near = _without_far_landmarks(pictures, str(source), locate)
     whole = _without_partial_landmarks(near, str(source), locate)
-    return drop_unusable_boxes(whole, str(source), locate, dropped, reads_sizes=True)
+    return drop_unusable_boxes(whole, str(source), locate, dropped, True, were_fractions)
 
 
 def are_fractions(pictures: Iterable[PictureLabels]) -> bool:
@@ -142,7 +143,7 @@ def are_fractions(pictures: Iterable[PictureLabels]) -> bool:
 
 
 def are_percentages(boxes_xywh: Sequence[NDArray[np.float64]], sizes_wh: Sequence[tuple[int, int] | None]) -> bool:
-    """Whether the boxes of pictures, an array each, are in per cent of their pictures, not pixels: all of several
+    """Whether the boxes of pictures, an array each, may be in per cent of their pictures, not pixels: all of several
     pictures that are far larger end at 100 or before, some in the far half of that, and not all are whole numbers."""
     pairs = [(boxes, size) for boxes, size in zip(boxes_xywh, sizes_wh, strict=True) if size is not None and len(boxes)]
     if len(pairs) < LEAST_PERCENT_PICTURES or min(min(size) for _, size in pairs) < 2 * PERCENT:
@@ -241,19 +242,26 @@ def _unlabel(
 
 def drop_unusable_boxes(
     pictures: Iterable[PictureLabels], where: str, locate: Locate | None = None, dropped: Tally | None = None,
-    reads_sizes: bool = False,
+    reads_sizes: bool = False, were_fractions: bool = False,
 ) -> list[PictureLabels]:  # fmt: skip
     """Takes out the faces that no detector could learn or find: boxes without area, or wholly outside their picture.
 
     Says how many and names the first, as a warning, and adds them to `dropped`; boxes partly outside stay (training
     clips them) and are counted. reads_sizes: from the pictures where the labels have none, so that what is left out
-    doesn't depend on the format. Raises FacekitError where the boxes are corners or per cent by their looks.
+    doesn't depend on the format. Raises FacekitError where the boxes are corners by their looks; where they may be in
+    per cent, unless they were_fractions, it is said.
     """
     pictures = list(pictures)
     sizes_wh = [
         _header_size(picture) if picture.size_wh is None and reads_sizes else picture.size_wh for picture in pictures
     ]
-    _check_are_pixels(pictures, sizes_wh, where)
+    boxes_xywh = [picture.boxes_xywh for picture in pictures]
+    if not were_fractions and are_percentages(boxes_xywh, sizes_wh):
+        log.warning(
+            "%s: all boxes lie in the first 100 pixels of their pictures, which are far larger: are they in per cent? "
+            "Then write them in pixels, times the picture's width and height / 100.", where,
+        )  # fmt: skip
+    _check_no_corners(boxes_xywh, sizes_wh, where)
     kept = []
     counts = {"have no area": 0, "lie wholly outside their picture": 0, "reach outside their picture": 0}
     first: dict[str, str] = {}
@@ -285,15 +293,9 @@ def drop_unusable_boxes(
     return kept
 
 
-def _check_are_pixels(
-    pictures: Sequence[PictureLabels], sizes_wh: Sequence[tuple[int, int] | None], where: str
+def _check_no_corners(
+    boxes_xywh: Sequence[NDArray[np.float64]], sizes_wh: Sequence[tuple[int, int] | None], where: str
 ) -> None:
-    boxes_xywh = [picture.boxes_xywh for picture in pictures]
-    if are_percentages(boxes_xywh, sizes_wh):
-        raise FacekitError(
-            f"{where}: no box reaches beyond the first 100 pixels of its picture, though all are far larger: they "
-            f"are in per cent of it, from 0 to 100. Write them in pixels, times the picture's width and height / 100."
-        )
     if are_corners(boxes_xywh, sizes_wh):
         raise FacekitError(
             f"{where}: as x, y, width, height over a third of the boxes would reach far outside their pictures, as "

@@ -121,18 +121,21 @@ class TestPercentages:
     def read(self, boxes: Sequence[list[float]], size_wh: tuple[int, int], count: int = 3) -> list[PictureLabels]:
         return drop_unusable_boxes([labels(list(boxes), size_wh)] * count, "labels.json")
 
-    def test_are_refused(self) -> None:
-        with pytest.raises(
-            FacekitError, match=r"labels\.json: .*in per cent of it, from 0 to 100\. Write them in pixels"
-        ):
-            self.read(self.BOXES, (640, 480))
+    def test_are_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A camera that stands still may have all its faces there."""
+        assert [len(picture.boxes_xywh) for picture in self.read(self.BOXES, (640, 480))] == [4, 4, 4]
+        assert "labels.json: all boxes lie in the first 100 pixels" in caplog.text
+        assert "are they in per cent?" in caplog.text
 
-    def test_pixels_stay(self) -> None:
+    def test_pixels_are_not(self, caplog: pytest.LogCaptureFixture) -> None:
         assert self.read(self.BOXES, (150, 120))  # small pictures
         assert self.read(self.BOXES, (640, 480), count=2)
         assert self.read([*self.BOXES, [200.5, 50, 40, 40]], (640, 480))
         assert self.read(np.round(self.BOXES).tolist(), (640, 480))  # whole numbers may be anything
         assert self.read([[box[0] / 8, *box[1:]] for box in self.BOXES], (640, 480))  # all at the left edge
+        pictures = [labels(list(self.BOXES), (640, 480))] * 3
+        assert drop_unusable_boxes(pictures, "data.yaml", were_fractions=True)
+        assert not caplog.text
 
 
 class TestFarLandmarks:

@@ -212,7 +212,7 @@ def _read_all(
     def locate(picture: int, face: int | None) -> str:
         return places[picture] if face is None else f"{files[picture]}:{lines[picture][face]}"
 
-    return finish_reading(labels, source, root, locate, dropped, as_written)
+    return finish_reading(labels, source, root, locate, dropped, as_written, were_fractions=True)
 
 
 def _check_no_corners(boxes: NDArray[np.float64], source: Path, as_written: bool) -> None:
