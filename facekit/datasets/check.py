@@ -18,8 +18,9 @@ Errors stop a training or make its figures wrong:
 Warnings are worth a look, and training copes with them:
   box-in-per-cent     all boxes of the set lie in 0..100, of pictures that are far larger: they may be no pixels
   box-partly-outside  reaches more than a pixel beyond the picture
-  landmarks-outside   a point is further outside its box than a quarter of the box's side: the face is learnt
-                      without landmarks (see picture_labels.LANDMARK_SHARE)
+  landmarks-outside   a point is further outside its box than a quarter of the box's side (see
+                      picture_labels.LANDMARK_SHARE); from half the longer side on (LOST_SHARE) readers take the face's
+                      landmarks away, and it is learnt without
   landmarks-partial   some of the five points only: the face is learnt without landmarks
   landmarks-crossed   points contradict each other: sides exchanged, or the nose not between eyes and mouth
   no-face-at-all      not one picture of the set has a face: none to learn

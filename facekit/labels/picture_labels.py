@@ -28,6 +28,7 @@ NEARLY_ALL = 0.95
 # guesses on faces cut off by the picture's border. A quarter of the side lets them pass; landmarks of another face,
 # or in another scale, lie further away. Two pixels, as small faces are labelled to the pixel.
 LANDMARK_SHARE = 0.25
+LOST_SHARE = 0.5  # of the longer side, from which on they are taken away: boxes that the border cuts are narrow
 LANDMARK_PX = 2.0
 PERCENT = 101.0  # per cent, with a rounding over the edge
 LEAST_PERCENT_PICTURES = 3  # of which boxes in per cent are told from faces in one corner of large pictures
@@ -204,15 +205,24 @@ def has_some_landmarks(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def are_far_from_box(boxes_xywh: NDArray[np.float64], landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N, 4), (N, 5, 2) -> (N,): whether a landmark lies further outside its box than faces have them."""
+    return _are_outside(boxes_xywh, landmarks_xy, LANDMARK_SHARE * boxes_xywh[:, 2:])
+
+
+def _are_outside(
+    boxes_xywh: NDArray[np.float64], landmarks_xy: NDArray[np.float64], slack: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     with np.errstate(all="ignore"):  # for checks, numbers may be anything
-        slack = np.maximum(LANDMARK_PX, LANDMARK_SHARE * boxes_xywh[:, 2:])[:, None]
+        slack = np.maximum(LANDMARK_PX, slack)[:, None]
         near, far = boxes_xywh[:, None, :2] - slack, boxes_xywh[:, None, :2] + boxes_xywh[:, None, 2:] + slack
         return np.asarray(((landmarks_xy < near) | (landmarks_xy > far)).any(axis=(1, 2)))
 
 
 def _without_far_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
     """Unlabels the faces whose landmarks are another face's, in fractions, or counted from the box's corner."""
-    far = [are_far_from_box(picture.boxes_xywh, picture.landmarks_xy) for picture in pictures]
+    boxes = [picture.boxes_xywh for picture in pictures]
+    slacks = [LOST_SHARE * boxes_xywh[:, 2:].max(axis=1, keepdims=True) for boxes_xywh in boxes]
+    points = [picture.landmarks_xy for picture in pictures]
+    far = [_are_outside(*each) for each in zip(boxes, points, slacks, strict=True)]
     what = "have landmarks far from their box: are these in the picture's pixels? Read without landmarks"
     return _unlabel(pictures, far, where, what, locate)
 

@@ -150,15 +150,17 @@ class TestFarLandmarks:
         [read] = finish_reading([picture], tmp_path / "x.json", tmp_path, lambda *_: "line 7", None)
         return read.landmarks_xy
 
-    @pytest.mark.parametrize("points", [POINTS / 512, POINTS - (180, 54), POINTS - (0, -80)])
+    @pytest.mark.parametrize("points", [POINTS / 512, POINTS - (180, 54), POINTS - (0, -100)])
     def test_are_left_out_and_said(
         self, tmp_path: Path, points: NDArray[np.float64], caplog: pytest.LogCaptureFixture
     ) -> None:
         assert np.isnan(self.read(tmp_path, points)).all()
         assert "x.json: 1 faces have landmarks far from their box" in caplog.text and "line 7" in caplog.text
 
-    def test_those_somewhat_outside_stay(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        points = self.POINTS - (45, 0)
+    @pytest.mark.parametrize("points", [POINTS - (45, 0), POINTS - (75, 0)])  # as of a box that the border cuts
+    def test_those_somewhat_outside_stay(
+        self, tmp_path: Path, points: NDArray[np.float64], caplog: pytest.LogCaptureFixture
+    ) -> None:
         assert (self.read(tmp_path, points)[0] == points).all() and not caplog.text
 
 
