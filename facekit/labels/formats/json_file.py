@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ _BYTES_A_VALUE, _BYTES_A_CONTAINER = 32, 100  # of Python's objects, by the comm
 def load_json(path: Path, is_hint: str) -> Any:
     """The content. is_hint: what the file should be, "a COCO json file".
 
-    Raises FacekitError with the line for what is no JSON or has a key twice, and for files over MAX_LABEL_BYTES or of
-    more values than MAX_JSON_MEMORY holds.
+    Raises FacekitError for what is no JSON, with the line, for a key with two values in a mapping, and for files over
+    MAX_LABEL_BYTES or of more values than MAX_JSON_MEMORY holds.
     """
     data = read_input(path, MAX_LABEL_BYTES)
     needed = data.count(b",") * _BYTES_A_VALUE + (data.count(b"[") + data.count(b"{")) * _BYTES_A_CONTAINER
@@ -45,7 +44,7 @@ def load_json(path: Path, is_hint: str) -> Any:
         places = [match.start() for match in re.finditer(re.escape(key.encode()) + rb"\s*:", data)]
         place = f":{1 + data.count(10, 0, places[1])}" if len(places) == 2 else ""  # else it may be any of them
         raise FacekitError(
-            f"{path}{place}: the key {shorten(error.key)} is given twice in a mapping; keep one."
+            f"{path}{place}: the key {shorten(error.key)} has two values in a mapping; keep one."
         ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested without end
         raise FacekitError(f"{path}: not a JSON text file ({error}). Is this {is_hint}?") from error
@@ -58,11 +57,12 @@ class _DoubledKeyError(Exception):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """As json makes mappings, which keeps the last of two values in silence."""
+    """As json makes mappings, which keeps the last of two values in silence, also where they differ."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        raise _DoubledKeyError(counts.most_common(1)[0][0])
+        for key, value in pairs:
+            if value != mapping[key]:
+                raise _DoubledKeyError(key)
     return mapping
 
 

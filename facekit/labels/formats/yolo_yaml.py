@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,7 @@ from facekit.labels.values import as_whole, face_names, say_read_together
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
+READ_KEYS = (*PARTS, "path", "names", "kpt_shape", "kpt_names")
 MAX_YAML_BYTES = 1 << 18
 
 
@@ -48,7 +50,7 @@ def read_data_yaml(file: Path, data_root: Path | None, part: str | None) -> Data
     try:
         text = read_text(file, MAX_YAML_BYTES)
         content = yaml.safe_load(text)
-        _check_no_doubles(yaml.compose(text, Loader=yaml.SafeLoader), file)
+        _check_no_doubles(yaml.compose(text, Loader=yaml.SafeLoader), file, READ_KEYS)
     # PyYAML lets through what its own constructors raise: !!timestamp x, !!bool x, 2026-99-99.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -104,13 +106,14 @@ def _without_missing(places: dict[str, list[Path]], part: str | None, file: Path
     return {key: each for key, each in places.items() if key not in missing}
 
 
-def _check_no_doubles(node: yaml.Node | None, file: Path) -> None:
-    """Raises FacekitError for a key that is there twice, of which YAML's readers keep the last in silence."""
+def _check_no_doubles(node: yaml.Node | None, file: Path, keys: Collection[str] | None = None) -> None:
+    """Raises FacekitError for one of the keys (None: all) that is there twice, of which YAML's readers keep the last in
+    silence."""
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
     for key, value in node.value:
-        if isinstance(key, yaml.ScalarNode):
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<" and (keys is None or key.value in keys):
             if key.value in seen:
                 raise FacekitError(f"{file}:{key.start_mark.line + 1}: {key.value}: given twice; keep one.")
             seen.add(key.value)

@@ -203,9 +203,16 @@ class TestFile:
         path = write(root, [image()], [face()])
         path.write_text(path.read_text().replace(f'"{twice}"', f'"{twice}": [],\n"{twice}"', 1))
         with pytest.raises(
-            FacekitError, match=rf"labels\.json:2: the key '{twice}' is given twice in a mapping; keep one"
+            FacekitError, match=rf"labels\.json:2: the key '{twice}' has two values in a mapping; keep one"
         ):
             read_coco(path, root)
+
+    def test_keys_that_say_the_same_twice(self, root: Path) -> None:
+        path = write(root, [image()], [face()])
+        path.write_text(
+            path.read_text().replace('"images"', '"info": {"year": 2024},\n"info": {"year": 2024}, "images"')
+        )
+        assert len(read_coco(path, root)) == 1
 
     def test_invalid_json_names_the_line(self, root: Path) -> None:
         path = root / "labels.json"

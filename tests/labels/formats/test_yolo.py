@@ -286,6 +286,10 @@ class TestBad:
         assert complaint(root / "data.yaml").endswith("given twice; keep one.")
         assert "data.yaml:2: " in complaint(root / "data.yaml")
 
+    def test_keys_that_nobody_reads_may_stand_twice(self, root: Path) -> None:
+        (root / "data.yaml").write_text("a: &a {x: 1}\ntrain: images/train\nnc: 1\nnc: 2\n<<: *a\n<<: *a\n")
+        assert read_labels(root / "data.yaml:train")
+
     def test_confidence_before_the_box(self, root: Path) -> None:
         label(root, "train/a", "0 0.91 0.44 0.22 0.18 0.23\n" * 12)
         assert "Write it behind: class cx cy w h confidence." in complaint(root / "data.yaml:train")
