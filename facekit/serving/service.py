@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request, Response
@@ -30,6 +31,8 @@ from facekit.structures import Detections
 DECODERS = 2  # threads that decode, draw and encode, which OpenCV does without Python's lock
 BGR_BYTES = 3
 PARAMETERS = ("output", "threshold", "method")  # of /detect
+
+T = TypeVar("T")
 
 
 class Service:
@@ -129,16 +132,25 @@ class Service:
         try:
             if given_up.is_set():
                 raise asyncio.CancelledError
-            loop = asyncio.get_running_loop()
-            image_bgr = await loop.run_in_executor(self.workers, self._decode, data, kind == "anonymized")
+            image_bgr = await self._in_worker(given_up, self._decode, data, kind == "anonymized")
             check_room(media_type, image_bgr.shape)
             faces = (await self._look(image_bgr, given_up)).above(threshold)
             if kind == "json":
                 return as_json(faces, image_bgr), faces, image_bgr.shape
-            content = await loop.run_in_executor(self.workers, as_picture, faces, image_bgr, kind, media_type, method)
+            content = await self._in_worker(given_up, as_picture, faces, image_bgr, kind, media_type, method)
             return content, faces, image_bgr.shape
         finally:
             self.decoded.give_back(size)
+
+    async def _in_worker(self, given_up: asyncio.Event, function: Callable[..., T], *arguments: Any) -> T:
+        """What the function gives, in a thread of ours. Raises CancelledError for what is given up before its turn."""
+
+        def work() -> T:
+            if given_up.is_set():
+                raise asyncio.CancelledError
+            return function(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self.workers, work)
 
     async def _look(self, image_bgr: NDArray[np.uint8], given_up: asyncio.Event) -> Detections:
         try:

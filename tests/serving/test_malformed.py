@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facekit.serving import connections
+from facekit.serving import connections, service
 from facekit.serving.journal import REQUESTS
-from facekit.serving.service import PARAMETERS
+from facekit.serving.service import DECODERS, PARAMETERS
 from tests.serving.conftest import Running
 
 POST = b"POST /detect HTTP/1.1\r\nHost: x\r\n"
@@ -340,6 +340,35 @@ def test_who_was_told_so_keeps_a_place_while_worked_for_and_is_not_begun_with(
         time.sleep(0.05)
     assert other.service.in_work == other.service.decoded.held == other.service.bodies.held == 0
     assert slow.passes == 1
+
+
+@pytest.mark.parametrize(("step", "begun"), [("decode_picture", DECODERS), ("as_picture", 0)])
+def test_who_was_told_so_is_neither_decoded_nor_encoded(
+    start: Callable[..., Running],
+    detector: Any,
+    portrait: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    begun: int,
+) -> None:
+    """Four at a time, each longer than they wait in that step, or in the detector before it."""
+    calls, original = [], getattr(service, step)
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        calls.append(step)
+        time.sleep(0.5)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(service, step, slowly)
+    other = start(Slow(detector, 0.5), timeout_s=0.3)
+    with ThreadPoolExecutor(4) as clients:
+        answers = list(clients.map(lambda _: other.client.post("/detect?output=annotated", content=portrait), range(4)))
+    assert {answer.status_code for answer in answers} == {503}
+    end = time.monotonic() + 5
+    while other.service.in_work and time.monotonic() < end:
+        time.sleep(0.05)
+    assert other.service.in_work == other.service.decoded.held == other.service.bodies.held == 0
+    assert len(calls) == begun
 
 
 def test_slow_bodies_take_no_places(start: Callable[..., Running], portrait: bytes) -> None:
