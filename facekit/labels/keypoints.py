@@ -32,6 +32,10 @@ _SHORT = {
     "le": "left eye", "re": "right eye", "n": "nose", "lm": "left mouth", "rm": "right mouth", "leye": "left eye",
     "reye": "right eye", "lmouth": "left mouth", "rmouth": "right mouth",
 }  # fmt: skip
+_OTHER_PARTS = {
+    "ear", "chin", "brow", "eyebrow", "forehead", "cheek", "jaw", "head", "neck", "shoulder", "elbow", "wrist", "hand",
+    "hip", "knee", "ankle", "foot",
+}  # fmt: skip
 _FILLERS = {"corner", "center", "centre", "tip", "point", "pt", "landmark", "of", "the", "top", "kp", "keypoint"}
 # How far along the line from the eyes to the mouth the nose lies: 0 between the eyes, 1 between the mouth's corners.
 NOSE_RANGE = (-0.1, 1.1)
@@ -40,19 +44,25 @@ LEAST_COSINE = 0.75  # between the line of the eyes and that of the mouth: about
 
 def landmark_of(name: Any) -> int | None:
     """The place in LANDMARK_NAMES of a point of that name: leftEye, l_eye, eye-left, "mouth corner left", Nose tip."""
-    if not isinstance(name, str) or len(name) > 60:
-        return None
-    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name) if not name.isupper() else name
-    plain = class_name(spaced)
-    words = [word for word in _SHORT.get(plain, plain).split() if word not in _FILLERS]
-    for side in ("left", "right"):  # lefteye, mouthright
-        words = [part for word in words for part in word.replace(side, f" {side} ").split()]
+    words = _words(name)
     sides = {_SIDES[word] for word in words if word in _SIDES}
     parts = {_PARTS[word] for word in words if word in _PARTS}
     if len(parts) != 1 or len(sides) > 1 or not all(word in _SIDES or word in _PARTS for word in words):
         return None
     wanted = "_".join([*sides, *parts])
     return LANDMARK_NAMES.index(wanted) if wanted in LANDMARK_NAMES else None
+
+
+def _words(name: Any) -> list[str]:
+    """In small letters, sides apart, without fillers; none of what is no name."""
+    if not isinstance(name, str) or len(name) > 60:
+        return []
+    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name) if not name.isupper() else name
+    plain = class_name(spaced)
+    words = [word for word in _SHORT.get(plain, plain).split() if word not in _FILLERS]
+    for side in ("left", "right"):  # lefteye, mouthright
+        words = [part for word in words for part in word.replace(side, f" {side} ").split()]
+    return words
 
 
 def order_by_names(names: Sequence[Any]) -> list[int] | None:
@@ -63,10 +73,27 @@ def order_by_names(names: Sequence[Any]) -> list[int] | None:
     return [places.index(number) for number in range(len(LANDMARK_NAMES))]
 
 
+def may_be_ours(names: Sequence[Any]) -> bool:
+    """Whether five points whose names aren't known as the landmarks' may come in their order all the same: none is
+    known as another part of a head or body, or as a landmark that stands elsewhere."""
+    if len(names) != len(LANDMARK_NAMES):
+        return False
+    for place, name in enumerate(names):
+        parts = {word.rstrip("0123456789").removesuffix("s") for word in _words(name)}
+        if parts & _OTHER_PARTS or landmark_of(name) not in (None, place):
+            return False
+    return True
+
+
 def say_nothing(names: Sequence[Any]) -> bool:
     """Whether points are but numbered: 1, "2", point_3, kpt4. Their order is then all there is."""
     pattern = re.compile(r"(p|pt|point|kp|kpt|keypoint|landmark)?\s*\d+")
     return all(pattern.fullmatch(class_name(str(name))) for name in names[:MAX_POINTS])
+
+
+def say_taken_for_ours(why: str, where: str) -> None:
+    """Warns that points are read in the order of LANDMARK_NAMES, though a file says something of theirs."""
+    log.warning("%s: %s: the points are read as %s. Are they?", where, why, ", ".join(LANDMARK_NAMES))
 
 
 def are_mirrored(landmarks_xy: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.labels.keypoints import MAX_POINTS, as_seen, order_by_names, say_nothing, warn_of_contradictions
+from facekit.labels.keypoints import (
+    MAX_POINTS,
+    as_seen,
+    may_be_ours,
+    order_by_names,
+    say_nothing,
+    say_taken_for_ours,
+    warn_of_contradictions,
+)
 from facekit.labels.picture_labels import MAX_COORDINATE
 from facekit.labels.values import as_number
 from facekit.structures import LANDMARK_NAMES
@@ -32,15 +40,20 @@ class CocoPoints:
         self._limit = math.inf if as_written else MAX_COORDINATE
         self._orders: dict[Any, tuple[int, list[int] | None]] = {}  # by category: how many points, which are ours
         self._named = False
+        self._why_ours = ""  # the points of a category are taken to be in our order
         self._left_out: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
     def know_category(self, category_id: Any, names: Any) -> None:
-        """The names of its points, if it has any; points that are but numbered come in our order."""
-        if not names or (isinstance(names, list) and say_nothing(names)):
+        """The names of its points, if it has any; points that are but numbered, or counted, come in our order, and so
+        do those of which nothing is known."""
+        if not names or isinstance(names, int) or (isinstance(names, list) and say_nothing(names)):
             return
         if not isinstance(names, list):
-            self._orders[category_id] = (0, None)
+            self._why_ours = "a category's keypoints are no list of names"
+            return
+        if order_by_names(names) is None and may_be_ours(names):
+            self._why_ours = "the names in a category's keypoints aren't known"
             return
         self._named = True
         self._orders[category_id] = (len(names), order_by_names(names))
@@ -50,8 +63,6 @@ class CocoPoints:
         if keypoints is None or keypoints == []:
             return UNLABELLED
         count, order = self._orders.get(category_id, (len(LANDMARK_NAMES), list(range(len(LANDMARK_NAMES)))))
-        if not count:
-            return self._leave_out("their category's keypoints are no list of names", where)
         if order is None:
             return self._leave_out("with names other than the five landmarks'", where)
         if not isinstance(keypoints, list) or len(keypoints) not in (3 * count, 2 * count):
@@ -78,6 +89,8 @@ class CocoPoints:
                 self._first[reason],
             )  # fmt: skip
         whole = np.concatenate([np.empty((0, len(LANDMARK_NAMES), 2)), *landmarks_xy])
+        if self._why_ours and np.isfinite(whole).any():
+            say_taken_for_ours(self._why_ours, str(self.file))
         if self._named and not self._says_as_seen:
             whole = as_seen(whole, str(self.file))
         elif not self._named:

@@ -27,7 +27,15 @@ from numpy.typing import NDArray
 
 from facekit.errors import FacekitError
 from facekit.labels.formats.text_lines import malformed, read_lines
-from facekit.labels.keypoints import MAX_POINTS, as_seen, order_by_names, say_nothing, warn_of_contradictions
+from facekit.labels.keypoints import (
+    MAX_POINTS,
+    as_seen,
+    may_be_ours,
+    order_by_names,
+    say_nothing,
+    say_taken_for_ours,
+    warn_of_contradictions,
+)
 from facekit.labels.picture_labels import FAR_OUTSIDE, LEAST_CORNERS, NEARLY_ALL
 from facekit.structures import LANDMARK_NAMES
 
@@ -93,8 +101,8 @@ def faces_of(
     where: str, kpt_names: Sequence[Any] = (),
 ) -> list[NDArray[np.float64]]:  # fmt: skip
     """An array (N, 15) a file: class, box (centre and size) and x, y of the five landmarks, -1 for those that aren't
-    labelled. kpt_shape: how many points and values a point, of data.yaml; kpt_names: what
-    the points are called there, if they are. Says once what was not read as it stands.
+    labelled. kpt_shape: how many points and values a point, of data.yaml; kpt_names: what the points are called there,
+    if they are. Says once what was not read as it stands.
 
     Raises FacekitError with the line for a number of columns that nothing explains.
     """
@@ -142,11 +150,17 @@ def faces_of(
 
 
 def _by_names(points: NDArray[np.float64], names: Sequence[Any], where: str) -> NDArray[np.float64]:
-    """(N, 5, 2) points of those names as the five landmarks; NaN where the names are others."""
+    """(N, 5, 2) points of those names as the five landmarks; NaN where the names are other parts'."""
     order = order_by_names(names)
     if len(names) == points.shape[1] and order is not None:
         return as_seen(points[:, order], where)
-    if count := int(np.isfinite(points).all(axis=(1, 2)).sum()):
+    count = int(np.isfinite(points).all(axis=(1, 2)).sum())
+    if may_be_ours(names):
+        if count:
+            say_taken_for_ours("the names in kpt_names aren't known", where)
+        warn_of_contradictions(points, where)
+        return points
+    if count:
         log.warning("%s: %d faces are read without landmarks: kpt_names aren't the five landmarks'.", where, count)
     return np.full_like(points, np.nan)
 

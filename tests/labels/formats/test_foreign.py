@@ -115,19 +115,22 @@ class TestCocoPoints:
         assert read_labels(source)[0].landmarks_xy.tolist() == [own]
 
     @pytest.mark.parametrize(
-        "names", [["a", "b", "c", "d", "e"], ["nose", "left_eye", "right_eye", "left_ear", "chin"]]
+        "names", [["eye1", "eye2", "nose", "m1", "ear1"], ["nose", "left_eye", "right_eye", "a", "b"]]
     )
-    def test_unknown_names(self, root: Path, names: list[str], said: pytest.LogCaptureFixture) -> None:
+    def test_names_of_other_points(self, root: Path, names: list[str], said: pytest.LogCaptureFixture) -> None:
         assert np.isnan(self.read(root, keypoints(POINTS), names, count=3)).all()
         assert "3 faces are read without landmarks: with names other than" in said.text
 
-    @pytest.mark.parametrize("names", ["nose,left_eye", {"0": "nose"}])
-    def test_names_that_are_no_list(self, root: Path, names: Any, said: pytest.LogCaptureFixture) -> None:
-        assert np.isnan(self.read(root, keypoints(POINTS), names)).all()
-        assert "their category's keypoints are no list of names" in said.text
-
-    def test_numbered_names_say_nothing(self, root: Path) -> None:
-        assert self.read(root, keypoints(POINTS), ["1", "2", "3", "4", "5"]).tolist() == [POINTS]
+    @pytest.mark.parametrize(
+        ("names", "why"),
+        [
+            (["1", "2", "3", "4", "5"], ""), (5, ""), ("eyes, nose, mouth", "are no list of names"),
+            ({"0": "nose"}, "are no list of names"), (["eye1", "eye2", "nose", "m1", "m2"], "aren't known"),
+        ],
+    )  # fmt: skip
+    def test_names_that_say_nothing(self, root: Path, names: Any, why: str, said: pytest.LogCaptureFixture) -> None:
+        assert self.read(root, keypoints(POINTS), names).tolist() == [POINTS]
+        assert ("the points are read as left_eye, right_eye, nose" in said.text) == bool(why) and why in said.text
 
     @pytest.mark.parametrize(
         ("points", "reason"),

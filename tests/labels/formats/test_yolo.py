@@ -188,6 +188,10 @@ class TestGood:
             expected = [marks[i] for i in (1, 2, 0, 3, 4)] if said == names else np.full((5, 2), np.nan)
             np.testing.assert_allclose(points, np.multiply(expected, (40, 30)))
         assert "1 faces are read without landmarks: kpt_names" in caplog.text
+        (root / "data.yaml").write_text("train: images/train\nkpt_shape: [5, 3]\nkpt_names: [a, b, c, d, e]\n")
+        points = read_labels(root / "data.yaml")[0].landmarks_xy[0]
+        np.testing.assert_allclose(points, np.multiply(marks, (40, 30)))
+        assert "the names in kpt_names aren't known: the points are read as left_eye, right_eye" in caplog.text
 
     def test_two_classes_of_one_name(self, root: Path) -> None:
         label(root, "train/a", "0 0.5 0.5 0.25 0.2\n1 0.2 0.2 0.1 0.1\n")
