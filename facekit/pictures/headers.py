@@ -24,7 +24,7 @@ class Header:
     kind: str  # as people call it: JPEG, PNG, ...
     size_wh: tuple[int, int] | None = None  # as it is stored, before turning; None: they don't say it
     is_turned: bool | None = None  # whether width and height change places in the end; None: only decoding tells
-    has_more_than_colours: bool = False  # of a TIFF: a sample beside them, mostly its transparency
+    has_more_than_colours: bool = False  # of a TIFF: a sample beside them that isn't unspecified, so its transparency
     tile_wh: tuple[int, int] = (0, 0)  # decoders make room for a tile even where the picture is smaller
 
     @property
@@ -141,7 +141,8 @@ def _tiff(data: bytes) -> Header:
     if not {256, 257} <= sizes.keys():
         return Header("TIFF")
     tile_wh = sizes.get(322, 0), sizes.get(323, 0)
-    return Header("TIFF", (sizes[256], sizes[257]), False if orientation == 1 else None, 338 in sizes, tile_wh)
+    has_more = sizes.get(338, 0) != 0  # 999 of some writers is transparency, too
+    return Header("TIFF", (sizes[256], sizes[257]), False if orientation == 1 else None, has_more, tile_wh)
 
 
 def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:

@@ -268,11 +268,14 @@ class TestSize:
 
 def test_a_grey_tiff_with_transparency_is_refused_where_it_would_come_to_light() -> None:
     """OpenCV decodes its grey alone."""
-    for mode, message in (("L", None), ("LA", r"a\.tif: a TIFF whose transparency can't be read\. Save it as PNG")):
+    refused = r"a\.tif: a TIFF whose transparency can't be read\. Save it as PNG"
+    for mode, extra, message in (("L", 2, None), ("LA", 0, None), ("LA", 1, refused), ("LA", 2, refused)):
         Image.new(mode, (8, 8)).save(file := BytesIO(), "TIFF")
-        assert decode_picture("a.tif", file.getvalue()).shape == (8, 8, 3)
+        written, wanted = (struct.pack("<HHIH", 338, 3, 1, value) for value in (2, extra))  # 0: an unspecified sample
+        data = file.getvalue().replace(written, wanted)
+        assert decode_picture("a.tif", data).shape == (8, 8, 3)
         with nullcontext() if message is None else pytest.raises(FacekitError, match=message):
-            decode_picture("a.tif", file.getvalue(), on_white=True)
+            decode_picture("a.tif", data, on_white=True)
 
 
 @pytest.mark.parametrize(("header_bytes", "alpha", "is_covered"), [(40, 60, False), (108, 0, False), (108, 60, True)])
