@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -105,6 +106,7 @@ class AvFile:
                      *self._size_wh)  # fmt: skip
         self._container = av.open(unmistakable(self.beside), "w")
         source = None if self.source is None else self.source.stream
+        os.environ.setdefault("SVT_LOG", "1")  # errors alone of AV1's encoder, which writes to standard error itself
         name, options = self._encoder("h264" if source is None else source.codec_context.codec.canonical_name)
         stream = self._container.add_stream(name, rate=Fraction(self.fps).limit_denominator(1_001), options=options)
         stream.width, stream.height = self._size_wh

@@ -286,6 +286,13 @@ def test_frames_over_the_limit_are_not_decoded(tmp_path: Path, largest: int) -> 
         assert str(error.value) == f"{source.path}: a frame of {said}: {remedy}"
 
 
+def test_the_encoder_of_av1_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = make(tmp_path / "a.mp4", [0, 40], codec="libsvtav1", sound=False)
+    capfd.readouterr()
+    copied(source, tmp_path / "b.mp4")
+    assert capfd.readouterr().err == ""
+
+
 def test_frames_over_the_limit_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "has_av", lambda: False)
     said = "a frame of 96x64 pixels, over the limit of 6143: not looked at"
