@@ -118,7 +118,7 @@ class AvFile:
         if source is not None:
             self._keep_looks(source.codec_context, stream)
             if source.metadata.get("alpha_mode") == "1":  # of VP8 and VP9, beside their pictures: FFmpeg passes it over
-                reason = "the source's transparency can't be read: what is hidden under it comes to light"
+                reason = "the source's transparency can't be read: what is hidden under it may come to light"
                 self.losses.append(Loss(str(self.path), reason))
         self._stream = stream
         if self.source is not None:
