@@ -42,8 +42,9 @@ def open_container(path: Path, max_pixels: int = FRAME_PIXELS) -> Any:
 
 
 def decoding_options(max_pixels: int) -> dict[str, str]:
-    """For FFmpeg's decoders. Twice as many: they count what they allocate, in rows of a multiple of 64 pixels."""
-    return {"max_pixels": str(2 * max_pixels)}
+    """For FFmpeg's decoders. Four times as many: they count what they allocate, in rows of a multiple of 64 pixels.
+    check_frame_size() is exact behind them."""
+    return {"max_pixels": str(4 * max_pixels)}
 
 
 def check_frame_size(name: object, size_wh: tuple[int, int], max_pixels: int) -> None:

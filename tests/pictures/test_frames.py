@@ -279,11 +279,17 @@ def test_frames_over_the_limit_are_not_decoded(tmp_path: Path, largest: int) -> 
     source = find_source(str(tmp_path / "a.mov"))
     with open_frames(source, max_pixels=120_000) as reader:
         assert len(list(reader.frames())) == 3
-    for most, said in ((119_999, "400x300 pixels, over the limit of 119999"), (50_000, "over 50000 pixels")):
+    for most, said in ((119_999, "400x300 pixels, over the limit of 119999"), (25_000, "over 25000 pixels")):
         with open_frames(source, max_pixels=most) as reader, pytest.raises(FacekitError) as error:
             assert all(frame.image_bgr.shape == (64, 96, 3) for frame in reader.frames())
         remedy = "not looked at. Scale the video down, or raise `max_pixels`."
         assert str(error.value) == f"{source.path}: a frame of {said}: {remedy}"
+
+
+def test_narrow_frames_within_the_limit_are_decoded(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", [0, 40], (16, 2000), sound=False)
+    with open_frames(find_source(str(source)), max_pixels=32_000) as reader:
+        assert len(list(reader.frames())) == 2 and not reader.losses()
 
 
 def test_the_encoder_of_av1_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
