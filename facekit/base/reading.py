@@ -14,6 +14,7 @@ from facekit.base.files import note_inputs
 from facekit.errors import FacekitError, printable
 
 HEAD_BYTES = 512
+ZIP_START = b"PK\x03\x04"  # of weights and arrays, too
 TEXT_HEAD_BYTES = 4096
 
 _KINDS = (
@@ -137,6 +138,11 @@ def stand_in(head: bytes) -> str | None:
     if start.startswith((b"<?xml", b"<error")) and b"<error>" in start:
         return "a server's error message, not the file itself: the download went wrong"
     return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
+
+
+def stand_in_of_picture(head: bytes) -> str | None:
+    """As stand_in(), for a picture or video, of which none is a zip."""
+    return "a zip archive: unpack it first" if head.startswith(ZIP_START) else stand_in(head)
 
 
 def shown(value: object, most: int = 60) -> str:

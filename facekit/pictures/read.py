@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.base.reading import open_file, read_bytes, stand_in
+from facekit.base.reading import open_file, read_bytes, stand_in_of_picture
 from facekit.errors import FacekitError
 from facekit.pictures.avif import turned_avif
 from facekit.pictures.headers import JPEG_START, MAX_PIXELS, Header, has_exif_behind, read_header
@@ -22,7 +22,6 @@ PICTURE_SUFFIXES = (
 )  # fmt: skip
 KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC"  # of read_header
 MAY_BE_TRANSPARENT = ("PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF")
-ZIP_START = b"PK\x03\x04"  # stand_in() doesn't know it: weights and arrays may be zips
 STRIP_ROWS = 256
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes a pass over all pixels
@@ -138,7 +137,7 @@ def _checked_header(path: Path | str, data: bytes, max_pixels: int) -> Header:
         raise FacekitError(f"{path}: not a picture: the file is empty. {REMEDY}")
     header = read_header(data)
     if header is None:
-        what = "a zip archive: unpack it first" if data.startswith(ZIP_START) else stand_in(data[:HEAD_BYTES])
+        what = stand_in_of_picture(data[:HEAD_BYTES])
         if what is not None and not what.endswith("picture"):  # one with a damaged signature is none that is read
             raise FacekitError(f"{path}: not a picture: {what}.")
         raise FacekitError(f"{path}: not a picture of a kind that is read ({KINDS}). {REMEDY}")

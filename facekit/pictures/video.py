@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from facekit.base.files import real_path
 from facekit.base.nearest import did_you_mean_path
-from facekit.base.reading import stand_in
+from facekit.base.reading import stand_in_of_picture
 from facekit.base.urls import path_of
 from facekit.errors import FacekitError, Loss, masked
 from facekit.machine.native_output import quiet_opencv
@@ -119,7 +119,7 @@ def _why_unreadable(path: Path) -> str:
             "a video that is damaged, or of sound alone: OpenCV finds no pictures in it. Copy it again, or convert it "
             "with ffmpeg."
         )
-    if (what := stand_in(head)) is not None:
+    if (what := stand_in_of_picture(head)) is not None:
         return f"not a video: {what}."
     return "not a video that OpenCV can decode. Convert it to .mp4, with ffmpeg for one."
 

@@ -72,6 +72,7 @@ class TestDamaged:
         (b"RIFF" + bytes(100), "a video that is damaged"), (b"\x1aE\xdf\xa3" + bytes(100), "a video that is damaged"),
         (b"\0\0\0\x08ftyp" + bytes(100), "a damaged video"),
         (b"version https://git-lfs.github.com/spec/v1\n", "not a video: a Git LFS pointer"),
+        (b"PK\x03\x04" + bytes(40), "not a video: a zip archive: unpack it first"),
     ])  # fmt: skip
     def test_others(self, tmp_path: Path, data: bytes, reason: str) -> None:
         (tmp_path / "a.avi").write_bytes(data)
