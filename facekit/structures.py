@@ -241,7 +241,10 @@ def _are_equal(one: Any, other: Any) -> bool:
     """Of arrays all values; nan equals nan."""
     if one is None or other is None:
         return one is other
-    return np.array_equal(one, other, equal_nan=True)
+    try:
+        return np.array_equal(one, other, equal_nan=True)
+    except TypeError:  # texts, in the tuple that a face is compared with
+        return False
 
 
 def _check_number(name: str, value: object) -> None:

@@ -47,5 +47,7 @@ def test_equal_are_those_of_equal_values() -> None:
     assert one == other and one[0] == other[0] and Row("a.jpg", faces=one) == Row("a.jpg", faces=other)
     assert not (one != other or one[0] != other[0] or one[0] == one[1] or one == one[:2])
     assert one[:1] != Detections(one.boxes_xyxy[:1], one.scores[:1]) and one != "faces" and one[0] != "face"
+    assert one[0] != (one.boxes_xyxy[0], "0.9", None, None, False) and one[0] != ("a", 1, 2, 3, 4)
+    assert Row("a.jpg", name="a", left_out="a page", file_state=(1, 2)) == Row("a.jpg") != Row("b.jpg")
     unknown, again = (Detections(np.full((1, 4), np.nan, np.float32), one.scores[:1]) for _ in range(2))
     assert unknown == again and unknown[0] == again[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ class Row:
     error: str | None = None  # why it could not be read
     frame: int | None = None  # of a video, from 0
     time_s: float | None = None  # of the frame, from the video's first
-    name: str = ""  # a relative path, with /, for what is written of it; no part of the row itself
-    left_out: str | None = None  # what of the file nobody looked at, in words; no part of the row itself
-    file_state: tuple[int, int] | None = None  # of the file as it was looked at, by file_state(); no part of the row
+    # No parts of the row itself:
+    name: str = field(default="", compare=False)  # a relative path, with /, for what is written of it
+    left_out: str | None = field(default=None, compare=False)  # what of the file nobody looked at, in words
+    file_state: tuple[int, int] | None = field(default=None, compare=False)  # as it was looked at, by file_state()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
