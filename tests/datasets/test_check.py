@@ -29,13 +29,8 @@ POINTS = [[40, 40], [60, 40], [50, 50], [42, 60], [58, 60]]  # in the box 30, 30
 CROSSED = [[50, 80], [30, 70], [50, 70], [32, 90], [48, 90]]  # the nose first, in the box 20, 60, 40, 40
 BOX = [30, 30, 40, 40]
 TESTED_ALONE = {
-    "all-crowds",
-    "no-face-at-all",
-    "box-in-fractions",
-    "box-in-per-cent",
-    "box-of-corners",
-    "shared-labels",
-}
+    "all-crowds", "no-face-at-all", "box-in-fractions", "box-in-per-cent", "box-of-corners", "shared-labels"
+}  # fmt: skip
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
@@ -248,11 +243,9 @@ class TestCheck:
     def test_boxes_in_per_cent(self, tmp_path: Path) -> None:
         made = Set(tmp_path)
         for seed in (1, 2, 3):
-            picture = encoded(cv2.resize(scene(seed), (400, 300)))
-            faces = [[5.5 + seed, 8, 3, 4 + n] for n in range(3)]
-            made.add(f"{seed}.jpg", picture, *faces, [60, 55, 12, 20], width=400, height=300)
-        checked = made.check()
-        assert checked.counts()["box-in-per-cent"] == 1 and not checked.has("error")
+            faces = [*([5.5 + seed, 8, 3, 4 + n] for n in range(3)), [60, 55, 12, 20]]
+            made.add(f"{seed}.jpg", encoded(cv2.resize(scene(seed), (400, 300))), *faces, width=400, height=300)
+        assert made.check().counts()["box-in-per-cent"] == 1 and not made.check().has("error")
         assert "box-in-per-cent" not in check(made.read(), is_yolo=True).counts()
 
     def test_a_set_without_a_face_is_told(self, tmp_path: Path) -> None:
