@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, counted
 from facekit.pictures.read import picture_size
 
 log = logging.getLogger(__name__)
@@ -223,21 +223,21 @@ def _without_far_landmarks(pictures: Sequence[PictureLabels], where: str, locate
     slacks = [LOST_SHARE * boxes_xywh[:, 2:].max(axis=1, keepdims=True) for boxes_xywh in boxes]
     points = [picture.landmarks_xy for picture in pictures]
     far = [_are_outside(*each) for each in zip(boxes, points, slacks, strict=True)]
-    what = "have landmarks far from their box: are these in the picture's pixels? Read without landmarks"
+    what = "with landmarks far from the box: are these in the picture's pixels? Read without landmarks"
     return _unlabel(pictures, far, where, what, locate)
 
 
 def _without_partial_landmarks(pictures: Sequence[PictureLabels], where: str, locate: Locate) -> list[PictureLabels]:
     """Unlabels the faces that have some of the five points only: losses and metrics know all or none."""
     partial = [has_some_landmarks(picture.landmarks_xy) for picture in pictures]
-    what = "have some of the five landmarks only: read without landmarks"
+    what = "with some of the five landmarks only: read without landmarks"
     return _unlabel(pictures, partial, where, what, locate)
 
 
 def _unlabel(
     pictures: Sequence[PictureLabels], masks: Sequence[NDArray[np.bool_]], where: str, what: str, locate: Locate
 ) -> list[PictureLabels]:
-    """Takes the landmarks off the faces of the masks (N,), one a picture, and warns of how many `what` is true."""
+    """Takes the landmarks off the faces of the masks (N,), one a picture, and warns of how many there are `what`."""
     kept, count, first = [], 0, ""
     for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
         if mask.any():
@@ -246,7 +246,7 @@ def _unlabel(
             picture = replace(picture, landmarks_xy=np.where(mask[:, None, None], np.nan, picture.landmarks_xy))
         kept.append(picture)
     if count:
-        log.warning("%s: %d faces %s (first: %s).", where, count, what, first)
+        log.warning("%s: %s %s (first: %s).", where, counted(count, "face"), what, first)
     return kept
 
 

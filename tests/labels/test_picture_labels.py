@@ -155,7 +155,7 @@ class TestFarLandmarks:
         self, tmp_path: Path, points: NDArray[np.float64], caplog: pytest.LogCaptureFixture
     ) -> None:
         assert np.isnan(self.read(tmp_path, points)).all()
-        assert "x.json: 1 faces have landmarks far from their box" in caplog.text and "line 7" in caplog.text
+        assert "x.json: 1 face with landmarks far from the box" in caplog.text and "line 7" in caplog.text
 
     @pytest.mark.parametrize("points", [POINTS - (45, 0), POINTS - (75, 0)])  # as of a box that the border cuts
     def test_those_somewhat_outside_stay(

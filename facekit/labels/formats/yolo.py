@@ -195,7 +195,7 @@ def _read_all(
     if without:
         log.warning("%s: %d pictures without a label file: no faces (first: %s).", source, len(without), without[0])
     _say_shared(list(pictures), files, source)
-    rows = faces_of(files, numbered, listed.kpt_shape, str(source), listed.kpt_names)
+    rows = faces_of(files, numbered, listed.kpt_shape, str(source), listed.kpt_names, as_written)
     lines = [[line for line, _ in each] for each in numbered]
     face_classes = _face_classes(rows, listed.names, source)
     if face_classes is not None:

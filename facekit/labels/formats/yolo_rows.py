@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facekit.errors import FacekitError
+from facekit.errors import FacekitError, counted
 from facekit.labels.formats.text_lines import malformed, read_lines
 from facekit.labels.keypoints import (
     MAX_POINTS,
@@ -98,13 +98,14 @@ def read_rows(file: Path) -> list[tuple[int, Row]]:
 
 def faces_of(
     files: Sequence[Path], numbered: Sequence[Sequence[tuple[int, Row]]], kpt_shape: tuple[int, int] | None,
-    where: str, kpt_names: Sequence[Any] = (),
+    where: str, kpt_names: Sequence[Any] = (), as_written: bool = False,
 ) -> list[NDArray[np.float64]]:  # fmt: skip
     """An array (N, 15) a file: class, box (centre and size) and x, y of the five landmarks, -1 for those that aren't
     labelled. kpt_shape: how many points and values a point, of data.yaml; kpt_names: what the points are called there,
     if they are. Says once what was not read as it stands.
 
-    Raises FacekitError with the line for a number of columns that nothing explains.
+    Raises FacekitError with the line for a number of columns that nothing explains, and for confidences before boxes,
+    which as_written is only said.
     """
     groups: dict[int, list[tuple[Path, int, Row]]] = {}
     for file, rows in zip(files, numbered, strict=True):
@@ -118,10 +119,13 @@ def faces_of(
     for columns, group in groups.items():
         values = np.array([row for _, _, row in group], np.float64)
         if columns == BOX_COLUMNS and is_confidence_first(values[:, 1:]):
-            raise FacekitError(
+            text = (
                 f"{where}: as class, box and confidence many boxes would reach outside their pictures, and nearly "
                 f"all lie in them if the confidence stands before the box. Write it behind: class cx cy w h confidence."
             )
+            if not as_written:
+                raise FacekitError(text)
+            log.warning("%s", text)
         meaning = meaning_of(values[:, 1:], kpt_shape, are_contours)
         wrong = np.ones(len(values), bool) if meaning is None else _no_polygons(values, meaning)
         if meaning is None or wrong.any():
@@ -161,7 +165,8 @@ def _by_names(points: NDArray[np.float64], names: Sequence[Any], where: str) -> 
         warn_of_contradictions(points, where)
         return points
     if count:
-        log.warning("%s: %d faces are read without landmarks: kpt_names aren't the five landmarks'.", where, count)
+        what = "read without landmarks: kpt_names aren't the five landmarks'"
+        log.warning("%s: %s %s.", where, counted(count, "face"), what)
     return np.full_like(points, np.nan)
 
 

@@ -187,7 +187,7 @@ class TestGood:
             points = read_labels(root / "data.yaml")[0].landmarks_xy[0]
             expected = [marks[i] for i in (1, 2, 0, 3, 4)] if said == names else np.full((5, 2), np.nan)
             np.testing.assert_allclose(points, np.multiply(expected, (40, 30)))
-        assert "1 faces are read without landmarks: kpt_names" in caplog.text
+        assert "1 face read without landmarks: kpt_names" in caplog.text
         (root / "data.yaml").write_text("train: images/train\nkpt_shape: [5, 3]\nkpt_names: [a, b, c, d, e]\n")
         points = read_labels(root / "data.yaml")[0].landmarks_xy[0]
         np.testing.assert_allclose(points, np.multiply(marks, (40, 30)))
@@ -294,9 +294,11 @@ class TestBad:
         (root / "data.yaml").write_text("a: &a {x: 1}\ntrain: images/train\nnc: 1\nnc: 2\n<<: *a\n<<: *a\n")
         assert read_labels(root / "data.yaml:train")
 
-    def test_confidence_before_the_box(self, root: Path) -> None:
+    def test_confidence_before_the_box(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         label(root, "train/a", "0 0.91 0.44 0.22 0.18 0.23\n" * 12)
         assert "Write it behind: class cx cy w h confidence." in complaint(root / "data.yaml:train")
+        assert read_labels(root / "data.yaml:train", as_written=True)  # for `data check`, which goes on
+        assert "Write it behind: class cx cy w h confidence." in caplog.text
 
     def test_corners(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         corners = [(x, y, x + 0.06, y + 0.08) for x in (0.1, 0.3, 0.5, 0.85) for y in (0.2, 0.3, 0.6)]
