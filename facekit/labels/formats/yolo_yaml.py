@@ -133,6 +133,7 @@ def _entry_place(
     """Where an entry of data.yaml is; `../train/images` is also looked for without the `../`, as Ultralytics does, and
     another machine's path by its end. named: the entries of all sets, of which no two may be one place by their ends.
     """
+    check_name_length(entry, where)
     written = entry.replace("\\", "/")
     shorter = written.removeprefix("../")
     for path in (written, written if ".." in shorter.split("/") else shorter):

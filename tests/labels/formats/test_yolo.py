@@ -347,6 +347,12 @@ class TestBad:
         assert "leaves the data root" in text
         assert "as data root" in text
 
+    @pytest.mark.parametrize("path", ["9" * 300, "abcd/" * 1000])
+    @pytest.mark.parametrize("key", ["path", "train"])
+    def test_longer_than_disks_hold(self, root: Path, key: str, path: str) -> None:
+        (root / "data.yaml").write_text(yaml.safe_dump({"train": "images/train"} | {key: path}))
+        assert "is longer than a disk holds" in complaint(root / "data.yaml")
+
     def test_yaml_leaves_the_given_root(self, root: Path) -> None:
         (root / "data.yaml").write_text("train: ../labels\n")
         assert "leaves the data root" in complaint(root / "data.yaml", root / "images")
